@@ -1,0 +1,190 @@
+"""The checks behind `export.verify`: each returns what it measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import tf_keras as keras
+
+import wrpn_tf
+from export import comparison, runtime, tflite_file
+from export.comparison import Difference
+from export.executor import execute
+from export.graph import Conv2D, DepthwiseConv2D, IntegerGraph, Weighted
+from wrpn_tf import Kind, LayerView
+
+_BATCH = 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """Top-1 of the file and of the Keras evaluation graph over the same images.
+
+    Attributes:
+      images: how many.
+      device: share of images that the file classifies rightly.
+      keras: the same for the Keras evaluation graph.
+      agreement: share of images with the same top-1.
+    """
+
+    images: int
+    device: float
+    keras: float
+    agreement: float
+
+
+def wrong_kernels(model: keras.Model, graph: IntegerGraph, file: bytes) -> list[str]:
+    """Operators whose kernel in the file is not the trained codes times the stretch.
+
+    The trained codes are read from the Keras model's quantizers, not from the graph. A channel with
+    a negative batch normalization gain holds the negated codes, one with gain 0 holds zeros.
+
+    Returns:
+      Names of output tensors, with the reason.
+    """
+    in_file = tflite_file.kernels(file)
+    trained = _trained_kernels(wrpn_tf.view(model))
+    wrong = []
+    for operator in graph.operators:
+        if not isinstance(operator, Weighted):
+            continue
+        kernel = in_file.get(operator.output)
+        expected = trained.get(graph.metadata["keras_layers"][operator.output])
+        is_move = isinstance(operator, DepthwiseConv2D) and operator.kernel.shape[1:3] == (1, 1)
+        if kernel is None:
+            wrong.append(f"{operator.output} (not in the file)")
+        elif expected is None or (is_move and expected.shape[:-1] != (1, 1, 1)):
+            if not is_move or not np.isin(kernel, (-127, 0, 127)).all():
+                wrong.append(f"{operator.output} (no trained kernel)")
+        elif not _same_codes(_channels_last(operator, kernel), expected, operator.stretch):
+            wrong.append(f"{operator.output} (other codes)")
+    return wrong
+
+
+def _trained_kernels(views: list[LayerView]) -> dict[str, np.ndarray]:
+    """Trained codes ``[..., output channel]``, by the Keras layer that ends their operator."""
+    readers: dict[str, list[LayerView]] = {view.name: [] for view in views}
+    for view in views:
+        for name in view.inputs:
+            readers[name].append(view)
+    kernels = {}
+    for view in views:
+        if view.kernel is None:
+            continue
+        codes = view.kernel.codes
+        if isinstance(view.layer, keras.layers.DepthwiseConv2D):
+            codes = codes.reshape(1, *codes.shape[:2], -1)
+        end = view
+        while end.grid is None and len(readers[end.name]) == 1:
+            reader = readers[end.name][0]
+            if reader.kind not in (Kind.AFFINE, Kind.RELU):
+                break
+            end = reader
+        kernels[end.name] = codes
+    return kernels
+
+
+def _channels_last(operator: Weighted, kernel: np.ndarray) -> np.ndarray:
+    """A TFLite kernel in the axis order of Keras."""
+    if isinstance(operator, DepthwiseConv2D):
+        return kernel
+    return np.moveaxis(kernel, 0, -1) if isinstance(operator, Conv2D) else kernel.T
+
+
+def _same_codes(kernel: np.ndarray, codes: np.ndarray, stretch: int) -> bool:
+    """Whether every channel is the codes times the stretch, up to a sign, or zero."""
+    if kernel.shape != codes.shape:
+        return False
+    axes = tuple(range(codes.ndim - 1))
+    stretched = codes * stretch
+    return bool(
+        np.all(
+            (kernel == stretched).all(axis=axes)
+            | (kernel == -stretched).all(axis=axes)
+            | (kernel == 0).all(axis=axes)
+        )
+    )
+
+
+def compare_with_executor(
+    graph: IntegerGraph, file: bytes, images: np.ndarray, kernels: str
+) -> tuple[dict[str, Difference], dict[str, set[int]]]:
+    """Every tensor of the file, run with one kernel set, against the NumPy executor.
+
+    Args:
+      graph: the integer graph.
+      file: the .tflite file; a variant of it with every tensor exposed is what runs.
+      images: int8 ``[images, ...]``.
+      kernels: 'xnnpack', 'optimized' or 'reference'.
+
+    Returns:
+      Differences by tensor, and the distinct codes that the file produced by tensor.
+    """
+    exposed = tflite_file.expose_tensors(file)
+    differences: dict[str, Difference] = {}
+    seen: dict[str, set[int]] = {name: set() for name in graph.tensors}
+    for batch in _batches(images):
+        inputs = {graph.inputs[0]: batch}
+        expected = execute(graph, inputs, kernels)
+        actual = runtime.run(exposed, inputs, kernels)
+        for name in graph.tensors:
+            _accumulate(differences, comparison.compare(name, actual[name], expected[name]))
+            seen[name].update(np.unique(actual[name]).tolist())
+    return differences, seen
+
+
+def compare_with_keras(
+    model: keras.Model, graph: IntegerGraph, file: bytes, images: np.ndarray
+) -> dict[str, Difference]:
+    """Each operator's codes against the Keras evaluation graph, fed the device's own inputs."""
+    exposed = tflite_file.expose_tensors(file)
+    twin = comparison.KerasTwin(model, graph)
+    differences: dict[str, Difference] = {}
+    for batch in _batches(images):
+        values = runtime.run(exposed, {graph.inputs[0]: batch}, "xnnpack")
+        for operator in graph.operators:
+            codes = twin.codes(operator, values)
+            difference = comparison.compare(operator.output, values[operator.output], codes)
+            _accumulate(differences, difference)
+    return differences
+
+
+def measure_accuracy(
+    model: keras.Model, graph: IntegerGraph, file: bytes, images: np.ndarray, labels: np.ndarray
+) -> Accuracy:
+    """Top-1 of the file in LiteRT with XNNPACK and of the Keras evaluation graph."""
+    source = graph.tensors[graph.inputs[0]]
+    device, reference = [], []
+    for batch in _batches(images):
+        outputs = runtime.run(file, {graph.inputs[0]: batch}, "xnnpack")
+        device.append(outputs[graph.outputs[0]].argmax(axis=-1))
+        reals = comparison.dequantize(batch, source)
+        reference.append(model(reals, training=False).numpy().argmax(axis=-1))
+    on_device, in_keras = np.concatenate(device), np.concatenate(reference)
+    return Accuracy(
+        images=len(labels),
+        device=float((on_device == labels).mean()),
+        keras=float((in_keras == labels).mean()),
+        agreement=float((on_device == in_keras).mean()),
+    )
+
+
+def too_many_codes(graph: IntegerGraph, seen: dict[str, set[int]]) -> list[str]:
+    """Tensors that took more than ``2 ** bits`` values."""
+    return [
+        f"{name} ({len(codes)} values, {graph.tensors[name].bits} bits)"
+        for name, codes in seen.items()
+        if len(codes) > 2 ** graph.tensors[name].bits
+    ]
+
+
+def _batches(images: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(images), _BATCH):
+        yield images[start : start + _BATCH]
+
+
+def _accumulate(differences: dict[str, Difference], new: Difference) -> None:
+    old = differences.get(new.name)
+    differences[new.name] = comparison.add(old, new) if old else new

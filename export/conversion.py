@@ -1,0 +1,27 @@
+"""Keras model to TFLite file, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tf_keras as keras
+
+from export.lowering import lower
+from export.writer import to_flatbuffer
+
+
+def to_tflite(model: keras.Model, metadata: Mapping[str, Any] | None = None) -> bytes:
+    """The integer-only .tflite file of a quantized model.
+
+    int8 input and output, no float tensor inside; the input's codes are pixel values minus 128 where
+    the model was quantized with an `input_range`.
+
+    Args:
+      model: see `export.lower`.
+      metadata: see `export.lower`; 'labels' are embedded in the file.
+
+    Raises:
+      LoweringError: if the model has no integer form.
+    """
+    return to_flatbuffer(lower(model, metadata))

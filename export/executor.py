@@ -1,0 +1,238 @@
+"""Runs an integer graph in NumPy: the oracle that the TFLite file is compared with.
+
+Every code is the one the chosen TFLite kernel computes (`export.kernels`), for any batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from export import addition, geometry, softmax
+from export import kernels as rules
+from export.graph import (
+    Add,
+    Concatenate,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    IntegerGraph,
+    Operator,
+    Pad,
+    Pool2D,
+    Reshape,
+    Softmax,
+    Weighted,
+)
+
+# Bytes that the windows of one slice of the batch may take.
+_SLICE_BYTES = 64 << 20
+_FLOAT32_EXACT = 1 << 24
+
+
+def execute(
+    graph: IntegerGraph, inputs: Mapping[str, np.ndarray], kernels: str = "xnnpack"
+) -> dict[str, np.ndarray]:
+    """Runs the whole graph.
+
+    Args:
+      graph: a valid graph.
+      inputs: int8 ``[batch, ...]`` by input name; the batch is free, the rest as in the graph.
+      kernels: 'xnnpack', 'optimized' or 'reference'.
+
+    Returns:
+      int8 ``[batch, ...]`` of every tensor by name, the inputs among them.
+
+    Raises:
+      ValueError: an input is missing, unknown, not int8 or of another shape.
+    """
+    check_inputs(graph, inputs)
+    values = {name: np.asarray(inputs[name]) for name in graph.inputs}
+    for operator in graph.operators:
+        values[operator.output] = run_operator(
+            graph, operator, [values[name] for name in operator.inputs], kernels
+        )
+    return values
+
+
+def check_inputs(graph: IntegerGraph, inputs: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError where `inputs` are not int8 arrays of one batch for the graph's inputs."""
+    if set(inputs) != set(graph.inputs):
+        raise ValueError(f"inputs are {sorted(inputs)}, the graph takes {sorted(graph.inputs)}")
+    for name in graph.inputs:
+        array, shape = np.asarray(inputs[name]), graph.tensors[name].shape
+        if array.dtype != np.int8 or array.ndim != len(shape) or array.shape[1:] != shape[1:]:
+            raise ValueError(
+                f"input {name!r} is {array.dtype} {array.shape}, not int8 (batch, "
+                f"{', '.join(map(str, shape[1:]))})"
+            )
+    if len({np.asarray(array).shape[0] for array in inputs.values()}) > 1:
+        raise ValueError("the inputs have different batches")
+
+
+def run_operator(
+    graph: IntegerGraph, operator: Operator, inputs: Sequence[np.ndarray], kernels: str
+) -> np.ndarray:
+    """Runs one operator.
+
+    Args:
+      graph: the graph it belongs to (for grids and shapes).
+      operator: the operator.
+      inputs: int8 ``[batch, ...]``, one for each of its inputs.
+      kernels: 'xnnpack', 'optimized' or 'reference'.
+
+    Returns:
+      int8 ``[batch, ...]``.
+    """
+    kernels = rules.effective_kernels(graph, operator, kernels)
+    function = _FUNCTIONS[type(operator)]
+    batch = inputs[0].shape[0]
+    if isinstance(operator, Add):  # rounds by position in the whole tensor; slices by itself
+        return function(graph, operator, list(inputs), kernels)
+    step = max(1, _SLICE_BYTES // max(1, _bytes_per_image(graph, operator)))
+    parts = [
+        function(graph, operator, [array[start : start + step] for array in inputs], kernels)
+        for start in range(0, max(batch, 1), step)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def accumulate(graph: IntegerGraph, operator: Weighted, codes: np.ndarray) -> np.ndarray:
+    """The integer accumulators of a layer, bias included.
+
+    Args:
+      graph: the graph it belongs to.
+      operator: the layer.
+      codes: int8 ``[batch, ...]`` of its input.
+
+    Returns:
+      int64 ``[batch, ..., channels]``.
+    """
+    zero_point = graph.tensors[operator.inputs[0]].grid.zero_point
+    # Dividing the common factor out (the stretch) keeps most layers exact in float32.
+    factor = max(1, int(np.gcd.reduce(np.abs(operator.kernel.astype(np.int32)), axis=None)))
+    kernel: np.ndarray = operator.kernel.astype(np.int32) // factor
+    channel_axis = 3 if isinstance(operator, DepthwiseConv2D) else 0
+    axes = tuple(axis for axis in range(kernel.ndim) if axis != channel_axis)
+    largest = max(127 - zero_point, zero_point + 128)
+    exact = int(np.abs(kernel).sum(axis=axes).max()) * largest < _FLOAT32_EXACT
+    dtype = np.dtype(np.float32 if exact else np.float64)
+    steps: np.ndarray = (codes.astype(np.int16) - zero_point).astype(dtype)
+    kernel = kernel.astype(dtype)
+    if isinstance(operator, Conv2D):
+        total = _conv(operator, steps, kernel)
+    elif isinstance(operator, DepthwiseConv2D):
+        total = _depthwise(operator, steps, kernel)
+    else:
+        total = steps @ kernel.T
+    result = total.astype(np.int64)
+    result *= factor
+    result += operator.bias
+    return result
+
+
+def _conv(operator: Conv2D, steps: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    channels, height, width, depth = kernel.shape
+    view = geometry.windows(
+        steps, (height, width), operator.strides, operator.dilation, operator.padding, 0
+    )
+    batch, rows, columns = view.shape[:3]
+    patches = view.transpose(0, 1, 2, 4, 5, 3).reshape(-1, height * width * depth)
+    return (patches @ kernel.reshape(channels, -1).T).reshape(batch, rows, columns, channels)
+
+
+def _depthwise(operator: DepthwiseConv2D, steps: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    _, height, width, channels = kernel.shape
+    multiplier = channels // steps.shape[3]
+    view = geometry.windows(
+        steps, (height, width), operator.strides, operator.dilation, operator.padding, 0
+    )
+    total = np.zeros((*view.shape[:3], channels), steps.dtype)
+    for row in range(height):
+        for column in range(width):
+            tap = view[..., row, column]
+            total += (np.repeat(tap, multiplier, axis=3) if multiplier > 1 else tap) * kernel[
+                0, row, column
+            ]
+    return total
+
+
+def _run_weighted(
+    graph: IntegerGraph, operator: Weighted, inputs: list[np.ndarray], kernels: str
+) -> np.ndarray:
+    return rules.weighted_codes(
+        accumulate(graph, operator, inputs[0]),
+        operator,
+        graph.tensors[operator.inputs[0]].grid,
+        graph.tensors[operator.output].grid,
+        kernels,
+    )
+
+
+def _run_add(
+    graph: IntegerGraph, operator: Add, inputs: list[np.ndarray], kernels: str
+) -> np.ndarray:
+    left, right = (graph.tensors[name].grid for name in operator.inputs)
+    grids = (left, right, graph.tensors[operator.output].grid)
+    return addition.add_codes(operator, inputs[0], inputs[1], grids, kernels)
+
+
+def _run_pool(
+    graph: IntegerGraph, operator: Pool2D, inputs: list[np.ndarray], kernels: str
+) -> np.ndarray:
+    """Padded elements are not part of a window: they neither count nor win."""
+    arguments = (operator.window, operator.strides, (1, 1), operator.padding)
+    if operator.kind == "max":
+        return geometry.windows(inputs[0], *arguments, -128).max(axis=(4, 5))
+    total = geometry.windows(inputs[0].astype(np.int32), *arguments, 0).sum(axis=(4, 5))
+    ones = np.ones((1, *inputs[0].shape[1:3], 1), np.int32)
+    return rules.average_codes(total, geometry.windows(ones, *arguments, 0).sum(axis=(4, 5)))
+
+
+def _run_concatenate(
+    graph: IntegerGraph, operator: Concatenate, inputs: list[np.ndarray], kernels: str
+) -> np.ndarray:
+    return np.concatenate(inputs, axis=operator.axis)
+
+
+def _run_pad(
+    graph: IntegerGraph, operator: Pad, inputs: list[np.ndarray], kernels: str
+) -> np.ndarray:
+    zero_point = graph.tensors[operator.output].grid.zero_point
+    amounts = ((0, 0), *operator.padding, (0, 0))
+    return np.pad(inputs[0], amounts, constant_values=zero_point)
+
+
+def _run_reshape(
+    graph: IntegerGraph, operator: Reshape, inputs: list[np.ndarray], kernels: str
+) -> np.ndarray:
+    return inputs[0].reshape(inputs[0].shape[0], *graph.tensors[operator.output].shape[1:])
+
+
+def _run_softmax(
+    graph: IntegerGraph, operator: Softmax, inputs: list[np.ndarray], kernels: str
+) -> np.ndarray:
+    function = softmax.reference if kernels == "reference" else softmax.optimized
+    return function(inputs[0], graph.tensors[operator.inputs[0]].grid.scale)
+
+
+def _bytes_per_image(graph: IntegerGraph, operator: Operator) -> int:
+    """Roughly what an operator's working arrays take for one image."""
+    elements = int(np.prod(graph.tensors[operator.output].shape))
+    if isinstance(operator, Conv2D):
+        return 8 * elements * (operator.kernel[0].size // operator.kernel.shape[0] + 3)
+    return 24 * elements
+
+
+_FUNCTIONS: dict[type[Operator], Callable[..., np.ndarray]] = {
+    Conv2D: _run_weighted,
+    DepthwiseConv2D: _run_weighted,
+    FullyConnected: _run_weighted,
+    Add: _run_add,
+    Pool2D: _run_pool,
+    Concatenate: _run_concatenate,
+    Pad: _run_pad,
+    Reshape: _run_reshape,
+    Softmax: _run_softmax,
+}

@@ -1,0 +1,23 @@
+"""Writing results: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Writes a file through a temporary one beside it, so that no half result is ever seen.
+
+    Raises:
+      ValueError: if the file cannot be written.
+    """
+    path = pathlib.Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ValueError(f"Cannot write {path}: {error.strerror}.") from error

@@ -1,0 +1,191 @@
+"""The integer graph: what a trained network is once nothing in it is a float.
+
+A list of operators over int8 tensors, each tensor on an affine grid
+``real = scale * (code - zero_point)`` (TFLite quantization specification). It is what the NumPy
+executor runs, what the TFLite writer writes, and what anyone rebuilding the network in C or on an
+FPGA needs: integers, scales and zero points, nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Affine int8 grid: ``real = scale * (code - zero_point)``.
+
+    Attributes:
+      scale: positive step between neighbouring codes; exactly representable in float32.
+      zero_point: code of the real value 0, in [-128, 127].
+    """
+
+    scale: float
+    zero_point: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """An int8 activation tensor.
+
+    Attributes:
+      shape: dimensions with the batch first; the batch is 1.
+      grid: the affine grid of its codes.
+      bits: bits its codes need: at most ``2 ** bits`` distinct values ever occur.
+    """
+
+    shape: tuple[int, ...]
+    grid: Grid
+    bits: int = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Operator:
+    """One operator: reads the tensors named `inputs`, writes the tensor named `output`."""
+
+    inputs: tuple[str, ...]
+    output: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Weighted(Operator):
+    """An operator with a kernel: ``accumulator = sum(kernel * (input - input_zero_point)) + bias``.
+
+    Attributes:
+      kernel: int8; the trained codes times `stretch`. Layout as in TFLite: see the subclasses.
+      kernel_scale: float32, one positive scale per output channel (of the stretched codes).
+      bias: int32, one per output channel, on the grid ``input_scale * kernel_scale``.
+      relu: whether codes below the output's zero point are clipped to it (fused RELU).
+      stretch: the factor by which the trained codes were multiplied, at least 1.
+      bits: weight bits the layer was trained with.
+    """
+
+    kernel: np.ndarray
+    kernel_scale: np.ndarray
+    bias: np.ndarray
+    relu: bool = False
+    stretch: int = 1
+    bits: int = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Conv2D(Weighted):
+    """CONV_2D; kernel ``[out, height, width, in]``; padding is 'SAME' or 'VALID'."""
+
+    strides: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: str = "VALID"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class DepthwiseConv2D(Weighted):
+    """DEPTHWISE_CONV_2D; kernel ``[1, height, width, out]``, ``out = in * depth_multiplier``."""
+
+    strides: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: str = "VALID"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class FullyConnected(Weighted):
+    """FULLY_CONNECTED on a ``[batch, in]`` tensor; kernel ``[out, in]``."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Add(Operator):
+    """ADD of two tensors of one shape, each on a grid of its own, with an optional fused RELU."""
+
+    relu: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Pool2D(Operator):
+    """MAX_POOL_2D or AVERAGE_POOL_2D (`kind` 'max' or 'average'); input and output share a grid."""
+
+    kind: str
+    window: tuple[int, int]
+    strides: tuple[int, int]
+    padding: str = "VALID"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Concatenate(Operator):
+    """CONCATENATION along `axis` (counted with the batch as 0); all grids equal."""
+
+    axis: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Pad(Operator):
+    """PAD height and width with the zero point: ``((top, bottom), (left, right))``."""
+
+    padding: tuple[tuple[int, int], tuple[int, int]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Reshape(Operator):
+    """RESHAPE to the output tensor's shape; the grid stays."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Softmax(Operator):
+    """SOFTMAX over the last axis; the output's grid is scale 1/256, zero point -128."""
+
+
+OPERATORS: dict[str, type[Operator]] = {
+    cls.__name__: cls
+    for cls in (
+        Conv2D,
+        DepthwiseConv2D,
+        FullyConnected,
+        Add,
+        Pool2D,
+        Concatenate,
+        Pad,
+        Reshape,
+        Softmax,
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class IntegerGraph:
+    """Operators in the order they run, and the tensors they read and write.
+
+    Attributes:
+      tensors: every activation tensor by name, inputs and outputs among them.
+      operators: in execution order.
+      inputs: names of the input tensors.
+      outputs: names of the output tensors.
+      metadata: JSON-serializable; 'name', 'labels' (list of class names) and 'description' are
+        used by the TFLite writer where present.
+    """
+
+    tensors: dict[str, Tensor]
+    operators: list[Operator]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def validate(self) -> None:
+        """Raises ValueError, naming the operator's output tensor, where the graph is not sound."""
+        from export import validation  # validation reads this module
+
+        validation.validate(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the graph to one .npz file; see `export.serialize`."""
+        from export import serialize  # serialize reads this module
+
+        serialize.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> IntegerGraph:
+        """Reads a file that `save` wrote; ValueError where it is not one."""
+        from export import serialize  # serialize reads this module
+
+        return serialize.load(path)

@@ -1,0 +1,223 @@
+"""How each TFLite kernel turns an integer accumulator into an int8 code, in NumPy.
+
+Three sets of kernels are in use, and they round differently (x86-64, ai-edge-litert 2.3):
+
+  xnnpack    what the Interpreter runs by default; operators XNNPACK does not take run 'optimized'
+  optimized  the built-in kernels, without a delegate
+  reference  the built-in reference kernels (BUILTIN_REF)
+
+Rounding rules of a multiplication by a real scale:
+
+  float_even   float32(accumulator) * float32(scale), half to even.
+               XNNPACK src/reference/requantization, qs8-requantization fp32
+  double_away  a doubling high multiplication, half up, then a shift, half away from zero.
+               TFLite kernels/internal/common.cc MultiplyByQuantizedMultiplier (gemmlowp)
+  double_up    the same with a shift that rounds half up.
+               ruy's x86 kernels (pack and multiplier in ruy/kernel_avx*.cc)
+  double_mixed double_up for the channels in whole groups of 8, double_away for the rest.
+               TFLite kernels/internal/optimized/integer_ops/depthwise_conv.h: vector loop and tail
+  real_away    float64, half away from zero.
+               TFLite kernels/internal/reference/integer_ops/fully_connected.h
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from export.graph import (
+    Add,
+    DepthwiseConv2D,
+    FullyConnected,
+    Grid,
+    IntegerGraph,
+    Operator,
+    Pool2D,
+    Softmax,
+    Weighted,
+)
+
+KERNELS = ("xnnpack", "optimized", "reference")
+# Channels that the vector loop of the optimized depthwise kernel takes at a time.
+_VECTOR = 8
+
+
+def check_kernels(kernels: str) -> None:
+    """Raises ValueError where `kernels` is not the name of a kernel set."""
+    if kernels not in KERNELS:
+        raise ValueError(f"kernels must be one of {', '.join(KERNELS)}, not {kernels!r}")
+
+
+def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> str:
+    """The kernel set that runs `operator` when `kernels` is asked for.
+
+    XNNPACK leaves int8 AVERAGE_POOL_2D, int8 SOFTMAX, and ADD with an input scale outside
+    ``[2 ** -10, 2 ** 8)`` output scales to the built-in kernels. (It leaves some MAX_POOL_2D too,
+    which is exact everywhere.)
+    """
+    check_kernels(kernels)
+    if kernels != "xnnpack":
+        return kernels
+    if isinstance(operator, Add):
+        output_scale = np.float32(graph.tensors[operator.output].grid.scale)
+        ratios = [
+            np.float32(graph.tensors[name].grid.scale) / output_scale for name in operator.inputs
+        ]
+        taken = all(2.0**-10 <= ratio < 2.0**8 for ratio in ratios)
+    else:
+        taken = not isinstance(operator, Softmax) and not (
+            isinstance(operator, Pool2D) and operator.kind == "average"
+        )
+    return "xnnpack" if taken else "optimized"
+
+
+def weighted_rule(operator: Weighted, kernels: str) -> str:
+    """The rounding rule of a convolution or dense layer: one of the names above."""
+    check_kernels(kernels)
+    if kernels == "xnnpack":
+        return "float_even"
+    if kernels == "optimized":
+        return "double_mixed" if isinstance(operator, DepthwiseConv2D) else "double_up"
+    return "real_away" if isinstance(operator, FullyConnected) else "double_away"
+
+
+def is_per_tensor(operator: Weighted) -> bool:
+    """Whether the writer gives the kernel a single scale: dense layers with equal scales."""
+    scale = operator.kernel_scale
+    return isinstance(operator, FullyConnected) and bool((scale == scale[0]).all())
+
+
+def real_multiplier(
+    operator: Weighted, input_scale: float, output_scale: float, kernels: str
+) -> np.ndarray:
+    """The real scale from accumulator to output steps, per channel, as the kernel computes it.
+
+    Returns:
+      float32 ``[channels]`` under XNNPACK, float64 otherwise.
+    """
+    check_kernels(kernels)
+    kernel_scale = operator.kernel_scale.astype(np.float32)
+    if kernels == "xnnpack":
+        return np.float32(input_scale) * kernel_scale / np.float32(output_scale)
+    if kernels == "optimized" and is_per_tensor(operator):
+        # kernels/kernel_util.cc GetQuantizedConvolutionMultipler multiplies in float32.
+        product = (np.float32(input_scale) * kernel_scale).astype(np.float64)
+        return product / np.float64(output_scale)
+    return np.float64(input_scale) * kernel_scale.astype(np.float64) / np.float64(output_scale)
+
+
+def quantize_multiplier(real: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """``real = mantissa * 2 ** (shift - 31)`` with a 31-bit mantissa.
+
+    TFLite kernels/internal/quantization_util.cc QuantizeMultiplier.
+
+    Args:
+      real: float64, not negative.
+
+    Returns:
+      The mantissa in [2 ** 30, 2 ** 31) or 0, and the shift (positive: to the left); int64.
+    """
+    fraction, exponent = np.frexp(np.asarray(real, np.float64))
+    mantissa = np.floor(fraction * 2.0**31 + 0.5).astype(np.int64)
+    shift = exponent.astype(np.int64)
+    carry = mantissa == 1 << 31
+    mantissa = np.where(carry, mantissa >> 1, mantissa)
+    shift = np.where(carry, shift + 1, shift)
+    lost = shift < -31
+    return np.where(lost, 0, mantissa), np.where(lost, 0, shift)
+
+
+def multiply_double_rounding(
+    values: np.ndarray, mantissa: np.ndarray, shift: np.ndarray, *, half_up: bool | np.ndarray
+) -> np.ndarray:
+    """MultiplyByQuantizedMultiplier: int32 `values` times ``mantissa * 2 ** (shift - 31)``.
+
+    Args:
+      values: integers within int32; int64 is fine.
+      mantissa: from `quantize_multiplier`, broadcast against `values`.
+      shift: likewise.
+      half_up: where the final shift rounds halves up; elsewhere it rounds them away from zero.
+
+    Returns:
+      int64.
+    """
+    left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
+    result = values.astype(np.int64)
+    if left.any():
+        result = (result << left).astype(np.int32).astype(np.int64)
+    result *= mantissa
+    result += 1 << 30
+    result >>= 31
+    rounding = (1 << right) >> 1
+    if not np.all(half_up):
+        result -= (result < 0) & (right > 0) & ~np.asarray(half_up)
+    result += rounding
+    result >>= right
+    return result
+
+
+def requantize(accumulator: np.ndarray, rule: str, multiplier: np.ndarray) -> np.ndarray:
+    """The rounded product of int32 accumulators and real multipliers.
+
+    Args:
+      accumulator: ``[..., channels]`` integers within int32.
+      rule: from `weighted_rule`.
+      multiplier: from `real_multiplier`, ``[channels]``.
+
+    Returns:
+      ``[..., channels]`` integers, in int64 or in a float type that holds them exactly.
+    """
+    if rule == "float_even":
+        return np.rint(accumulator.astype(np.float32) * multiplier)
+    if rule == "real_away":
+        product = accumulator.astype(np.float64) * multiplier
+        return np.trunc(product + np.copysign(np.nextafter(0.5, 0), product))
+    channels = multiplier.shape[-1]
+    grouped = {
+        "double_up": channels,
+        "double_mixed": channels - channels % _VECTOR,
+        "double_away": 0,
+    }
+    if rule not in grouped:
+        raise ValueError(f"unknown rounding rule {rule!r}")
+    mantissa, shift = quantize_multiplier(multiplier)
+    half_up = np.arange(channels) < grouped[rule]
+    return multiply_double_rounding(accumulator, mantissa, shift, half_up=half_up)
+
+
+def to_codes(steps: np.ndarray, zero_point: int, relu: bool) -> np.ndarray:
+    """int8 codes from output steps: adds the zero point, saturates, applies the fused RELU."""
+    low = max(-128, zero_point) if relu else -128
+    return np.clip(steps + zero_point, low, 127).astype(np.int8)
+
+
+def weighted_codes(
+    accumulator: np.ndarray, operator: Weighted, input_grid: Grid, output_grid: Grid, kernels: str
+) -> np.ndarray:
+    """Output codes of a convolution or dense layer.
+
+    Args:
+      accumulator: ``[..., channels]``, bias included, within int32.
+      operator: the layer.
+      input_grid: grid of its input.
+      output_grid: grid of its output.
+      kernels: a kernel set.
+
+    Returns:
+      int8 ``[..., channels]``.
+    """
+    multiplier = real_multiplier(operator, input_grid.scale, output_grid.scale, kernels)
+    steps = requantize(accumulator, weighted_rule(operator, kernels), multiplier)
+    return to_codes(steps, output_grid.zero_point, operator.relu)
+
+
+def average_codes(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Mean of int8 codes, half away from code 0 (not from the zero point).
+
+    TFLite kernels/internal/{reference,optimized}/integer_ops/pooling.h AveragePool.
+
+    Args:
+      total: integer sums of codes.
+      count: how many codes each sum holds, broadcast against `total`.
+    """
+    magnitude = (np.abs(total) + count // 2) // count
+    return (np.sign(total) * magnitude).astype(np.int8)

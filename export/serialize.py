@@ -1,0 +1,135 @@
+"""IntegerGraph to and from one .npz file.
+
+Members: ``graph`` is a JSON string with the structure, every other member is one array of one
+operator, named ``<operator index>.<field>``. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+
+from export.graph import OPERATORS, Grid, IntegerGraph, Operator, Tensor
+
+FORMAT_VERSION = 1
+
+
+def save(graph: IntegerGraph, path: str | os.PathLike[str]) -> None:
+    """Writes `graph` to `path`, completely or not at all.
+
+    Args:
+      graph: the graph; validated first.
+      path: file to write or to replace; no suffix is added.
+
+    Raises:
+      ValueError: the graph is not valid.
+    """
+    graph.validate()
+    arrays: dict[str, np.ndarray] = {}
+    operators = []
+    for index, operator in enumerate(graph.operators):
+        fields: dict[str, Any] = {"type": type(operator).__name__}
+        for field in dataclasses.fields(operator):
+            value = getattr(operator, field.name)
+            if isinstance(value, np.ndarray):
+                arrays[f"{index}.{field.name}"] = value
+            else:
+                fields[field.name] = value
+        operators.append(fields)
+    structure = {
+        "format_version": FORMAT_VERSION,
+        "tensors": {name: dataclasses.asdict(tensor) for name, tensor in graph.tensors.items()},
+        "operators": operators,
+        "inputs": graph.inputs,
+        "outputs": graph.outputs,
+        "metadata": graph.metadata,
+    }
+    text = np.array(json.dumps(structure, default=_plain))
+    target = os.fspath(path)
+    temporary = f"{target}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, graph=text, **arrays)  # type: ignore[arg-type]
+        os.replace(temporary, target)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise
+
+
+def load(path: str | os.PathLike[str]) -> IntegerGraph:
+    """Reads a graph that `save` wrote.
+
+    Raises:
+      ValueError: the file is not an integer graph, or one of another format version.
+      OSError: the file cannot be read.
+    """
+    name = os.fspath(path)
+    try:
+        with open(name, "rb") as file, np.load(file, allow_pickle=False) as members:
+            structure = json.loads(str(members["graph"]))
+            version = structure["format_version"]
+            arrays = {key: members[key] for key in members.files if key != "graph"}
+        if version == FORMAT_VERSION:
+            graph = _build(structure, arrays)
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        EOFError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise ValueError(f"{name} is not a saved integer graph.") from error
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{name} has integer graph format {version}; this version reads {FORMAT_VERSION}."
+        )
+    try:
+        graph.validate()
+    except ValueError as error:
+        raise ValueError(f"{name} holds a broken integer graph: {error}") from error
+    return graph
+
+
+def _build(structure: dict[str, Any], arrays: dict[str, np.ndarray]) -> IntegerGraph:
+    tensors = {
+        name: Tensor(shape=tuple(fields["shape"]), grid=Grid(**fields["grid"]), bits=fields["bits"])
+        for name, fields in structure["tensors"].items()
+    }
+    operators: list[Operator] = []
+    for index, fields in enumerate(structure["operators"]):
+        operator_type = OPERATORS[fields.pop("type")]
+        values = {key: _tuples(value) for key, value in fields.items()}
+        for field in dataclasses.fields(operator_type):
+            key = f"{index}.{field.name}"
+            if key in arrays:
+                values[field.name] = arrays[key]
+        operators.append(operator_type(**values))
+    return IntegerGraph(
+        tensors=tensors,
+        operators=operators,
+        inputs=tuple(structure["inputs"]),
+        outputs=tuple(structure["outputs"]),
+        metadata=structure["metadata"],
+    )
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars as the Python numbers JSON knows."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

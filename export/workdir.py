@@ -1,0 +1,67 @@
+"""What a training leaves behind, as export needs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+
+import tf_keras as keras
+
+import wrpn_tf
+from export.graph import IntegerGraph
+from export.lowering import lower
+from wrpn_tf import datasets
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Workdir:
+    """A finished training.
+
+    Attributes:
+      path: the folder.
+      model: the trained model.
+      dataset: name of the data set it was trained on.
+      data_dir: where that was read from, or None for TFDS's default.
+      labels: class names.
+    """
+
+    path: pathlib.Path
+    model: keras.Model
+    dataset: str
+    data_dir: str | None
+    labels: tuple[str, ...]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Workdir:
+        """Reads `model.h5` and `record.json`.
+
+        Raises:
+          ValueError: if the folder does not hold a finished training.
+        """
+        path = pathlib.Path(path)
+        try:
+            record = json.loads((path / "record.json").read_text(encoding="utf-8"))
+            dataset = record["dataset"]
+            return cls(
+                path=path,
+                model=wrpn_tf.load_model(path / "model.h5"),
+                dataset=dataset["name"],
+                data_dir=dataset["data_dir"],
+                labels=tuple(dataset["class_names"]),
+            )
+        except (OSError, json.JSONDecodeError, KeyError) as error:
+            raise ValueError(
+                f"{path} is not the workdir of a finished training (record.json and model.h5): "
+                f"{error}"
+            ) from error
+
+    def graph(self) -> IntegerGraph:
+        """The model's integer graph with the labels in its metadata."""
+        description = f"{self.model.name} trained on {self.dataset} by wrpn_tf"
+        return lower(self.model, {"labels": list(self.labels), "description": description})
+
+    def load_data(self, data_dir: str | None = None) -> datasets.Dataset:
+        """The data set, from `data_dir` if given, else from where the training read it."""
+        return datasets.load(self.dataset, data_dir or self.data_dir)

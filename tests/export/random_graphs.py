@@ -1,0 +1,236 @@
+"""Random small integer graphs, one operator each, for the tests of the exporter."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from export import validation
+from export.graph import (
+    Add,
+    Concatenate,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    Grid,
+    IntegerGraph,
+    Operator,
+    Pad,
+    Pool2D,
+    Reshape,
+    Softmax,
+    Tensor,
+)
+
+ZERO_POINTS = (112, 124, 126, -128, 0, -7)
+KINDS = (
+    "conv",
+    "depthwise",
+    "dense",
+    "dense per tensor",
+    "add",
+    "max",
+    "average",
+    "concatenate",
+    "pad",
+    "reshape",
+    "softmax",
+)
+SOFTMAX_GRID = validation.SOFTMAX_GRID
+
+
+def float32(value: float) -> float:
+    return float(np.float32(value))
+
+
+class Draw:
+    """Seeded choices."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def one(self, *options):
+        return options[self.rng.integers(len(options))]
+
+    def size(self, low: int, high: int) -> int:
+        return int(self.rng.integers(low, high + 1))
+
+    def grid(self) -> Grid:
+        scale = self.one(1 / 15, 1 / 3, 1.0, 0.25, float(self.rng.uniform(0.01, 0.5)))
+        return Grid(scale=float32(scale), zero_point=self.one(*ZERO_POINTS))
+
+    def image(self) -> tuple[int, int, int, int]:
+        return (1, self.size(3, 9), self.size(3, 9), self.size(1, 9))
+
+    def codes(self, shape: tuple[int, ...]) -> np.ndarray:
+        return self.rng.integers(-128, 128, shape).astype(np.int8)
+
+
+def one_operator(kind: str, seed: int) -> IntegerGraph:
+    """A graph of one operator of `kind`, all else drawn from `seed`."""
+    draw = Draw(seed)
+    inputs = {"input": Tensor(shape=draw.image(), grid=draw.grid())}
+    tensor = inputs["input"]
+    output_grid = tensor.grid
+    names = ("input",)
+    operator: Operator
+    if kind in ("conv", "depthwise"):
+        operator, output_grid = _convolution(draw, kind, tensor)
+    elif kind in ("dense", "dense per tensor"):
+        inputs["input"] = tensor = Tensor(shape=(1, draw.size(1, 40)), grid=tensor.grid)
+        output_grid = draw.grid()
+        shape = (draw.size(1, 12), tensor.shape[1])
+        weights = _weights(draw, shape, shape[0], tensor.grid, output_grid)
+        if kind == "dense per tensor":
+            weights["kernel_scale"][:] = weights["kernel_scale"][0]
+        operator = FullyConnected(inputs=names, output="output", **weights)
+    elif kind == "add":
+        inputs["other"] = Tensor(shape=tensor.shape, grid=draw.grid())
+        output_grid = draw.grid()
+        operator = Add(inputs=("input", "other"), output="output", relu=draw.one(True, False))
+    elif kind in ("max", "average"):
+        operator = Pool2D(
+            inputs=names,
+            output="output",
+            kind=kind,
+            window=(draw.size(1, 3), draw.size(1, 3)),
+            strides=(draw.size(1, 2), draw.size(1, 2)),
+            padding=draw.one("SAME", "VALID"),
+        )
+    elif kind == "concatenate":
+        axis = draw.size(1, 3)
+        shapes = [list(tensor.shape) for _ in range(draw.size(1, 2))]
+        for index, shape in enumerate(shapes):
+            shape[axis] = draw.size(1, 5)
+            inputs[f"other{index}"] = Tensor(shape=tuple(shape), grid=tensor.grid)
+        operator = Concatenate(inputs=tuple(inputs), output="output", axis=axis)
+    elif kind == "pad":
+        amounts = ((draw.size(0, 2), draw.size(0, 2)), (draw.size(0, 2), draw.size(0, 2)))
+        operator = Pad(inputs=names, output="output", padding=amounts)
+    elif kind == "reshape":
+        operator = Reshape(inputs=names, output="output")
+    elif kind == "softmax":
+        inputs["input"] = tensor = Tensor(shape=(1, draw.size(2, 20)), grid=tensor.grid)
+        output_grid = SOFTMAX_GRID
+        operator = Softmax(inputs=names, output="output")
+    else:
+        raise ValueError(kind)
+    shape = validation.output_shape(operator, [inputs[name].shape for name in operator.inputs])
+    if kind == "reshape":
+        shape = (1, int(np.prod(shape)))
+    return IntegerGraph(
+        tensors={**inputs, "output": Tensor(shape=shape, grid=output_grid)},
+        operators=[operator],
+        inputs=tuple(inputs),
+        outputs=("output",),
+    )
+
+
+def _convolution(draw: Draw, kind: str, tensor: Tensor) -> tuple[Operator, Grid]:
+    grid = draw.grid()
+    window = (draw.size(1, 3), draw.size(1, 3))
+    options = {
+        "padding": draw.one("SAME", "VALID"),
+        "strides": draw.one((1, 1), (2, 2), (1, 2), (2, 1)),
+        "dilation": (1, 1),
+    }
+    if max(window[0] * 2 - 1, window[1] * 2 - 1) <= min(tensor.shape[1:3]):
+        options["dilation"] = draw.one((1, 1), (2, 2))
+    depth = tensor.shape[3]
+    if kind == "conv":
+        channels = draw.size(1, 20)
+        weights = _weights(draw, (channels, *window, depth), channels, tensor.grid, grid)
+        operator: Operator = Conv2D(inputs=("input",), output="output", **weights, **options)
+    else:
+        channels = depth * draw.one(1, 2)
+        weights = _weights(draw, (1, *window, channels), channels, tensor.grid, grid)
+        operator = DepthwiseConv2D(inputs=("input",), output="output", **weights, **options)
+    return operator, grid
+
+
+def _weights(draw: Draw, shape: tuple[int, ...], channels: int, source: Grid, target: Grid) -> dict:
+    """Codes of 1, 2, 4 or 8 bits, stretched or not, and scales that use the output's range.
+
+    Half of the time the multiplier is a power of two, where rounding ties are common.
+    """
+    bits, stretch = draw.one((1, 127), (2, 127), (2, 1), (4, 18), (8, 1))
+    limit = max(1, 2 ** (bits - 1) - 1)
+    codes = draw.rng.integers(-limit, limit + 1, shape)
+    if bits == 1:
+        codes = np.where(codes == 0, 1, codes)
+    taps = codes.size // channels
+    reach = 100 * limit * stretch * np.sqrt(taps)
+    multiplier = draw.rng.uniform(20, 200, channels) / reach
+    if draw.one(True, False):
+        multiplier = 2.0 ** np.round(np.log2(multiplier))
+    scale = (multiplier * target.scale / source.scale).astype(np.float32)
+    bias = draw.rng.integers(-int(reach), int(reach) + 1, channels).astype(np.int32)
+    return {
+        "kernel": (codes * stretch).astype(np.int8),
+        "kernel_scale": scale,
+        "bias": bias,
+        "relu": draw.one(True, False),
+        "stretch": stretch,
+        "bits": bits,
+    }
+
+
+def network(seed: int) -> IntegerGraph:
+    """A residual block, a depthwise branch, concatenation, padding, pools, dense and softmax."""
+    draw = Draw(seed)
+    image = Grid(scale=float32(1 / 127), zero_point=-1)
+    low = Grid(scale=float32(1 / 15), zero_point=112)
+    wide = Grid(scale=float32(0.03), zero_point=-4)
+    grids = {
+        "image": ((1, 9, 8, 3), image),
+        "stem": ((1, 9, 8, 12), low),
+        "branch": ((1, 9, 8, 12), wide),
+        "sum": ((1, 9, 8, 12), low),
+        "depthwise": ((1, 5, 4, 24), low),
+        "pooled": ((1, 5, 4, 12), low),
+        "joined": ((1, 5, 4, 36), low),
+        "padded": ((1, 6, 7, 36), low),
+        "mean": ((1, 1, 1, 36), low),
+        "flat": ((1, 36), low),
+        "logits": ((1, 10), Grid(scale=float32(0.02), zero_point=7)),
+        "output": ((1, 10), SOFTMAX_GRID),
+    }
+    tensors = {name: Tensor(shape=shape, grid=grid) for name, (shape, grid) in grids.items()}
+
+    def weights(shape: tuple[int, ...], channels: int, source: str, target: str) -> dict:
+        grid = tensors[source].grid, tensors[target].grid
+        return {"inputs": (source,), "output": target, **_weights(draw, shape, channels, *grid)}
+
+    operators: list[Operator] = [
+        Conv2D(padding="SAME", **weights((12, 3, 3, 3), 12, "image", "stem")),
+        Conv2D(padding="SAME", **weights((12, 3, 3, 12), 12, "stem", "branch")),
+        Add(inputs=("branch", "stem"), output="sum", relu=True),
+        DepthwiseConv2D(
+            padding="SAME", strides=(2, 2), **weights((1, 3, 3, 24), 24, "sum", "depthwise")
+        ),
+        Pool2D(
+            inputs=("sum",),
+            output="pooled",
+            kind="max",
+            window=(2, 2),
+            strides=(2, 2),
+            padding="SAME",
+        ),
+        Concatenate(inputs=("depthwise", "pooled"), output="joined", axis=3),
+        Pad(inputs=("joined",), output="padded", padding=((0, 1), (1, 2))),
+        Pool2D(inputs=("padded",), output="mean", kind="average", window=(6, 7), strides=(1, 1)),
+        Reshape(inputs=("mean",), output="flat"),
+        FullyConnected(**weights((10, 36), 10, "flat", "logits")),
+        Softmax(inputs=("logits",), output="output"),
+    ]
+    return IntegerGraph(
+        tensors=tensors,
+        operators=operators,
+        inputs=("image",),
+        outputs=("output",),
+        metadata={
+            "name": "network",
+            "description": "A network for tests",
+            "labels": [f"class {index}" for index in range(10)],
+            "normalization": {"mean": [127.5], "std": [127.5]},
+        },
+    )

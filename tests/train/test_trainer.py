@@ -1,0 +1,196 @@
+"""The trainer on digits: what it leaves, that it resumes exactly, and what it refuses."""
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+import wrpn_tf
+from train import trainer
+from train.config import Config, UserError
+
+QUANTIZED = pytest.mark.skipif(
+    not hasattr(wrpn_tf, "quantize_model"), reason="wrpn_tf has no quantize_model"
+)
+BITS = [
+    pytest.param({}, id="float"),
+    pytest.param({"wbits": 2, "abits": 4}, id="w2a4", marks=QUANTIZED),
+]
+
+
+def config(workdir: pathlib.Path, **changes: Any) -> Config:
+    base = Config(
+        workdir=workdir,
+        dataset="digits",
+        arch="digits_cnn",
+        width=0.5,
+        epochs=2,
+        batch_size=64,
+        train_images=320,
+        shift=1,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def train(run: Config) -> dict[str, float]:
+    return trainer.train(run, verbose=0)
+
+
+def saved_weights(workdir: pathlib.Path) -> list[np.ndarray]:
+    return wrpn_tf.load_model(workdir / "model.h5").get_weights()
+
+
+class Interrupted(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture
+def interrupt_after_epoch_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends a training in its second epoch, once."""
+
+    def stop(self: Any, batch: int, logs: Any = None) -> None:
+        if self._epoch == 1 and batch == 2:
+            raise Interrupted
+
+    monkeypatch.setattr(trainer._StopOnNonFinite, "on_train_batch_end", stop)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_it_leaves_a_model_and_a_record(tmp_path: pathlib.Path, bits: dict[str, int]) -> None:
+    run = config(tmp_path / "run", **bits)
+    metrics = train(run)
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["flags"] == run.as_json()
+    assert record["metrics"] == metrics
+    assert [entry["epoch"] for entry in record["history"]] == [1, 2]
+    assert record["dataset"]["class_names"] == list("0123456789")
+    assert record["versions"]["tensorflow"]
+    assert not list(tmp_path.rglob("*.partial.*"))
+
+    data = trainer.datasets.load("digits")
+    model = wrpn_tf.load_model(tmp_path / "run" / "model.h5")
+    logits = model.predict(data.normalize(data.test_images), batch_size=360, verbose=0)
+    accuracy = (logits.argmax(-1) == data.test_labels).mean()
+    assert accuracy == pytest.approx(metrics["test_accuracy"], abs=0.01)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_a_resumed_training_ends_with_the_same_weights(
+    tmp_path: pathlib.Path,
+    interrupt_after_epoch_1: None,
+    monkeypatch: pytest.MonkeyPatch,
+    bits: dict[str, int],
+) -> None:
+    with pytest.raises(Interrupted):
+        train(config(tmp_path / "resumed", **bits))
+    assert not (tmp_path / "resumed" / "model.h5").exists()
+    monkeypatch.undo()
+    keras.backend.clear_session()
+    train(config(tmp_path / "resumed", **bits))
+    train(config(tmp_path / "straight", **bits))
+    resumed, straight = saved_weights(tmp_path / "resumed"), saved_weights(tmp_path / "straight")
+    assert len(resumed) == len(straight)
+    for left, right in zip(resumed, straight, strict=True):
+        np.testing.assert_array_equal(left, right)
+    record = json.loads((tmp_path / "resumed" / "record.json").read_text())
+    assert [entry["epoch"] for entry in record["history"]] == [1, 2]
+
+
+def test_a_finished_training_is_left_alone(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = train(config(tmp_path, epochs=1))
+    before = (tmp_path / "model.h5").stat().st_mtime_ns
+    assert train(config(tmp_path, epochs=1)) == metrics
+    assert (tmp_path / "model.h5").stat().st_mtime_ns == before
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_another_flag_in_the_same_workdir(tmp_path: pathlib.Path) -> None:
+    train(config(tmp_path, epochs=1))
+    with pytest.raises(UserError, match=r"--learning_rate=0\.1, not 0\.2"):
+        train(config(tmp_path, epochs=1, learning_rate=0.2))
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_init_from_a_float_network(tmp_path: pathlib.Path, bits: dict[str, int]) -> None:
+    train(config(tmp_path / "float"))
+    tiny = config(
+        tmp_path / "next", init_from=tmp_path / "float", epochs=1, learning_rate=1e-9, **bits
+    )
+    train(tiny)
+    before = wrpn_tf.load_model(tmp_path / "float" / "model.h5").get_layer("conv1").kernel.numpy()
+    after = [
+        weight.numpy()
+        for weight in wrpn_tf.load_model(tmp_path / "next" / "model.h5").weights
+        if weight.shape == before.shape
+    ]
+    assert any(np.allclose(weight, before, atol=1e-6) for weight in after)
+
+
+def test_init_from_names_the_first_layer_that_differs(tmp_path: pathlib.Path) -> None:
+    train(config(tmp_path / "float", epochs=1))
+    with pytest.raises(UserError, match=r"layer 'conv1' of .*\[\[3, 3, 1, 8\]\]"):
+        train(config(tmp_path / "wide", init_from=tmp_path / "float", width=1.0))
+    with pytest.raises(UserError, match="not a float resnet8; it has no layer"):
+        train(config(tmp_path / "other", init_from=tmp_path / "float", arch="resnet8"))
+    with pytest.raises(UserError, match="there is no model at"):
+        train(config(tmp_path / "none", init_from=tmp_path / "nowhere"))
+
+
+def test_decay_is_for_kernels_only(tmp_path: pathlib.Path) -> None:
+    run = config(tmp_path)
+    model = trainer.models.build("digits_cnn", num_classes=10, input_shape=(8, 8, 1))
+    optimizer = trainer._optimizer(run, model, steps=10)
+    decayed = {v.name for v in model.trainable_variables if optimizer._use_weight_decay(v)}
+    assert decayed == {
+        "conv1/kernel:0",
+        "conv2_depthwise/depthwise_kernel:0",
+        "conv2_pointwise/kernel:0",
+        "conv3/kernel:0",
+        "logits/kernel:0",
+    }
+
+
+def test_a_diverging_training_stops(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"the loss is .* try a smaller learning_rate"):
+        train(config(tmp_path, learning_rate=1e30, warmup_epochs=0.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"wbits": 9}, "wbits must be 1 to 8, or 32 for float, not 9"),
+        ({"arch": "vgg"}, "arch must be one of digits_cnn"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"warmup_epochs": 3.0}, "must not exceed epochs"),
+    ],
+)
+def test_config_errors(tmp_path: pathlib.Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        config(tmp_path, **change)
+
+
+def test_a_batch_larger_than_the_data(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"batch_size \(64\) must not exceed .* \(10\)"):
+        train(config(tmp_path, train_images=10))
+
+
+def test_a_user_error_on_the_command_line_is_one_sentence(tmp_path: pathlib.Path) -> None:
+    command = [sys.executable, "-m", "train.cifar10", "--data_dir", str(tmp_path)]
+    done = subprocess.run(
+        [*command, "--workdir", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        cwd=pathlib.Path(__file__).parents[2],
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "error: data set 'cifar10' is not prepared: nothing at" in done.stderr
+    assert "Traceback" not in done.stderr

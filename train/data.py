@@ -1,0 +1,81 @@
+"""Batches for training and evaluation.
+
+An epoch's order and augmentation are a function of (seed, epoch) alone, so that a resumed
+training sees what an uninterrupted one would have seen.
+"""
+
+import tensorflow as tf
+
+from wrpn_tf.datasets import Dataset
+
+
+def training_batches(
+    data: Dataset,
+    *,
+    batch_size: int,
+    epochs: int,
+    first_epoch: int = 0,
+    seed: int = 0,
+    shift: int = 0,
+    flip: bool = False,
+) -> tf.data.Dataset:
+    """Yields the batches of epochs `first_epoch` to `epochs - 1`, one after the other.
+
+    Every epoch has `len(data.train_images) // batch_size` full batches.
+
+    Args:
+        data: The data set; its images stay uint8 until they are in a batch.
+        batch_size: Images per batch.
+        epochs: The epoch to stop before.
+        first_epoch: The epoch to begin with.
+        seed: Decides order and augmentation, together with the epoch's number.
+        shift: Images move by up to this many pixels in each direction; the border that appears
+            has the real value 0. 4 with `flip` is the usual CIFAR augmentation.
+        flip: Half of the images are mirrored left to right.
+
+    Returns:
+        Pairs of float32 [batch_size, H, W, C] real values and int64 [batch_size] labels.
+    """
+    count = len(data.train_images)
+    height, width, _ = data.image_shape
+    labels = tf.constant(data.train_labels)
+    images = tf.pad(
+        tf.constant(data.train_images),
+        [[0, 0], [shift, shift], [shift, shift], [0, 0]],
+        constant_values=data.zero_point,
+    )
+
+    def epoch_plan(epoch: tf.Tensor) -> tf.data.Dataset:
+        """Which image comes when, how far it is cropped (top, left), whether it is mirrored."""
+        seeds = tf.random.split([tf.constant(seed, tf.int64), epoch], 3)
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), seeds[0])
+        corner = tf.random.stateless_uniform([count, 2], seeds[1], 0, 2 * shift + 1, tf.int32)
+        mirror = tf.random.stateless_uniform([count], seeds[2]) < (0.5 if flip else 0.0)
+        plan = tf.data.Dataset.from_tensor_slices((order, corner, mirror))
+        return plan.batch(batch_size, drop_remainder=True)
+
+    def batch(
+        index: tf.Tensor, corner: tf.Tensor, mirror: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        rows = corner[:, :1] + tf.range(height)
+        columns = corner[:, 1:] + tf.where(
+            mirror[:, None], tf.range(width - 1, -1, -1), tf.range(width)
+        )
+        pixels = tf.gather(images, index)
+        pixels = tf.gather(pixels, rows, axis=1, batch_dims=1)
+        pixels = tf.gather(pixels, columns, axis=2, batch_dims=1)
+        return _normalize(data, pixels), tf.gather(labels, index)
+
+    plans = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_plan)
+    return plans.map(batch, num_parallel_calls=1).prefetch(2)
+
+
+def test_batches(data: Dataset, *, batch_size: int) -> tf.data.Dataset:
+    """Yields all test images in order, as float32 real values, with their int64 labels."""
+    pairs = tf.data.Dataset.from_tensor_slices((data.test_images, data.test_labels))
+    return pairs.batch(batch_size).map(lambda pixels, label: (_normalize(data, pixels), label))
+
+
+def _normalize(data: Dataset, pixels: tf.Tensor) -> tf.Tensor:
+    """`Dataset.normalize` on tensors; exact, because the scale is a power of two."""
+    return (tf.cast(pixels, tf.float32) - data.zero_point) * data.scale

@@ -1,0 +1,46 @@
+"""Train k-bit vision networks in tf_keras and ship them as integers."""
+
+from wrpn_tf import datasets, models, quantizers
+from wrpn_tf.calibration import calibrate
+from wrpn_tf.configs import WRPNQuantizeConfig
+from wrpn_tf.cost import Cost, LayerCost, measure_cost
+from wrpn_tf.inspection import KernelCodes, LayerView, view
+from wrpn_tf.keras_quantizers import (
+    ActivationQuantizer,
+    OutputGrid,
+    RangeQuantizer,
+    WeightQuantizer,
+)
+from wrpn_tf.layers import Kind
+from wrpn_tf.quantization import quantize_annotate, quantize_apply, quantize_model
+from wrpn_tf.rules import Rule
+from wrpn_tf.saving import custom_objects, load_model
+from wrpn_tf.scheme import WRPNScheme
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ActivationQuantizer",
+    "Cost",
+    "Kind",
+    "KernelCodes",
+    "LayerCost",
+    "LayerView",
+    "OutputGrid",
+    "RangeQuantizer",
+    "Rule",
+    "WRPNQuantizeConfig",
+    "WRPNScheme",
+    "WeightQuantizer",
+    "calibrate",
+    "custom_objects",
+    "datasets",
+    "load_model",
+    "measure_cost",
+    "models",
+    "quantize_annotate",
+    "quantize_apply",
+    "quantize_model",
+    "quantizers",
+    "view",
+]

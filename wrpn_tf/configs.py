@@ -1,0 +1,70 @@
+"""The one QuantizeConfig: which quantizer a layer's kernel and output get, if any."""
+
+from __future__ import annotations
+
+import tf_keras as keras
+import tensorflow_model_optimization as tfmot
+
+from wrpn_tf.keras_quantizers import ActivationQuantizer, RangeQuantizer, WeightQuantizer
+
+_QUANTIZERS = {cls.__name__: cls for cls in (WeightQuantizer, ActivationQuantizer, RangeQuantizer)}
+
+Quantizer = tfmot.quantization.keras.quantizers.Quantizer
+
+
+def kernel_attribute(layer: keras.layers.Layer) -> str | None:
+    """Name of the attribute that holds a layer's kernel, or None for a layer without one."""
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        return "depthwise_kernel"
+    if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+        return "kernel"
+    return None
+
+
+class WRPNQuantizeConfig(tfmot.quantization.keras.QuantizeConfig):
+    """Quantizes a layer's kernel with `weight` and its output with `output`; None leaves either.
+
+    Args:
+      weight: a `WeightQuantizer` or None.
+      output: an `ActivationQuantizer`, a `RangeQuantizer` or None.
+    """
+
+    def __init__(self, weight: Quantizer | None = None, output: Quantizer | None = None):
+        self.weight = weight
+        self.output = output
+
+    def get_weights_and_quantizers(self, layer):
+        name = kernel_attribute(layer)
+        return [(getattr(layer, name), self.weight)] if self.weight and name else []
+
+    def set_quantize_weights(self, layer, quantize_weights):
+        if quantize_weights:
+            setattr(layer, kernel_attribute(layer), quantize_weights[0])
+
+    def get_activations_and_quantizers(self, layer):
+        return []
+
+    def set_quantize_activations(self, layer, quantize_activations):
+        pass
+
+    def get_output_quantizers(self, layer):
+        return [self.output] if self.output else []
+
+    def get_config(self):
+        return {"weight": to_config(self.weight), "output": to_config(self.output)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(weight=from_config(config["weight"]), output=from_config(config["output"]))
+
+
+def to_config(quantizer: Quantizer | None) -> dict | None:
+    """Serializes one of this package's quantizers."""
+    if quantizer is None:
+        return None
+    return {"class_name": type(quantizer).__name__, "config": quantizer.get_config()}
+
+
+def from_config(config: dict | None) -> Quantizer | None:
+    """The quantizer that `to_config` serialized."""
+    return config and _QUANTIZERS[config["class_name"]](**config["config"])

@@ -1,0 +1,207 @@
+"""Image data sets as arrays, each with the one affine map from pixels to real values.
+
+The map has one scale and one zero point for all channels, `real = scale * (pixel - zero_point)`,
+so that it is also the quantization of a deployed network's input tensor: the device takes image
+codes as they are. Every scale is a power of two, so every real value is exact in float32.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+_TEST_FRACTION = 0.2
+_SPLIT_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A labelled image data set in memory.
+
+    Attributes:
+        name: The name that `load` knows it by.
+        train_images: uint8 [N, H, W, C].
+        train_labels: int64 [N], in [0, len(class_names)).
+        test_images: uint8 [M, H, W, C].
+        test_labels: int64 [M].
+        class_names: One name per class, in the order of the labels.
+        scale: Real value of one pixel step, a power of two.
+        zero_point: The pixel whose real value is 0.
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+    scale: float
+    zero_point: int
+
+    def normalize(self, images: np.ndarray) -> np.ndarray:
+        """Returns the real values, float32 and exact, of uint8 images of any shape."""
+        return (np.asarray(images, np.float32) - np.float32(self.zero_point)) * np.float32(
+            self.scale
+        )
+
+    def head(self, count: int) -> "Dataset":
+        """Returns the data set with only the first `count` training images (all test images)."""
+        return dataclasses.replace(
+            self,
+            train_images=self.train_images[:count],
+            train_labels=self.train_labels[:count],
+        )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of one image."""
+        height, width, channels = self.train_images.shape[1:]
+        return height, width, channels
+
+    @property
+    def input_range(self) -> tuple[float, float]:
+        """The real values of pixels 0 and 255."""
+        return self.scale * -self.zero_point, self.scale * (255 - self.zero_point)
+
+    @property
+    def normalization(self) -> dict[str, list[float]]:
+        """Mean and standard deviation in pixels, `real = (pixel - mean) / std`, one for all."""
+        return {"mean": [float(self.zero_point)], "std": [1.0 / self.scale]}
+
+
+def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+    """Loads a data set by name.
+
+    Args:
+        name: One of `names()`.
+        data_dir: Folder of prepared TensorFlow Datasets, only read. By default TFDS's own
+            (`~/tensorflow_datasets` or $TFDS_DATA_DIR), where a missing data set is downloaded.
+            'digits' comes with scikit-learn and ignores it.
+
+    Raises:
+        ValueError: The name is unknown.
+        FileNotFoundError: The data set is not under `data_dir` or cannot be downloaded.
+        ImportError: The package that holds or reads the data set is not installed.
+    """
+    if name not in _LOADERS:
+        raise ValueError(f"unknown data set {name!r}; known: {', '.join(names())}")
+    return _LOADERS[name](data_dir)
+
+
+def names() -> tuple[str, ...]:
+    """The names that `load` knows."""
+    return tuple(sorted(_LOADERS))
+
+
+def _digits(data_dir: str | os.PathLike[str] | None) -> Dataset:
+    """scikit-learn's 1,797 handwritten digits, 8x8x1 (UCI optdigits' test set).
+
+    The 17 grey levels 0..16 become the pixels round(255 / 16 * level), so that the range is that
+    of any grey image. Real values are pixel / 128; the background is 0. A stratified fifth of the
+    images, the same at every call, is the test set.
+    """
+    del data_dir
+    try:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+    except ImportError as error:
+        raise ImportError(
+            "the data set 'digits' is part of scikit-learn: pip install scikit-learn"
+        ) from error
+    levels, labels = load_digits(return_X_y=True)
+    images = np.rint(levels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    train_images, test_images, train_labels, test_labels = train_test_split(
+        images,
+        labels.astype(np.int64),
+        test_size=_TEST_FRACTION,
+        random_state=_SPLIT_SEED,
+        stratify=labels,
+    )
+    return Dataset(
+        name="digits",
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        class_names=tuple(str(digit) for digit in range(10)),
+        scale=1 / 128,
+        zero_point=0,
+    )
+
+
+def _cifar10(data_dir: str | os.PathLike[str] | None) -> Dataset:
+    """CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images, 32x32x3.
+
+    scale = 1/64 and zero_point = 121 are close to 1 / the training set's standard deviation
+    (64 pixels over all channels) and to its mean (120 to 121).
+    """
+    arrays, class_names = _load_tfds("cifar10", data_dir)
+    return Dataset(
+        name="cifar10",
+        train_images=arrays["train"]["image"],
+        train_labels=arrays["train"]["label"].astype(np.int64),
+        test_images=arrays["test"]["image"],
+        test_labels=arrays["test"]["label"].astype(np.int64),
+        class_names=class_names,
+        scale=1 / 64,
+        zero_point=121,
+    )
+
+
+def _load_tfds(
+    name: str, data_dir: str | os.PathLike[str] | None
+) -> tuple[dict[str, dict[str, np.ndarray]], tuple[str, ...]]:
+    """Reads the whole train and test splits of a TFDS data set, in their stored order."""
+    try:
+        with _quiet():
+            import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError(
+            f"the data set {name!r} is read by TensorFlow Datasets ({error}): "
+            "pip install tensorflow-datasets importlib_resources"
+        ) from error
+    with _quiet():
+        root = None if data_dir is None else pathlib.Path(data_dir).expanduser().resolve()
+        builder = tfds.builder(name, data_dir=root)
+        if not builder.is_prepared():
+            how = f"prepare it with: tfds build {name} --data_dir={root or builder.data_path}"
+            if root is not None:
+                raise FileNotFoundError(
+                    f"data set {name!r} is not prepared: nothing at {builder.data_path}; {how}"
+                )
+            try:
+                builder.download_and_prepare()
+            except Exception as error:  # TFDS raises whatever its downloader and parser raise.
+                raise FileNotFoundError(
+                    f"data set {name!r} is not at {builder.data_path} and its download failed "
+                    f"({type(error).__name__}); where there is a network, {how}"
+                ) from error
+        arrays = {
+            split: tfds.as_numpy(
+                builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
+            )
+            for split in ("train", "test")
+        }
+        return arrays, tuple(builder.info.features["label"].names)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back the log lines below WARNING that TFDS and absl write while they read."""
+    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+_LOADERS: dict[str, Callable[[Any], Dataset]] = {"cifar10": _cifar10, "digits": _digits}

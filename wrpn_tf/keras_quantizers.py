@@ -1,0 +1,274 @@
+"""TF-MOT quantizers: serializable shells that keep the variables of `wrpn_tf.quantizers`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from tensorflow_model_optimization.quantization.keras import quantizers as tfmot_quantizers
+
+from wrpn_tf import quantizers
+
+Method = Literal["learned", "calibrated", "paper"]
+METHODS: tuple[str, ...] = ("learned", "calibrated", "paper")
+
+INITIAL_CLIP = 2.0
+"""Activation clip before calibration: two standard deviations of a batch-normalized input."""
+
+RANGE_MOMENTUM = 0.99
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OutputGrid:
+    """Where a layer's output lives: ``real = scale * code``, ``low <= code <= high``.
+
+    Attributes:
+      scale: positive, exactly a float32.
+      low: smallest code; 0 for k-bit activations.
+      high: largest code; ``2 ** bits - 1`` for k-bit activations.
+      bits: bit-width.
+    """
+
+    scale: float
+    low: int
+    high: int
+    bits: int
+
+    @property
+    def zero_point(self) -> int:
+        """Zero point of the TFLite int8 tensor: saturation at 127 is the upper clip."""
+        return 127 - self.high
+
+
+def check_method(method: str) -> str:
+    """Returns `method` if it is known; raises ValueError naming it otherwise."""
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
+    return method
+
+
+class WeightQuantizer(tfmot_quantizers.Quantizer):
+    """k-bit weights on a symmetric grid, one scale per output channel or per layer.
+
+    * 'learned': the scale is trained with LSQ's gradient (arXiv 1902.08153).
+    * 'calibrated': the scale of least squared error, fixed when the model is quantized.
+    * 'paper': scale ``1 / (2^(k-1) - 1)``, weights clipped to [-1, 1] (WRPN, section 5).
+
+    One bit is ``sign(w) * mean|w|`` in every method. The variable is ``<weight>_scale``, with 1 on
+    the axes that share a scale.
+
+    Args:
+      bits: 1 to 8.
+      method: see above.
+      per_channel: one scale for each output channel; False: one for the layer.
+    """
+
+    def __init__(self, bits: int, method: Method = "learned", per_channel: bool = True):
+        self.bits = quantizers.check_bits(bits, "weight bits")
+        self.method = check_method(method)
+        self.per_channel = per_channel
+        self.levels = quantizers.weight_levels(bits)
+
+    def _shared_axes(self, rank: int, name: str) -> tuple[int, ...]:
+        """Axes of a kernel that share one scale."""
+        if not self.per_channel:
+            return tuple(range(rank))
+        return (0, 1) if name.startswith("depthwise") else tuple(range(rank - 1))
+
+    def build(self, tensor_shape, name, layer):
+        shape = [int(size) for size in tensor_shape]
+        self.axes = self._shared_axes(len(shape), name)
+        if self.bits == 1:
+            return {}
+        scale = layer.add_weight(
+            name=f"{name}_scale",
+            shape=[1 if axis in self.axes else size for axis, size in enumerate(shape)],
+            initializer=keras.initializers.Constant(1.0 / self.levels),
+            trainable=self.method == "learned",
+        )
+        shared = int(np.prod([shape[axis] for axis in self.axes]))
+        self.gradient_scale = quantizers.lsq_gradient_scale(shared, self.levels)
+        return {"scale": scale}
+
+    def initialize(self, kernel: np.ndarray, weights: dict[str, Any]) -> None:
+        """Sets the scale from the kernel's values: least squared error in each group."""
+        if self.bits == 1 or self.method == "paper":
+            return
+        groups = np.moveaxis(kernel, self.axes, range(len(self.axes)))
+        groups = groups.reshape(int(np.prod([kernel.shape[a] for a in self.axes])), -1)
+        scales = [quantizers.best_scale_np(g, -self.levels, self.levels) for g in groups.T]
+        weights["scale"].assign(np.reshape(scales, weights["scale"].shape))
+
+    def __call__(self, inputs, training, weights, **kwargs):
+        if self.bits == 1:
+            return quantizers.binarize(inputs, quantizers.mean_magnitude(inputs, self.axes))
+        return quantizers.fake_quantize(
+            inputs,
+            quantizers.positive(weights["scale"]),
+            -self.levels,
+            self.levels,
+            self.gradient_scale,
+        )
+
+    def codes(self, kernel: np.ndarray, weights: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """The trained integers and their scale: ``kernel`` is quantized to ``codes * scale``.
+
+        Returns:
+          int32 codes of the kernel's shape, and a float32 scale broadcastable to it.
+        """
+        if self.bits == 1:
+            scale = quantizers.mean_magnitude(tf.constant(kernel), self.axes).numpy()
+            return quantizers.binary_codes_np(kernel), scale
+        scale = quantizers.positive_np(weights["scale"].numpy())
+        return quantizers.quantize_codes_np(kernel, scale, -self.levels, self.levels), scale
+
+    def get_config(self):
+        return {"bits": self.bits, "method": self.method, "per_channel": self.per_channel}
+
+
+class ObservableQuantizer(tfmot_quantizers.Quantizer):
+    """An output quantizer that calibration can look through.
+
+    While `observer` is set it is called with every tensor, and the tensor passes unquantized.
+    """
+
+    observer: Callable[[np.ndarray], None] | None = None
+
+    def __call__(self, inputs, training, weights, **kwargs):
+        if self.observer is not None:
+            self.observer(inputs.numpy())
+            return inputs
+        return self.quantize(inputs, training, weights)
+
+
+class ActivationQuantizer(ObservableQuantizer):
+    """k-bit activations: clip to ``[0, (2^k - 1) * scale]`` and round to multiples of the scale.
+
+    * 'learned': the scale is trained; the clip is learned with it (PACT, arXiv 1805.06085) by LSQ's
+      gradient.
+    * 'calibrated': the scale of least squared error over the calibration data, then fixed.
+    * 'paper': scale ``1 / (2^k - 1)``: clip to [0, 1] (WRPN, section 5).
+
+    Args:
+      bits: 1 to 8.
+      method: see above.
+      maximum: an upper bound that the clip must not exceed (6 behind a ReLU6), or None.
+    """
+
+    def __init__(self, bits: int, method: Method = "learned", maximum: float | None = None):
+        self.bits = quantizers.check_bits(bits, "activation bits")
+        self.method = check_method(method)
+        self.maximum = maximum
+        self.levels = quantizers.activation_levels(bits)
+
+    def build(self, tensor_shape, name, layer):
+        clip = 1.0 if self.method == "paper" else INITIAL_CLIP
+        scale = layer.add_weight(
+            name="output_scale",
+            shape=[],
+            initializer=keras.initializers.Constant(clip / self.levels),
+            trainable=self.method == "learned",
+        )
+        elements = int(np.prod([size for size in tensor_shape[1:] if size]))
+        self.gradient_scale = quantizers.lsq_gradient_scale(elements, self.levels)
+        return {"scale": scale}
+
+    def _scale(self, weights):
+        scale = quantizers.positive(weights["scale"])
+        return scale if self.maximum is None else tf.minimum(scale, self.maximum / self.levels)
+
+    def quantize(self, inputs, training, weights):
+        """See `wrpn_tf.quantizers.fake_quantize`."""
+        return quantizers.fake_quantize(
+            inputs, self._scale(weights), 0, self.levels, self.gradient_scale
+        )
+
+    def scale_and_zero_point(self, weights):
+        """The present int8 grid, as tensors."""
+        return self._scale(weights), 127.0 - self.levels
+
+    def calibrate(self, sample: np.ndarray, weights: dict[str, Any]) -> None:
+        """Sets the scale of least squared error over `sample`, unless the paper fixes it."""
+        if self.method != "paper":
+            weights["scale"].assign(quantizers.best_scale_np(sample, 0, self.levels))
+
+    def grid(self, weights: dict[str, Any]) -> OutputGrid:
+        """The grid of the output, from the variables' present values."""
+        scale = float(self._scale(weights))
+        return OutputGrid(scale=scale, low=0, high=self.levels, bits=self.bits)
+
+    def get_config(self):
+        return {"bits": self.bits, "method": self.method, "maximum": self.maximum}
+
+
+class RangeQuantizer(ObservableQuantizer):
+    """8-bit affine quantization over an observed or a fixed range.
+
+    For what an integer network needs beyond the paper: the input, linear outputs, residual sums and
+    logits. An observed range is an exponential moving average of each training batch's minimum and
+    maximum; until a batch was seen, values pass unquantized.
+
+    Args:
+      fixed: ``(minimum, maximum)`` of the real values, or None to observe them.
+    """
+
+    bits = 8
+
+    def __init__(self, fixed: tuple[float, float] | None = None):
+        self.fixed = tuple(fixed) if fixed is not None else None
+        if self.fixed and not self.fixed[0] <= 0.0 <= self.fixed[1] > self.fixed[0]:
+            raise ValueError(f"A fixed range must contain 0 and be wider than 0; got {fixed}.")
+
+    def build(self, tensor_shape, name, layer):
+        initial = self.fixed or (0.0, 0.0)
+        return {
+            bound: layer.add_weight(
+                name=f"output_{bound}",
+                shape=[],
+                initializer=keras.initializers.Constant(value),
+                trainable=False,
+            )
+            for bound, value in zip(("minimum", "maximum"), initial, strict=True)
+        }
+
+    def quantize(self, inputs, training, weights):
+        """Observes in training, then quantizes on the grid of `quantizers.affine_grid`."""
+        minimum, maximum = weights["minimum"], weights["maximum"]
+        if training and self.fixed is None:
+            seen = tf.not_equal(minimum, maximum)
+            momentum = tf.where(seen, RANGE_MOMENTUM, 0.0)
+            for variable, batch in (
+                (minimum, tf.minimum(tf.reduce_min(inputs), 0.0)),
+                (maximum, tf.maximum(tf.reduce_max(inputs), 0.0)),
+            ):
+                variable.assign(momentum * variable + (1.0 - momentum) * batch)
+        scale, zero_point = quantizers.affine_grid(minimum, maximum)
+        quantized = quantizers.fake_quantize(
+            inputs, tf.stop_gradient(scale), -128.0 - zero_point, 127.0 - zero_point
+        )
+        return tf.where(tf.equal(minimum, maximum), inputs, quantized)
+
+    def scale_and_zero_point(self, weights):
+        """The present int8 grid, as tensors."""
+        return quantizers.affine_grid(weights["minimum"], weights["maximum"])
+
+    def calibrate(self, sample: np.ndarray, weights: dict[str, Any]) -> None:
+        """Sets the range to that of `sample`, unless it is fixed."""
+        if self.fixed is None:
+            weights["minimum"].assign(min(float(sample.min()), 0.0))
+            weights["maximum"].assign(max(float(sample.max()), 0.0))
+
+    def grid(self, weights: dict[str, Any]) -> OutputGrid | None:
+        """The grid of the output, or None where no batch was observed yet."""
+        minimum, maximum = (weights[bound].numpy() for bound in ("minimum", "maximum"))
+        if minimum == maximum:
+            return None
+        scale, zero_point = quantizers.affine_grid_np(minimum, maximum)
+        return OutputGrid(scale=float(scale), low=-128 - zero_point, high=127 - zero_point, bits=8)
+
+    def get_config(self):
+        return {"fixed": self.fixed}

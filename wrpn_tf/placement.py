@@ -1,0 +1,111 @@
+"""Where output quantizers go.
+
+A convolution, its batch normalization and its ReLU become one integer operator with one output
+grid, so only the last of them carries a quantizer. Concatenation and average pooling have one grid
+on both sides: what feeds only them leaves its quantizer to them. Everything else that an integer
+network needs on a grid (linear outputs, residual sums, logits) gets an 8-bit range.
+"""
+
+from __future__ import annotations
+
+from wrpn_tf import quantizers
+from wrpn_tf.keras_quantizers import ActivationQuantizer, ObservableQuantizer, RangeQuantizer
+from wrpn_tf.layers import Kind, kind, relu_maximum
+from wrpn_tf.surgery import Node, consumers
+
+_FUSABLE_INTO_RELU = (Kind.KERNEL, Kind.AFFINE, Kind.ADD)
+
+
+class Placement:
+    """Decides for each layer of a graph which quantizer its output gets.
+
+    Args:
+      nodes: the graph, with activations split from the layers that fuse them.
+      wanted: by layer name, the k-bit quantizer that was asked for (None: unquantized). Layers that
+        are absent were not annotated and stay as they are.
+      integer: whether to add the 8-bit ranges that an integer-only network needs.
+    """
+
+    def __init__(
+        self, nodes: list[Node], wanted: dict[str, ActivationQuantizer | None], integer: bool
+    ):
+        self._nodes = {node.name: node for node in nodes}
+        self._readers = consumers(nodes)
+        self._wanted = wanted
+        self._integer = integer
+
+    def output(self, name: str) -> ObservableQuantizer | None:
+        """The quantizer of the named layer's output, or None."""
+        node = self._nodes[name]
+        if name not in self._wanted or self._is_fused(node) or self._is_deferred(node):
+            return None
+        match kind(node.layer):
+            case Kind.RELU:
+                return self._activation([node])
+            case Kind.CONCATENATE:
+                return self._joint(node)
+            case Kind.AVERAGE if self._integer:
+                return self._joint(node)
+            case Kind.KERNEL | Kind.AFFINE | Kind.ADD if self._integer:
+                return RangeQuantizer()
+        return None
+
+    def _is_fused(self, node: Node) -> bool:
+        """Whether the only reader becomes one operator with this layer."""
+        readers = self._readers[node.name]
+        if len(readers) != 1:
+            return False
+        reader = kind(readers[0].layer)
+        if kind(node.layer) is Kind.KERNEL and reader is Kind.AFFINE:
+            return True
+        return kind(node.layer) in _FUSABLE_INTO_RELU and reader is Kind.RELU
+
+    def _is_deferred(self, node: Node) -> bool:
+        """Whether the output reaches nothing but one layer that owns the grid of its inputs."""
+        readers = self._readers[node.name]
+        if len(readers) != 1:
+            return False
+        reader = readers[0]
+        if reader.name not in self._wanted:
+            return False
+        if kind(reader.layer) is Kind.PASS:
+            return self._is_deferred(reader)
+        owners = (Kind.CONCATENATE, Kind.AVERAGE) if self._integer else (Kind.CONCATENATE,)
+        return kind(reader.layer) in owners
+
+    def _sources(self, node: Node) -> list[Node]:
+        """The layers whose values a concatenation or pooling receives."""
+        sources = []
+        for name in node.inputs:
+            origin = self._nodes[name]
+            if kind(origin.layer) in (Kind.PASS, Kind.CONCATENATE, Kind.AVERAGE):
+                sources.extend(self._sources(origin))
+            else:
+                sources.append(origin)
+        return sources
+
+    def _joint(self, node: Node) -> ObservableQuantizer | None:
+        """One quantizer for all that a concatenation or pooling receives."""
+        sources = self._sources(node)
+        if all(kind(source.layer) is Kind.RELU for source in sources):
+            return self._activation(sources)
+        return RangeQuantizer() if self._integer else None
+
+    def _activation(self, sources: list[Node]) -> ActivationQuantizer | None:
+        """A k-bit quantizer for outputs of ReLUs: the finest that any of them asks for."""
+        wanted = [self._wanted.get(source.name) for source in sources]
+        present = [quantizer for quantizer in wanted if quantizer is not None]
+        if len(present) < len(wanted):
+            return None
+        maxima = [relu_maximum(source.layer) for source in sources]
+        bounds = [maximum for maximum in maxima if maximum is not None]
+        return ActivationQuantizer(
+            bits=max(quantizer.bits for quantizer in present),
+            method=present[0].method,
+            maximum=max(bounds) if len(bounds) == len(maxima) else None,
+        )
+
+
+def wanted_activation(bits: int, method) -> ActivationQuantizer | None:
+    """The quantizer that `bits` asks for; None for 32."""
+    return None if bits == quantizers.OFF else ActivationQuantizer(bits, method)

@@ -1,0 +1,147 @@
+"""The public entry: quantize a whole model, or annotate layers and apply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow_model_optimization as tfmot
+import tf_keras as keras
+from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
+
+from wrpn_tf import surgery
+from wrpn_tf.keras_quantizers import Method, check_method
+from wrpn_tf.layers import check_supported
+from wrpn_tf.quantizers import check_bits
+from wrpn_tf.rules import FirstLast, Rule, assign_bits
+from wrpn_tf.saving import custom_objects
+from wrpn_tf.scheme import DEFAULT_BITS, WRPNScheme, layer_config
+
+
+def quantize_model(
+    model: keras.Model,
+    weight_bits: int = DEFAULT_BITS,
+    activation_bits: int = DEFAULT_BITS,
+    rules: Sequence[Rule] = (),
+    first_last: FirstLast = "integer",
+    *,
+    method: Method = "learned",
+    input_range: tuple[float, float] | None = None,
+) -> keras.Model:
+    """A copy of `model` that trains with k-bit weights and k-bit activations.
+
+    The copy keeps the weights, is flat (nested models are inlined, fused activations are layers of
+    their own) and uncompiled. Activation scales start from a guess: call `wrpn_tf.calibrate`, train,
+    or both.
+
+    Args:
+      model: built Sequential or Functional tf_keras model, trained or fresh.
+      weight_bits: 1 to 8; 32 leaves weights in float.
+      activation_bits: bits of ReLU outputs, 1 to 8; 32 leaves them in float.
+      rules: bit-widths for some layers; of several matching rules the first wins.
+      first_last: 'integer' gives the first and last layers 8 bits and puts everything else that an
+        integer-only network needs on 8-bit grids (inputs, linear outputs, residual sums, logits).
+        'paper' leaves the first and last layers in float and quantizes nothing beyond the paper
+        (WRPN, section 5): for training studies, not for export.
+      method: 'learned' trains the scales from their calibrated values; 'calibrated' keeps those
+        fixed; 'paper' clips weights to [-1, 1] and activations to [0, 1].
+      input_range: real values of image codes 0 and 255, which fixes the input's grid. None observes
+        the input's range.
+
+    Raises:
+      ValueError: for a model, bit-width, policy or method that is not supported, layers that cannot
+        be quantized (all are listed), or a rule that decides for no layer.
+    """
+    check_method(method)
+    flat = surgery.flatten(model)
+    nodes = surgery.topology(flat)
+    check_supported(nodes)
+    bits = assign_bits(
+        nodes,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        rules=rules,
+        first_last=first_last,
+    )
+
+    def annotate(layer, inputs):
+        copy = type(layer).from_config(layer.get_config())
+        config = layer_config(layer, bits[layer.name].weight, bits[layer.name].activation, method)
+        outputs = tfmot.quantization.keras.quantize_annotate_layer(copy, config)(inputs)
+        copy.set_weights(layer.get_weights())
+        return outputs
+
+    annotated = surgery.rebuild(flat, annotate)
+    return quantize_apply(annotated, integer=first_last == "integer", input_range=input_range)
+
+
+def quantize_annotate(
+    layer: keras.layers.Layer,
+    weight_bits: int = DEFAULT_BITS,
+    activation_bits: int = DEFAULT_BITS,
+    *,
+    method: Method = "learned",
+) -> keras.layers.Layer:
+    """Marks one layer for `quantize_apply`; use it in place of the layer when building a model.
+
+    Args:
+      layer: any supported layer.
+      weight_bits: bits of the kernel, 1 to 8 or 32, for a layer that has one.
+      activation_bits: bits of the output, 1 to 8 or 32, for a ReLU or a layer that fuses one.
+      method: see `quantize_model`.
+    """
+    check_bits(weight_bits, "weight_bits")
+    check_bits(activation_bits, "activation_bits")
+    check_method(method)
+    config = layer_config(layer, weight_bits, activation_bits, method)
+    return tfmot.quantization.keras.quantize_annotate_layer(layer, config)
+
+
+def quantize_apply(
+    model: keras.Model,
+    *,
+    integer: bool = False,
+    input_range: tuple[float, float] | None = None,
+) -> keras.Model:
+    """Quantizes the annotated layers of a model and leaves the others in float.
+
+    Args:
+      model: built Sequential or Functional model with layers from `quantize_annotate`.
+      integer: also put on 8-bit grids what an integer-only network needs; every layer must be
+        annotated then.
+      input_range: see `quantize_model`; only used with `integer`.
+
+    Returns:
+      A new model with the same weights, scales of weights calibrated.
+
+    Raises:
+      ValueError: for a model that is not supported.
+      RuntimeError: if a layer lost the configuration that it was meant to carry.
+    """
+    surgery.check_model(model)
+    scheme = WRPNScheme(integer=integer, input_range=input_range)
+    with keras.utils.custom_object_scope(custom_objects()):
+        quantized = tfmot.quantization.keras.quantize_apply(model, scheme)
+    wrappers = {
+        layer.layer.name: layer
+        for layer in quantized.layers
+        if isinstance(layer, quantize_wrapper.QuantizeWrapper)
+    }
+    _check_applied(scheme, wrappers)
+    for wrapper in wrappers.values():
+        for kernel, quantizer, variables in wrapper._weight_vars:
+            quantizer.initialize(np.asarray(kernel), variables)
+    return quantized
+
+
+def _check_applied(scheme: WRPNScheme, wrappers: dict) -> None:
+    """Raises RuntimeError for layers that do not carry what was planned."""
+    lost = []
+    for name, planned in scheme.plan.items():
+        wrapper = wrappers.get(name)
+        carried = wrapper.quantize_config.get_config() if wrapper else None
+        kernels = len(wrapper._weight_vars) if wrapper else 0
+        if carried != planned.get_config() or kernels != bool(planned.weight):
+            lost.append(name)
+    if lost:
+        raise RuntimeError(f"Layers that lost their quantizers: {', '.join(lost)}.")

@@ -1,0 +1,63 @@
+"""Loading saved models, quantized or not."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import tf_keras as keras
+from tensorflow_model_optimization.python.core.quantization.keras import (
+    quantize_annotate,
+    quantize_layer,
+    quantize_wrapper,
+)
+
+from wrpn_tf.configs import WRPNQuantizeConfig
+from wrpn_tf.keras_quantizers import ActivationQuantizer, RangeQuantizer, WeightQuantizer
+from wrpn_tf.pooling import QuantizedAveragePooling2D
+
+
+class BuiltFirstWrapper(quantize_wrapper.QuantizeWrapperV2):
+    """TF-MOT's wrapper, building the wrapped layer before itself.
+
+    Quantizing wraps layers that are built, so their weights precede the trainable scales. A loaded
+    wrapper would list the scales first, and HDF5 files match weights by position.
+    """
+
+    def build(self, input_shape):
+        if not self.layer.built:
+            self.layer.build(input_shape)
+            self.layer.built = True
+        super().build(input_shape)
+
+
+def custom_objects() -> dict[str, Any]:
+    """Classes to pass to Keras as `custom_objects` when loading a quantized model."""
+    objects = {
+        cls.__name__: cls
+        for cls in (
+            ActivationQuantizer,
+            QuantizedAveragePooling2D,
+            RangeQuantizer,
+            WRPNQuantizeConfig,
+            WeightQuantizer,
+            quantize_annotate.QuantizeAnnotate,
+            quantize_layer.QuantizeLayer,
+        )
+    }
+    return objects | {"QuantizeWrapperV2": BuiltFirstWrapper}
+
+
+def load_model(path: str | os.PathLike[str], compile: bool = False) -> keras.Model:
+    """Loads a model saved by `model.save(path)` as HDF5 or SavedModel, quantized or not.
+
+    Raises:
+      ValueError: if there is no such model.
+    """
+    path = os.fspath(path)
+    if not os.path.exists(path):
+        raise ValueError(f"No model at {path}: expected an .h5 file or a SavedModel folder.")
+    try:
+        return keras.models.load_model(path, custom_objects=custom_objects(), compile=compile)
+    except OSError as error:
+        raise ValueError(f"{path} is not a Keras HDF5 file or SavedModel: {error}") from error

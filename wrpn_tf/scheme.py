@@ -1,0 +1,201 @@
+"""The TF-MOT scheme: registry and layout transform that put WRPN's quantizers into a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tf_keras as keras
+from tensorflow_model_optimization.python.core.quantization.keras import (
+    quantize_layer,
+    quantize_layout_transform,
+    quantize_registry,
+    quantize_scheme,
+)
+
+from wrpn_tf import surgery
+from wrpn_tf.configs import WRPNQuantizeConfig, kernel_attribute
+from wrpn_tf.keras_quantizers import RangeQuantizer, WeightQuantizer
+from wrpn_tf.layers import Kind, activation_name, check_supported, kind
+from wrpn_tf.placement import Placement, wanted_activation
+from wrpn_tf.pooling import QuantizedAveragePooling2D
+
+DEFAULT_BITS = 4
+
+LayerMap = dict[str, dict[str, Any]]
+
+
+def layer_config(
+    layer: keras.layers.Layer,
+    weight_bits: int = DEFAULT_BITS,
+    activation_bits: int = DEFAULT_BITS,
+    method: str = "learned",
+) -> WRPNQuantizeConfig:
+    """What to do with one layer: the annotation that the layout transform then places.
+
+    Dense layers get one scale, as Edge TPU wants it; convolutions one for each output channel.
+    """
+    weight = None
+    if kind(layer) is Kind.KERNEL and weight_bits != 32:
+        per_channel = not isinstance(layer, keras.layers.Dense)
+        weight = WeightQuantizer(weight_bits, method, per_channel=per_channel)
+    return WRPNQuantizeConfig(weight=weight, output=wanted_activation(activation_bits, method))
+
+
+class WRPNRegistry(quantize_registry.QuantizeRegistry):
+    """Answers TF-MOT with what the layout transform planned; nothing else is quantized."""
+
+    def __init__(self):
+        self.planned: dict[str, WRPNQuantizeConfig] = {}
+
+    def supports(self, layer):
+        """Whether the layer's class has a place in an integer network."""
+        return kind(layer) is not None
+
+    def get_quantize_config(self, layer):
+        """The planned configuration of the layer, or None."""
+        return self.planned.get(layer.name)
+
+
+class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
+    """Splits fused layers, then decides where each quantizer goes.
+
+    Args:
+      registry: receives the plan.
+      integer: whether to add all that an integer-only network needs.
+      input_range: fixed real range of the model's inputs, or None to observe it.
+    """
+
+    def __init__(self, registry: WRPNRegistry, integer: bool, input_range=None):
+        self._registry = registry
+        self._integer = integer
+        self._input_range = input_range
+
+    def apply(self, model, layer_quantize_map):
+        annotated = {
+            layer.name: layer_quantize_map[layer.name].get("quantize_config") or layer_config(layer)
+            for layer in model.layers
+            if layer.name in layer_quantize_map and kind(layer) is not Kind.INPUT
+        }
+        model, annotated = _split(model, annotated)
+        nodes = surgery.topology(model)
+        if self._integer:
+            check_supported(nodes)
+        outputs = {name: config.output for name, config in annotated.items()}
+        placement = Placement(nodes, outputs, self._integer)
+        plan = {}
+        for node in nodes:
+            weight = annotated[node.name].weight if node.name in annotated else None
+            output = placement.output(node.name)
+            if weight or output:
+                plan[node.name] = WRPNQuantizeConfig(weight=weight, output=output)
+        model = self._insert(model, plan)
+        self._registry.planned = plan
+        return model, {name: {"quantize_config": config} for name, config in plan.items()}
+
+    def _insert(self, model, plan):
+        """Puts quantizers behind the inputs and replaces average pooling that owns a grid."""
+        inputs = set(model.input_names)
+
+        def apply(layer, tensors):
+            if self._integer and not isinstance(tensors, list):
+                origin = tensors._keras_history.layer
+                if origin.name in inputs:
+                    tensors = quantized_inputs.get(origin.name)
+                    if tensors is None:
+                        tensors = quantized_inputs[origin.name] = quantize_layer.QuantizeLayer(
+                            RangeQuantizer(self._input_range), name=f"quantize_{origin.name}"
+                        )(origin.output)
+            if kind(layer) is Kind.AVERAGE and layer.name in plan:
+                return _integer_pooling(layer, tensors, plan.pop(layer.name).output)
+            return surgery.call_copy(layer, tensors)
+
+        quantized_inputs: dict[str, Any] = {}
+        return surgery.rebuild(model, apply)
+
+
+class WRPNScheme(quantize_scheme.QuantizeScheme):
+    """Registry and layout transform for one call of `quantize_apply`.
+
+    Args:
+      integer: add the 8-bit ranges that an integer-only network needs, and refuse layers that have
+        no integer form.
+      input_range: fixed real range of the inputs, or None to observe it.
+    """
+
+    def __init__(self, integer: bool = False, input_range: tuple[float, float] | None = None):
+        self._registry = WRPNRegistry()
+        self._layout = WRPNLayoutTransform(self._registry, integer, input_range)
+
+    @property
+    def plan(self) -> dict[str, WRPNQuantizeConfig]:
+        """After applying: what each layer is meant to carry, by its name before wrapping."""
+        return self._registry.planned
+
+    def get_layout_transformer(self):
+        return self._layout
+
+    def get_quantize_registry(self):
+        return self._registry
+
+
+def _split(model, annotated):
+    """Gives fused activations and the halves of separable convolutions layers of their own."""
+    split: dict[str, WRPNQuantizeConfig] = {}
+
+    def inherit(name, layer, weight=True):
+        if layer.name in annotated:
+            config = annotated[layer.name].get_config()
+            if not weight:
+                config["weight"] = None
+            split[name] = WRPNQuantizeConfig.from_config(config)
+
+    def apply(layer, inputs):
+        if type(layer) is keras.layers.SeparableConv2D:
+            outputs = _call_separable(layer, inputs)
+            inherit(f"{layer.name}_depthwise", layer)
+            inherit(f"{layer.name}_pointwise", layer)
+        elif kernel_attribute(layer):
+            outputs = surgery.call_copy(layer, inputs, activation="linear")
+            inherit(layer.name, layer)
+        else:
+            inherit(layer.name, layer)
+            return surgery.call_copy(layer, inputs)
+        activation = activation_name(layer)
+        if activation == "linear":
+            return outputs
+        name = f"{layer.name}_{activation}"
+        inherit(name, layer, weight=False)
+        return keras.layers.Activation(layer.activation, name=name)(outputs)
+
+    return surgery.rebuild(model, apply), split
+
+
+def _call_separable(layer, inputs):
+    depthwise = keras.layers.DepthwiseConv2D(
+        layer.kernel_size,
+        strides=layer.strides,
+        padding=layer.padding,
+        depth_multiplier=layer.depth_multiplier,
+        dilation_rate=layer.dilation_rate,
+        use_bias=False,
+        name=f"{layer.name}_depthwise",
+    )
+    pointwise = keras.layers.Conv2D(
+        layer.filters, 1, use_bias=layer.use_bias, name=f"{layer.name}_pointwise"
+    )
+    outputs = pointwise(depthwise(inputs))
+    weights = layer.get_weights()
+    depthwise.set_weights(weights[:1])
+    pointwise.set_weights(weights[1:])
+    return outputs
+
+
+def _integer_pooling(layer, inputs, quantizer):
+    """The layer's pooling on the quantizer's grid."""
+    if type(layer) is keras.layers.GlobalAveragePooling2D:
+        window = tuple(int(size) for size in inputs.shape[1:3])
+        pooled = QuantizedAveragePooling2D(quantizer, window, window, name=layer.name)(inputs)
+        return keras.layers.Flatten(name=f"{layer.name}_flatten")(pooled)
+    return QuantizedAveragePooling2D(
+        quantizer, layer.pool_size, layer.strides, layer.padding, name=layer.name
+    )(inputs)

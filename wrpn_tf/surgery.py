@@ -1,0 +1,130 @@
+"""Walking and rebuilding functional Keras graphs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+Apply = Callable[[keras.layers.Layer, Any], Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Node:
+    """A layer in a graph where each layer is used once, and the names of its inputs."""
+
+    name: str
+    layer: keras.layers.Layer
+    inputs: tuple[str, ...]
+
+
+def check_model(model: Any) -> None:
+    """Raises ValueError unless `model` is a built Sequential or Functional tf_keras model."""
+    if isinstance(model, keras.Model) and model._is_graph_network:
+        return
+    kind = f"{type(model).__module__.split('.')[0]}.{type(model).__name__}"
+    if isinstance(model, keras.Sequential):
+        problem = "it is not built; give its first layer an input_shape"
+    elif isinstance(model, keras.Model):
+        problem = "it is subclassed; rebuild it with tf_keras.Model(inputs, outputs)"
+    else:
+        problem = "it is not a tf_keras model; build it with `import tf_keras as keras`"
+    raise ValueError(f"Cannot quantize the {kind}: {problem}.")
+
+
+def _graph_nodes(model: keras.Model) -> Iterator[Any]:
+    """Keras's own nodes, inputs first, without those of the input layers."""
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in model._nodes_by_depth[depth]:
+            if not node.is_input:
+                yield node
+
+
+def rebuild(model: keras.Model, apply: Apply) -> keras.Model:
+    """A new functional model: `apply(layer, inputs)` stands in for every call of a layer.
+
+    Nested models are flattened: `apply` sees their layers, never the models.
+
+    Args:
+      model: built Sequential or Functional model.
+      apply: called in topological order with the original layer and the new input tensor (a list
+        where there are several); returns the new output.
+    """
+    inputs = [
+        keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=layer.name)
+        for tensor, layer in zip(model.inputs, model._input_layers, strict=True)
+    ]
+    outputs = _replay(model, inputs, apply)
+    return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=model.name)
+
+
+def _replay(model: keras.Model, inputs: list[Any], apply: Apply) -> list[Any]:
+    new = {id(old): tensor for old, tensor in zip(model.inputs, inputs, strict=True)}
+    for node in _graph_nodes(model):
+        arguments = [new[id(tensor)] for tensor in tf.nest.flatten(node.keras_inputs)]
+        if isinstance(node.layer, keras.Model):
+            results = _replay(node.layer, arguments, apply)
+        else:
+            results = apply(node.layer, arguments if len(arguments) > 1 else arguments[0])
+        for old, tensor in zip(
+            tf.nest.flatten(node.outputs), tf.nest.flatten(results), strict=True
+        ):
+            new[id(old)] = tensor
+    return [new[id(tensor)] for tensor in model.outputs]
+
+
+def call_copy(layer: keras.layers.Layer, inputs: Any, **changes: Any) -> Any:
+    """Calls a copy of `layer`, with its weights, its configuration updated by `changes`."""
+    copy = type(layer).from_config(layer.get_config() | changes)
+    outputs = copy(inputs)
+    copy.set_weights(layer.get_weights())
+    return outputs
+
+
+def flatten(model: keras.Model) -> keras.Model:
+    """A copy without nested models and with every layer used once.
+
+    A layer without weights that is used several times becomes several layers.
+
+    Raises:
+      ValueError: if a layer with weights is used more than once; all such layers are named.
+    """
+    uses: dict[str, int] = {}
+    shared = []
+
+    def apply(layer, inputs):
+        count = uses[layer.name] = uses.get(layer.name, 0) + 1
+        if count > 1 and layer.weights:
+            shared.append(layer.name)
+        name = layer.name if count == 1 else f"{layer.name}_{count}"
+        return call_copy(layer, inputs, name=name)
+
+    check_model(model)
+    flat = rebuild(model, apply)
+    if shared:
+        raise ValueError(
+            f"Layers with weights that are used more than once (or names that occur twice) cannot "
+            f"be quantized: {', '.join(sorted(set(shared)))}. Give each use a layer of its own."
+        )
+    return flat
+
+
+def topology(model: keras.Model) -> list[Node]:
+    """The layers of a model without nesting or sharing, in execution order, input layers first."""
+    nodes = [Node(name=layer.name, layer=layer, inputs=()) for layer in model._input_layers]
+    for node in _graph_nodes(model):
+        origins = [t._keras_history.layer.name for t in tf.nest.flatten(node.keras_inputs)]
+        nodes.append(Node(name=node.layer.name, layer=node.layer, inputs=tuple(origins)))
+    return nodes
+
+
+def consumers(nodes: list[Node]) -> dict[str, list[Node]]:
+    """For each layer's name, the layers that read its output."""
+    readers: dict[str, list[Node]] = {node.name: [] for node in nodes}
+    for node in nodes:
+        for name in node.inputs:
+            readers[name].append(node)
+    return readers
