@@ -43,7 +43,11 @@ def add_codes(
       int8 of the inputs' shape.
     """
     check_kernels(kernels)
-    rule = {"xnnpack": _add_xnnpack, "optimized": _add_vector, "reference": _add_scalar}[kernels]
+    rule = {
+        "xnnpack": _add_xnnpack,
+        "optimized": _add_vector,
+        "reference": _add_scalar,
+    }[kernels]
     size = left.size
     whole = size - size % _ADD_VECTOR
     parts = [(start, min(start + _ADD_PART, whole), rule) for start in range(0, whole, _ADD_PART)]

@@ -152,7 +152,11 @@ def compare_with_keras(
 
 
 def measure_accuracy(
-    model: keras.Model, graph: IntegerGraph, file: bytes, images: np.ndarray, labels: np.ndarray
+    model: keras.Model,
+    graph: IntegerGraph,
+    file: bytes,
+    images: np.ndarray,
+    labels: np.ndarray,
 ) -> Accuracy:
     """Top-1 of the file in LiteRT with XNNPACK and of the Keras evaluation graph."""
     source = graph.tensors[graph.inputs[0]]

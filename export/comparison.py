@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import tf_keras as keras
 
+import wrpn_tf
 from export.graph import IntegerGraph, Operator, Tensor
 
 
@@ -75,26 +76,23 @@ class KerasTwin:
         self._model = model
         self._graph = graph
         self._layers: dict[str, str] = graph.metadata["keras_layers"]
-        self._parts: dict[str, keras.Model] = {}
+        self._inputs = {view.name: view.inputs for view in wrpn_tf.view(model)}
 
     def codes(self, operator: Operator, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """The operator's output codes by Keras, from the device's codes of its inputs."""
-        tensors = self._graph.tensors
-        inputs = [dequantize(values[name], tensors[name]) for name in operator.inputs]
-        if operator.output not in self._parts:
-            self._parts[operator.output] = self._part(operator)
-        part = self._parts[operator.output]
-        inputs = [
-            array.reshape(-1, *tensor.shape[1:])
-            for array, tensor in zip(inputs, part.inputs, strict=True)
-        ]
-        output = part(inputs if len(inputs) > 1 else inputs[0], training=False).numpy()
-        target = tensors[operator.output]
+        known = {}
+        for name in operator.inputs:
+            reals = dequantize(values[name], self._graph.tensors[name])
+            shape = self._model.get_layer(self._layers[name]).output_shape
+            known[self._layers[name]] = reals.reshape(-1, *shape[1:])
+        target = self._graph.tensors[operator.output]
+        output = np.asarray(self._evaluate(self._layers[operator.output], known))
         return quantize(output, target).reshape(-1, *target.shape[1:])
 
-    def _part(self, operator: Operator) -> keras.Model:
-        inputs = [self._output(name) for name in operator.inputs]
-        return keras.Model(inputs, self._output(operator.output))
-
-    def _output(self, tensor: str):
-        return self._model.get_layer(self._layers[tensor]).output
+    def _evaluate(self, name: str, known: Mapping[str, np.ndarray]):
+        """A layer's real output, from the outputs of the layers in `known`."""
+        if name in known:
+            return known[name]
+        inputs = [self._evaluate(origin, known) for origin in self._inputs[name]]
+        layer = self._model.get_layer(name)
+        return layer(inputs if len(inputs) > 1 else inputs[0], training=False)

@@ -127,7 +127,11 @@ def quantize_multiplier(real: np.ndarray | float) -> tuple[np.ndarray, np.ndarra
 
 
 def multiply_double_rounding(
-    values: np.ndarray, mantissa: np.ndarray, shift: np.ndarray, *, half_up: bool | np.ndarray
+    values: np.ndarray,
+    mantissa: np.ndarray,
+    shift: np.ndarray,
+    *,
+    half_up: bool | np.ndarray,
 ) -> np.ndarray:
     """MultiplyByQuantizedMultiplier: int32 `values` times ``mantissa * 2 ** (shift - 31)``.
 
@@ -191,7 +195,11 @@ def to_codes(steps: np.ndarray, zero_point: int, relu: bool) -> np.ndarray:
 
 
 def weighted_codes(
-    accumulator: np.ndarray, operator: Weighted, input_grid: Grid, output_grid: Grid, kernels: str
+    accumulator: np.ndarray,
+    operator: Weighted,
+    input_grid: Grid,
+    output_grid: Grid,
+    kernels: str,
 ) -> np.ndarray:
     """Output codes of a convolution or dense layer.
 

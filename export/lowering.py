@@ -1,14 +1,13 @@
 """Lowering: a quantized Keras model becomes an integer graph.
 
-Driven from the outputs: each layer is asked for its output on a grid, its own where it has one.
-A layer without a grid of its own (a convolution whose ReLU carries the quantizer, the branches of a
+Driven by demand: each layer is asked for its output on a grid, its own where it has one. A layer
+without a grid of its own (a convolution whose ReLU carries the quantizer, the branches of a
 concatenation) computes straight onto the grid that its reader names. Where a tensor is wanted on
-another grid than its own, a 1x1 depthwise convolution moves it, exactly.
+another grid than its own, a 1x1 depthwise convolution moves it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,45 +15,27 @@ import numpy as np
 import tf_keras as keras
 
 import wrpn_tf
-from export import channels
+from export import folding
+from export.builder import GraphBuilder
+from export.folding import Affine
 from export.graph import (
     Add,
     Concatenate,
-    Conv2D,
     DepthwiseConv2D,
-    FullyConnected,
-    Grid,
     IntegerGraph,
-    Operator,
     Pad,
     Pool2D,
     Reshape,
     Softmax,
-    Tensor,
-    Weighted,
 )
 from wrpn_tf import Kind, LayerView, OutputGrid
 
 _SOFTMAX_GRID = OutputGrid(scale=1 / 256, low=0, high=255, bits=8)
+_FUSED_WITH_RELU = (Kind.KERNEL, Kind.AFFINE, Kind.ADD)
 
 
 class LoweringError(ValueError):
     """The model has no integer form; the message names the layers and says why."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Affine:
-    """What is left to apply to a kernel's accumulator, per output channel, in float64.
-
-    ``real = gain * accumulator * kernel_scale * input_scale + offset``
-    """
-
-    gain: np.ndarray
-    offset: np.ndarray
-
-    def then(self, gain: np.ndarray, offset: np.ndarray) -> Affine:
-        """This followed by ``gain * real + offset``."""
-        return Affine(gain=gain * self.gain, offset=gain * self.offset + offset)
 
 
 def lower(model: keras.Model, metadata: Mapping[str, Any] | None = None) -> IntegerGraph:
@@ -74,165 +55,131 @@ def lower(model: keras.Model, metadata: Mapping[str, Any] | None = None) -> Inte
       LoweringError: if a layer is in float or has not seen data (all are named), or has no integer
         form.
     """
-    return _Lowering(wrpn_tf.view(model), dict(metadata or {})).run(model)
+    views = {view.name: view for view in wrpn_tf.view(model)}
+    _check_quantized(views)
+    lowering = _Lowering(views)
+    inputs = [lowering.input(name) for name in model.input_names]
+    for view in views.values():  # In execution order, so that no recursion goes deep.
+        if view.grid is not None:
+            lowering.produce(view.name, None)
+    outputs = [lowering.produce(name, None) for name in model.output_names]
+    built = lowering.builder
+    grid = built.tensors[inputs[0]].grid
+    pixels = {"mean": [float(grid.zero_point + 128)], "std": [1.0 / grid.scale]}
+    facts = {"keras_layers": built.layers, "inexact_channels": built.inexact}
+    return IntegerGraph(
+        tensors=built.tensors,
+        operators=built.operators,
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        metadata={"name": model.name, "normalization": pixels} | dict(metadata or {}) | facts,
+    )
+
+
+def _check_quantized(views: Mapping[str, LayerView]) -> None:
+    """Raises LoweringError that names all layers in float or without data."""
+    floats, unseen = [], []
+    for view in views.values():
+        if view.kind is None or (view.kind is Kind.KERNEL and view.kernel is None):
+            floats.append(view.name)
+        if view.observes and view.grid is None:
+            unseen.append(view.name)
+    if floats:
+        raise LoweringError(
+            f"Layers in float: {', '.join(floats)}. Quantize the model with "
+            "wrpn_tf.quantize_model(model, first_last='integer') and at most 8 bits."
+        )
+    if unseen:
+        raise LoweringError(
+            f"Layers whose range has seen no data: {', '.join(unseen)}. Train the model or "
+            "call wrpn_tf.calibrate."
+        )
 
 
 class _Lowering:
-    def __init__(self, views: list[LayerView], metadata: dict[str, Any]):
-        self._views = {view.name: view for view in views}
-        self._metadata = metadata
-        self._tensors: dict[str, Tensor] = {}
-        self._grids: dict[str, OutputGrid] = {}
-        self._operators: list[Operator] = []
+    """Produces tensors on demand, each once."""
+
+    def __init__(self, views: Mapping[str, LayerView]):
+        self._views = views
         self._made: dict[tuple[str, OutputGrid | None], str] = {}
-        self._layers: dict[str, str] = {}
-        self._inexact: dict[str, int] = {}
+        self.builder = GraphBuilder()
 
-    def run(self, model: keras.Model) -> IntegerGraph:
-        self._check()
-        inputs = [self._input(name) for name in model.input_names]
-        for view in self._views.values():  # In execution order, so that no recursion goes deep.
-            if view.grid is not None:
-                self._produce(view.name, None)
-        outputs = [self._produce(name, None) for name in model.output_names]
-        metadata = {"name": model.name, "normalization": self._normalization(inputs[0])}
-        metadata |= self._metadata
-        metadata |= {"keras_layers": self._layers, "inexact_channels": self._inexact}
-        return IntegerGraph(
-            tensors=self._tensors,
-            operators=self._operators,
-            inputs=tuple(inputs),
-            outputs=tuple(outputs),
-            metadata=metadata,
-        )
-
-    def _check(self) -> None:
-        floats, unseen = [], []
-        for view in self._views.values():
-            if view.kind is None or (view.kind is Kind.KERNEL and view.kernel is None):
-                floats.append(view.name)
-            if view.observes and view.grid is None:
-                unseen.append(view.name)
-        if floats:
-            raise LoweringError(
-                f"Layers in float: {', '.join(floats)}. Quantize the model with "
-                "wrpn_tf.quantize_model(model, first_last='integer') and at most 8 bits."
-            )
-        if unseen:
-            raise LoweringError(
-                f"Layers whose range has seen no data: {', '.join(unseen)}. Train the model or "
-                "call wrpn_tf.calibrate."
-            )
-
-    def _normalization(self, tensor: str) -> dict[str, list[float]]:
-        """Mean and deviation, in pixel values 0 to 255, that give the model's real inputs."""
-        grid = self._tensors[tensor].grid
-        return {"mean": [float(grid.zero_point + 128)], "std": [1.0 / grid.scale]}
-
-    # Tensors
-
-    def _add(self, name: str, layer: str, shape, grid: OutputGrid) -> str:
-        unique, count = name, 1
-        while unique in self._tensors:
-            count += 1
-            unique = f"{name}_{count}"
-        self._tensors[unique] = Tensor(
-            shape=(1, *(int(size) for size in shape[1:])),
-            grid=Grid(scale=grid.scale, zero_point=grid.zero_point),
-            bits=grid.bits,
-        )
-        self._grids[unique] = grid
-        self._layers[unique] = layer
-        return unique
-
-    def _emit(
-        self, operator: type[Operator], inputs, view: LayerView, shape, grid, **fields
-    ) -> str:
-        output = self._add(view.name.removeprefix("quant_"), view.name, shape, grid)
-        self._operators.append(operator(inputs=tuple(inputs), output=output, **fields))
-        return output
-
-    def _input(self, name: str) -> str:
+    def input(self, name: str) -> str:
+        """The tensor of a model input."""
         readers = [view for view in self._views.values() if view.inputs == (name,)]
         quantizer = next((view for view in readers if view.kind is Kind.INPUT), None)
-        if quantizer is None:
+        if quantizer is None or quantizer.grid is None:
             raise LoweringError(
                 f"Input {name!r} is in float; quantize the model with first_last='integer'."
             )
-        tensor = self._add(name, quantizer.name, quantizer.output_shape, quantizer.grid)
+        tensor = self.builder.tensor(name, quantizer.name, quantizer.output_shape, quantizer.grid)
         self._made[quantizer.name, None] = tensor
         return tensor
 
-    def _produce(self, name: str, grid: OutputGrid | None) -> str:
+    def produce(self, name: str, grid: OutputGrid | None) -> str:
         """The tensor of a layer's output on `grid`; None: on its own."""
         if (name, grid) not in self._made:
             self._made[name, grid] = self._make(self._views[name], grid)
         return self._made[name, grid]
 
     def _make(self, view: LayerView, grid: OutputGrid | None) -> str:
-        own = view.grid
-        if own is not None and grid is not None and own != grid:
-            return self._move(self._produce(view.name, None), view, grid)
+        if view.grid is not None and grid is not None and view.grid != grid:
+            return self._move(self.produce(view.name, None), view, grid)
         if view.kind is Kind.PASS:
             return self._pass(view, grid)
         if view.kind is Kind.SOFTMAX:
-            source = self._produce(view.inputs[0], None)
-            return self._emit(Softmax, [source], view, view.output_shape, _SOFTMAX_GRID)
-        grid = grid or own
+            source = self.produce(view.inputs[0], None)
+            return self.builder.emit(Softmax, [source], view, _SOFTMAX_GRID)
+        grid = grid or view.grid
         if grid is None:
             raise LoweringError(
                 f"The output of {view.name!r} is in float: it was quantized with 32 activation "
                 "bits or first_last='paper'."
             )
-        return self._compute(view, grid)
-
-    def _move(self, tensor: str, view: LayerView, grid: OutputGrid) -> str:
-        """The same values on another grid."""
-        count = self._tensors[tensor].shape[-1]
-        return self._depthwise_affine(
-            tensor, view, view.output_shape, grid, np.ones(count), np.zeros(count)
-        )
-
-    # Layers
+        try:
+            return self._compute(view, grid)
+        except LoweringError:
+            raise
+        except ValueError as error:
+            raise LoweringError(f"Layer {view.name!r}: {error}.") from error
 
     def _compute(self, view: LayerView, grid: OutputGrid) -> str:
-        shape = view.output_shape
+        """The operator behind a layer, or behind the chain of layers that ends in it.
+
+        A k-bit grid starts at 0: its quantizer clips there, so a ReLU before it adds nothing.
+        """
         body = view
         if view.kind is Kind.RELU:
             body = self._views[view.inputs[0]]
-            if body.grid is not None or body.kind not in (Kind.KERNEL, Kind.AFFINE, Kind.ADD):
-                return self._move(self._produce(body.name, None), view, grid)
-        # A grid that starts at 0 clips there: the quantizer itself is a ReLU.
-        relu = grid.low == 0
+            if body.grid is not None or body.kind not in _FUSED_WITH_RELU:
+                return self._move(self.produce(body.name, None), view, grid)
         match body.kind:
             case Kind.KERNEL:
-                return self._weighted(body, _bias(body), view, grid)
+                return self._weighted(body, view, grid)
             case Kind.AFFINE:
-                gain, offset = _batch_normalization(body)
+                affine = folding.batch_normalization(body.layer)
                 inner = self._views[body.inputs[0]]
                 if inner.kind is Kind.KERNEL and inner.grid is None:
-                    return self._weighted(inner, _bias(inner).then(gain, offset), view, grid)
-                source = self._produce(inner.name, None)
-                return self._depthwise_affine(source, view, shape, grid, gain, offset)
+                    return self._weighted(inner, view, grid, affine)
+                return self._affine(self.produce(inner.name, None), view, grid, affine)
             case Kind.ADD:
-                sources = [self._produce(name, None) for name in body.inputs]
-                return self._emit(Add, sources, view, shape, grid, relu=relu)
+                sources = [self.produce(name, None) for name in body.inputs]
+                return self.builder.emit(Add, sources, view, grid, relu=grid.low == 0)
             case Kind.CONCATENATE:
-                sources = [self._produce(name, grid) for name in body.inputs]
-                axis = int(body.layer.axis) % len(shape)
-                return self._emit(Concatenate, sources, view, shape, grid, axis=axis)
+                sources = [self.produce(name, grid) for name in body.inputs]
+                axis = int(body.layer.axis) % len(view.output_shape)
+                return self.builder.emit(Concatenate, sources, view, grid, axis=axis)
             case Kind.AVERAGE:
-                source = self._produce(body.inputs[0], grid)
+                source = self.produce(body.inputs[0], grid)
                 return self._pool("average", source, view, grid)
         raise LoweringError(f"Layer {view.name!r} ({view.kind}) has no integer form.")
 
     def _pool(self, kind: str, source: str, view: LayerView, grid: OutputGrid) -> str:
         layer = view.layer
-        return self._emit(
+        return self.builder.emit(
             Pool2D,
             [source],
             view,
-            view.output_shape,
             grid,
             kind=kind,
             window=tuple(layer.pool_size),
@@ -241,132 +188,65 @@ class _Lowering:
         )
 
     def _pass(self, view: LayerView, grid: OutputGrid | None) -> str:
-        source = self._produce(view.inputs[0], grid)
-        grid = self._grids[source]
-        shape, layer = view.output_shape, view.layer
-        match layer:
+        """Layers that move or select codes: their output is on their input's grid."""
+        source = self.produce(view.inputs[0], grid)
+        grid = self.builder.grids[source]
+        shape = self.builder.tensors[source].shape
+        match view.layer:
             case keras.layers.MaxPooling2D():
                 return self._pool("max", source, view, grid)
             case keras.layers.GlobalMaxPooling2D():
-                window = self._tensors[source].shape[1:3]
-                pooled = self._emit(
-                    Pool2D,
-                    [source],
-                    view,
-                    (1, 1, 1, shape[-1]),
-                    grid,
-                    kind="max",
-                    window=window,
-                    strides=window,
+                window = {"window": shape[1:3], "strides": shape[1:3]}
+                image = (1, 1, 1, shape[-1])
+                source = self.builder.emit(
+                    Pool2D, [source], view, grid, image, kind="max", **window
                 )
-                return self._emit(Reshape, [pooled], view, shape, grid)
-            case keras.layers.ZeroPadding2D():
-                return self._emit(Pad, [source], view, shape, grid, padding=layer.padding)
-        if self._tensors[source].shape[1:] == tuple(shape[1:]):
+            case keras.layers.ZeroPadding2D() as layer:
+                return self.builder.emit(Pad, [source], view, grid, padding=layer.padding)
+        if self.builder.tensors[source].shape[1:] == view.output_shape[1:]:
             return source
-        return self._emit(Reshape, [source], view, shape, grid)
+        return self.builder.emit(Reshape, [source], view, grid)
 
-    # Weights
-
-    def _weighted(self, body: LayerView, affine: Affine, view: LayerView, grid: OutputGrid) -> str:
-        layer, kernel = body.layer, body.kernel
-        assert kernel is not None
-        source = self._produce(body.inputs[0], None)
-        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-        shape = kernel.codes.shape
-        taps = int(np.prod(shape[:2])) if depthwise else int(np.prod(shape[:-1]))
-        codes = kernel.codes.reshape(taps, -1).T
-        scale = np.broadcast_to(kernel.scale, shape).reshape(taps, -1)[0]
-        fitted = self._fit(codes, scale, affine, source, view, grid)
-        fields: dict[str, Any] = {}
-        if not isinstance(layer, keras.layers.Dense):
-            fields = {
-                "strides": tuple(layer.strides),
-                "dilation": tuple(layer.dilation_rate),
-                "padding": layer.padding.upper(),
-            }
-        if depthwise:
-            integers = fitted.kernel.T.reshape(1, *shape[:2], -1)
-            operator: type[Weighted] = DepthwiseConv2D
-        elif isinstance(layer, keras.layers.Dense):
-            integers, operator = fitted.kernel, FullyConnected
-        else:
-            integers, operator = fitted.kernel.reshape(-1, *shape[:3]), Conv2D
-        return self._emit_weighted(
-            operator, source, view, view.output_shape, grid, integers, fitted, kernel.bits, fields
-        )
-
-    def _depthwise_affine(self, source, view, shape, grid, gain, offset) -> str:
-        """``gain * real + offset`` per channel, as a 1x1 depthwise convolution with codes of 1."""
-        count = len(gain)
-        affine = Affine(gain=np.asarray(gain, np.float64), offset=np.asarray(offset, np.float64))
-        fitted = self._fit(
-            np.ones((count, 1), np.int64), np.ones(count, np.float32), affine, source, view, grid
-        )
-        flat = len(shape) == 2
-        if flat:  # DEPTHWISE_CONV_2D takes images only.
-            source = self._emit(Reshape, [source], view, (1, 1, 1, count), self._grids[source])
-            self._layers[source] = self._layers[self._operators[-1].inputs[0]]
-        integers = fitted.kernel.T.reshape(1, 1, 1, count)
-        image = (1, 1, 1, count) if flat else shape
-        output = self._emit_weighted(
-            DepthwiseConv2D, source, view, image, grid, integers, fitted, 1, {}
-        )
-        return self._emit(Reshape, [output], view, shape, grid) if flat else output
-
-    def _fit(self, codes, kernel_scale, affine, source, view, grid) -> channels.Channels:
-        origin = self._grids[source]
-        try:
-            return channels.fit(
-                codes,
-                affine.gain * kernel_scale.astype(np.float64) * origin.scale,
-                affine.offset,
-                input_scale=origin.scale,
-                input_low=origin.low,
-                input_high=origin.high,
-                output_scale=grid.scale,
-                output_low=grid.low,
-                output_high=grid.high,
-            )
-        except ValueError as error:
-            raise LoweringError(f"Layer {view.name!r}: {error}.") from error
-
-    def _emit_weighted(
-        self, operator, source, view, shape, grid, integers, fitted, bits, fields
+    def _weighted(
+        self, body: LayerView, view: LayerView, grid: OutputGrid, after: Affine | None = None
     ) -> str:
-        output = self._emit(
-            operator,
-            [source],
-            view,
-            shape,
+        """A convolution or dense layer, and the batch normalization after it, if any."""
+        assert body.kernel is not None
+        source = self.produce(body.inputs[0], None)
+        affine = folding.own_bias(body.layer, self._channels(body))
+        operator, fitted, fields = folding.fit_kernel(
+            body,
+            body.kernel,
+            affine.then(after) if after else affine,
+            self.builder.grids[source],
             grid,
-            kernel=np.ascontiguousarray(integers),
-            kernel_scale=fitted.scale,
-            bias=fitted.bias,
-            relu=grid.low == 0,
-            stretch=fitted.stretch,
-            bits=bits,
-            **fields,
         )
-        self._inexact[output] = int((~fitted.exact).sum())
-        return output
+        return self.builder.emit_weighted(operator, source, view, grid, fitted, **fields)
 
+    def _move(self, source: str, view: LayerView, grid: OutputGrid) -> str:
+        """The same values on another grid."""
+        return self._affine(source, view, grid, folding.identity(self._channels(view)))
 
-def _bias(view: LayerView) -> Affine:
-    """The layer's own bias after its accumulator."""
-    assert view.kernel is not None
-    count = view.output_shape[-1]
-    bias = np.asarray(view.layer.bias, np.float64) if view.layer.use_bias else np.zeros(count)
-    return Affine(gain=np.ones(count), offset=bias)
+    def _affine(self, source: str, view: LayerView, grid: OutputGrid, affine: Affine) -> str:
+        """A gain and an offset for each channel: a 1x1 depthwise convolution with codes of 1."""
+        count = len(affine.gain)
+        origin = self.builder.grids[source]
+        fitted = folding.fit(
+            np.ones((count, 1), np.int64), np.ones(count, np.float32), affine, origin, grid
+        )
+        image = view.output_shape if len(view.output_shape) == 4 else (1, 1, 1, count)
+        if image is not view.output_shape:  # DEPTHWISE_CONV_2D takes images only.
+            layer = self.builder.layers[source]
+            source = self.builder.emit(Reshape, [source], view, origin, image)
+            self.builder.layers[source] = layer
+        kernel = np.ascontiguousarray(fitted.kernel.T).reshape(1, 1, 1, count)
+        output = self.builder.emit_weighted(
+            DepthwiseConv2D, source, view, grid, fitted, shape=image, kernel=kernel, bits=1
+        )
+        if image is view.output_shape:
+            return output
+        return self.builder.emit(Reshape, [output], view, grid)
 
-
-def _batch_normalization(view: LayerView) -> tuple[np.ndarray, np.ndarray]:
-    """Gain and offset of batch normalization in inference, float64 per channel."""
-    layer = view.layer
-    mean = np.asarray(layer.moving_mean, np.float64)
-    variance = np.asarray(layer.moving_variance, np.float64)
-    gamma = np.asarray(layer.gamma, np.float64) if layer.scale else np.ones_like(mean)
-    beta = np.asarray(layer.beta, np.float64) if layer.center else np.zeros_like(mean)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gain = gamma / np.sqrt(variance + layer.epsilon)
-    return gain, beta - mean * gain
+    @staticmethod
+    def _channels(view: LayerView) -> int:
+        return int(view.output_shape[-1] or 0)

@@ -43,7 +43,13 @@ def model_metadata(graph: IntegerGraph, outputs: Sequence[str]) -> bytes:
             raise ValueError("a label holds a line break")
     builder = flatbuffers.Builder(1024)
     inputs = [
-        _tensor(builder, name, graph.tensors[name], graph.metadata.get("normalization"), None)
+        _tensor(
+            builder,
+            name,
+            graph.tensors[name],
+            graph.metadata.get("normalization"),
+            None,
+        )
         for name in graph.inputs
     ]
     results = [
@@ -110,7 +116,10 @@ def _tensor(
     if labels_file is not None:
         file = _table(
             builder,
-            {0: builder.CreateString(labels_file), 1: builder.CreateString("Names of the classes")},
+            {
+                0: builder.CreateString(labels_file),
+                1: builder.CreateString("Names of the classes"),
+            },
             bytes_={2: _TENSOR_AXIS_LABELS},
         )
         fields[6] = _offsets(builder, [file])
@@ -130,7 +139,9 @@ def _content(builder: flatbuffers.Builder, shape: tuple[int, ...]) -> int:
 
 
 def _table(
-    builder: flatbuffers.Builder, offsets: dict[int, int], bytes_: dict[int, int] | None = None
+    builder: flatbuffers.Builder,
+    offsets: dict[int, int],
+    bytes_: dict[int, int] | None = None,
 ) -> int:
     """A table with offset fields and one-byte fields by slot."""
     bytes_ = bytes_ or {}

@@ -103,7 +103,11 @@ def load(path: str | os.PathLike[str]) -> IntegerGraph:
 
 def _build(structure: dict[str, Any], arrays: dict[str, np.ndarray]) -> IntegerGraph:
     tensors = {
-        name: Tensor(shape=tuple(fields["shape"]), grid=Grid(**fields["grid"]), bits=fields["bits"])
+        name: Tensor(
+            shape=tuple(fields["shape"]),
+            grid=Grid(**fields["grid"]),
+            bits=fields["bits"],
+        )
         for name, fields in structure["tensors"].items()
     }
     operators: list[Operator] = []

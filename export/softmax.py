@@ -11,7 +11,15 @@ import numpy as np
 from export import kernels
 
 # exp(-1/4), exp(-1/2), ... exp(-16) in Q0.31; gemmlowp fixedpoint/fixedpoint.h.
-_EXP_NEGATIVE_POWERS = (1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)
+_EXP_NEGATIVE_POWERS = (
+    1672461947,
+    1302514674,
+    790015084,
+    290630308,
+    39332535,
+    720401,
+    242,
+)
 _INTEGER_BITS = 5
 _FRACTION_BITS = 31 - _INTEGER_BITS
 _ACCUMULATOR_BITS = 12

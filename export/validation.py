@@ -186,7 +186,13 @@ def output_shape(operator: Operator, inputs: list[tuple[int, ...]]) -> tuple[int
             depth = operator.kernel.shape[0]
         elif operator.kernel.shape[0] != 1 or depth % first[3]:
             raise ValueError(f"kernel {operator.kernel.shape} does not fit {first[3]} channels")
-        size = _size(first, (height, width), operator.strides, operator.dilation, operator.padding)
+        size = _size(
+            first,
+            (height, width),
+            operator.strides,
+            operator.dilation,
+            operator.padding,
+        )
         return (first[0], *size, depth)
     if isinstance(operator, FullyConnected):
         if len(first) != 2 or operator.kernel.shape[1] != first[1]:

@@ -37,7 +37,10 @@ _SCHEMA_VERSION = 3
 _BUFFER_ALIGNMENT = 16
 # Every int8 operator below was in TensorFlow Lite 1.14.
 _MIN_RUNTIME_VERSION = "1.14.0"
-_TYPES = {np.dtype(np.int8): schema.TensorType.INT8, np.dtype(np.int32): schema.TensorType.INT32}
+_TYPES = {
+    np.dtype(np.int8): schema.TensorType.INT8,
+    np.dtype(np.int32): schema.TensorType.INT32,
+}
 _VERSIONS = {
     schema.BuiltinOperator.CONV_2D: 3,
     schema.BuiltinOperator.DEPTHWISE_CONV_2D: 3,
@@ -75,7 +78,7 @@ def to_flatbuffer(graph: IntegerGraph, *, expose_all: bool = False) -> bytes:
 class _Buffer(schema.BufferT):
     """A buffer whose data starts at a multiple of 16 bytes, as the schema asks."""
 
-    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802 - the generated name
+    def Pack(self, builder: flatbuffers.Builder) -> int:
         data = None
         if self.data is not None:
             content = bytes(self.data)

@@ -19,7 +19,7 @@ from rich.table import Table
 
 import wrpn_tf
 from export.files import write_bytes
-from export.verify import verify
+from export.verification import verify
 from export.workdir import Workdir
 from export.writer import to_flatbuffer
 from train import digits
@@ -36,12 +36,12 @@ _NETWORKS: dict[str, Config] = {
 }
 _COLUMNS = (
     "network",
-    "bits (A/W)",
-    "accuracy in Keras",
-    "accuracy of .tflite",
+    "A/W bits",
+    "Keras",
+    ".tflite",
     "same top-1",
     "weights",
-    ".tflite file",
+    "file",
     "cost",
 )
 
@@ -49,9 +49,9 @@ _COLUMNS = (
 def run(root: pathlib.Path) -> list[str]:
     """Runs the demo in a folder and prints its table; returns what failed to verify."""
     console = Console()
-    table = Table(title="scikit-learn digits, test images never seen in training")
+    table = Table(title="Accuracy on scikit-learn digits, size and cost")
     for column in _COLUMNS:
-        table.add_column(column, justify="left" if column == "network" else "right")
+        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
     failures: list[str] = []
     baseline = 0
     for name, config in _NETWORKS.items():
@@ -61,7 +61,11 @@ def run(root: pathlib.Path) -> list[str]:
         workdir = Workdir.load(folder)
         cost = wrpn_tf.measure_cost(workdir.model)
         baseline = baseline or cost.compute
-        row = [name, f"{config.abits}/{config.wbits}", f"{metrics['test_accuracy']:.1%}"]
+        row = [
+            name,
+            f"{config.abits}/{config.wbits}",
+            f"{metrics['test_accuracy']:.1%}",
+        ]
         if config.quantized:
             row += _deploy(workdir, folder / "model.tflite", failures, console)
         else:
@@ -70,7 +74,9 @@ def run(root: pathlib.Path) -> list[str]:
         table.add_row(*row, f"{cost.compute / baseline:.2f}x")
     console.print(table)
     console.print(
-        "Cost is multiply-accumulates x (activation bits + weight bits), relative to float 1x.\n"
+        "Keras and .tflite: top-1 accuracy. Weights: kernels at their trained bits; the file holds "
+        "them as int8.\nCost: multiply-accumulates x (activation bits + weight bits), relative to "
+        "float 1x.\n"
         f"Files are in {root}; run the command again and finished trainings are not repeated."
     )
     return failures

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tf_keras as keras
 import tensorflow_model_optimization as tfmot
+import tf_keras as keras
 
 from wrpn_tf.keras_quantizers import ActivationQuantizer, RangeQuantizer, WeightQuantizer
 
@@ -34,27 +34,34 @@ class WRPNQuantizeConfig(tfmot.quantization.keras.QuantizeConfig):
         self.output = output
 
     def get_weights_and_quantizers(self, layer):
+        """The kernel with its quantizer."""
         name = kernel_attribute(layer)
         return [(getattr(layer, name), self.weight)] if self.weight and name else []
 
     def set_quantize_weights(self, layer, quantize_weights):
+        """Puts the quantized kernel in the kernel's place for the layer's call."""
         if quantize_weights:
             setattr(layer, kernel_attribute(layer), quantize_weights[0])
 
     def get_activations_and_quantizers(self, layer):
+        """None: fused activations are layers of their own."""
         return []
 
     def set_quantize_activations(self, layer, quantize_activations):
+        """Nothing to set."""
         pass
 
     def get_output_quantizers(self, layer):
+        """The quantizer of the output, in a list."""
         return [self.output] if self.output else []
 
     def get_config(self):
+        """The quantizers, serialized."""
         return {"weight": to_config(self.weight), "output": to_config(self.output)}
 
     @classmethod
     def from_config(cls, config):
+        """The configuration that `get_config` serialized."""
         return cls(weight=from_config(config["weight"]), output=from_config(config["output"]))
 
 

@@ -70,23 +70,23 @@ def measure_cost(model: keras.Model) -> Cost:
     if any(isinstance(layer, keras.Model) for layer in model.layers):
         model = surgery.flatten(model)
     views = {layer.name: layer for layer in view(model)}
-    return Cost(
-        layers=tuple(_measure(v, views) for v in views.values() if v.kind is Kind.KERNEL)
-    )
+    return Cost(layers=tuple(_measure(v, views) for v in views.values() if v.kind is Kind.KERNEL))
 
 
 def _measure(layer: LayerView, views: dict[str, LayerView]) -> LayerCost:
     keras_layer = layer.layer
-    weights = [np.prod(w.shape) for w in keras_layer.weights if "kernel" in w.name]
-    count = int(sum(weights))
+    if layer.kernel is not None:
+        weights, bits = layer.kernel.codes.size, layer.kernel.bits
+    else:
+        kernels = [weight for weight in keras_layer.weights if "kernel" in weight.name]
+        weights, bits = sum(int(np.prod(kernel.shape)) for kernel in kernels), OFF
+    # A weight is used once for each pixel of the output; a dense layer's output has none.
     pixels = int(np.prod(layer.output_shape[1:-1]))
-    if isinstance(keras_layer, keras.layers.SeparableConv2D):
-        pixels = int(np.prod(layer.output_shape[1:3]))
     return LayerCost(
         name=layer.name,
-        fmas=count * pixels,
-        weights=count,
-        weight_bits=layer.kernel.bits if layer.kernel else OFF,
+        fmas=weights * pixels,
+        weights=weights,
+        weight_bits=bits,
         activation_bits=_input_bits(layer, views),
     )
 

@@ -71,7 +71,7 @@ class WeightQuantizer(tfmot_quantizers.Quantizer):
         self.bits = quantizers.check_bits(bits, "weight bits")
         self.method = check_method(method)
         self.per_channel = per_channel
-        self.levels = quantizers.weight_levels(bits)
+        self.levels = quantizers.weight_levels(self.bits)
 
     def _shared_axes(self, rank: int, name: str) -> tuple[int, ...]:
         """Axes of a kernel that share one scale."""
@@ -80,6 +80,7 @@ class WeightQuantizer(tfmot_quantizers.Quantizer):
         return (0, 1) if name.startswith("depthwise") else tuple(range(rank - 1))
 
     def build(self, tensor_shape, name, layer):
+        """Adds the variables to `layer` and returns them by name."""
         shape = [int(size) for size in tensor_shape]
         self.axes = self._shared_axes(len(shape), name)
         if self.bits == 1:
@@ -104,6 +105,7 @@ class WeightQuantizer(tfmot_quantizers.Quantizer):
         weights["scale"].assign(np.reshape(scales, weights["scale"].shape))
 
     def __call__(self, inputs, training, weights, **kwargs):
+        """Quantizes `inputs`."""
         if self.bits == 1:
             return quantizers.binarize(inputs, quantizers.mean_magnitude(inputs, self.axes))
         return quantizers.fake_quantize(
@@ -127,6 +129,7 @@ class WeightQuantizer(tfmot_quantizers.Quantizer):
         return quantizers.quantize_codes_np(kernel, scale, -self.levels, self.levels), scale
 
     def get_config(self):
+        """The arguments."""
         return {"bits": self.bits, "method": self.method, "per_channel": self.per_channel}
 
 
@@ -139,6 +142,7 @@ class ObservableQuantizer(tfmot_quantizers.Quantizer):
     observer: Callable[[np.ndarray], None] | None = None
 
     def __call__(self, inputs, training, weights, **kwargs):
+        """Quantizes `inputs`, or shows them to the observer."""
         if self.observer is not None:
             self.observer(inputs.numpy())
             return inputs
@@ -163,10 +167,12 @@ class ActivationQuantizer(ObservableQuantizer):
         self.bits = quantizers.check_bits(bits, "activation bits")
         self.method = check_method(method)
         self.maximum = maximum
-        self.levels = quantizers.activation_levels(bits)
+        self.levels = quantizers.activation_levels(self.bits)
 
     def build(self, tensor_shape, name, layer):
+        """Adds the variables to `layer` and returns them by name."""
         clip = 1.0 if self.method == "paper" else INITIAL_CLIP
+        clip = clip if self.maximum is None else min(clip, self.maximum)
         scale = layer.add_weight(
             name="output_scale",
             shape=[],
@@ -202,6 +208,7 @@ class ActivationQuantizer(ObservableQuantizer):
         return OutputGrid(scale=scale, low=0, high=self.levels, bits=self.bits)
 
     def get_config(self):
+        """The arguments."""
         return {"bits": self.bits, "method": self.method, "maximum": self.maximum}
 
 
@@ -224,6 +231,7 @@ class RangeQuantizer(ObservableQuantizer):
             raise ValueError(f"A fixed range must contain 0 and be wider than 0; got {fixed}.")
 
     def build(self, tensor_shape, name, layer):
+        """Adds the variables to `layer` and returns them by name."""
         initial = self.fixed or (0.0, 0.0)
         return {
             bound: layer.add_weight(
@@ -271,4 +279,5 @@ class RangeQuantizer(ObservableQuantizer):
         return OutputGrid(scale=float(scale), low=-128 - zero_point, high=127 - zero_point, bits=8)
 
     def get_config(self):
+        """The arguments."""
         return {"fixed": self.fixed}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 
 import tf_keras as keras
 from tf_keras import layers
@@ -92,7 +93,8 @@ def _problem(layer: keras.layers.Layer) -> str | None:
         return "keepdims"
     if type(layer) is layers.ReLU and (layer.negative_slope or layer.threshold):
         return "negative_slope and threshold must be 0"
-    rank = len(layer.output_shape) if not isinstance(layer.output_shape, list) else 0
+    shape = layer.get_output_shape_at(0)
+    rank = len(shape) if not isinstance(shape, list) else 0
     if type(layer) is layers.Dense and rank != 2:
         return "Dense needs a flat input; add a Flatten"
     if type(layer) is layers.Softmax and layer.axis not in (-1, rank - 1):
@@ -102,13 +104,13 @@ def _problem(layer: keras.layers.Layer) -> str | None:
     return None
 
 
-def check_supported(nodes: list[Node]) -> None:
+def check_supported(nodes: Iterable[Node]) -> None:
     """Raises one ValueError that lists every layer that cannot be quantized, and why."""
-    problems = [
-        f"{node.name} ({type(node.layer).__name__}: {problem})"
+    problems = {
+        f"{node.name} ({type(node.layer).__name__}: {problem})": None
         for node in nodes
         if (problem := _problem(node.layer))
-    ]
+    }
     if problems:
         raise ValueError(
             f"Layers that cannot be quantized: {'; '.join(problems)}. Replace them, or annotate "

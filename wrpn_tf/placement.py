@@ -8,6 +8,8 @@ network needs on a grid (linear outputs, residual sums, logits) gets an 8-bit ra
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from wrpn_tf import quantizers
 from wrpn_tf.keras_quantizers import ActivationQuantizer, ObservableQuantizer, RangeQuantizer
 from wrpn_tf.layers import Kind, kind, relu_maximum
@@ -21,16 +23,22 @@ class Placement:
 
     Args:
       nodes: the graph, with activations split from the layers that fuse them.
+      outputs: names of the layers whose results the model returns.
       wanted: by layer name, the k-bit quantizer that was asked for (None: unquantized). Layers that
         are absent were not annotated and stay as they are.
       integer: whether to add the 8-bit ranges that an integer-only network needs.
     """
 
     def __init__(
-        self, nodes: list[Node], wanted: dict[str, ActivationQuantizer | None], integer: bool
+        self,
+        nodes: list[Node],
+        outputs: Collection[str],
+        wanted: dict[str, ActivationQuantizer | None],
+        integer: bool,
     ):
         self._nodes = {node.name: node for node in nodes}
         self._readers = consumers(nodes)
+        self._outputs = outputs
         self._wanted = wanted
         self._integer = integer
 
@@ -50,28 +58,34 @@ class Placement:
                 return RangeQuantizer()
         return None
 
+    def _only_reader(self, node: Node) -> Node | None:
+        """The layer that alone sees this one's output, or None."""
+        readers = self._readers[node.name]
+        return readers[0] if len(readers) == 1 and node.name not in self._outputs else None
+
     def _is_fused(self, node: Node) -> bool:
         """Whether the only reader becomes one operator with this layer."""
-        readers = self._readers[node.name]
-        if len(readers) != 1:
+        only = self._only_reader(node)
+        if only is None:
             return False
-        reader = kind(readers[0].layer)
+        reader = kind(only.layer)
         if kind(node.layer) is Kind.KERNEL and reader is Kind.AFFINE:
             return True
         return kind(node.layer) in _FUSABLE_INTO_RELU and reader is Kind.RELU
 
     def _is_deferred(self, node: Node) -> bool:
         """Whether the output reaches nothing but one layer that owns the grid of its inputs."""
-        readers = self._readers[node.name]
-        if len(readers) != 1:
+        reader = self._only_reader(node)
+        if reader is None or reader.name not in self._wanted:
             return False
-        reader = readers[0]
-        if reader.name not in self._wanted:
-            return False
+        if self._integer and kind(node.layer) is Kind.AVERAGE:
+            return False  # It rounds its means, so it needs a grid itself.
         if kind(reader.layer) is Kind.PASS:
             return self._is_deferred(reader)
         owners = (Kind.CONCATENATE, Kind.AVERAGE) if self._integer else (Kind.CONCATENATE,)
-        return kind(reader.layer) in owners
+        if kind(reader.layer) not in owners:
+            return False
+        return self._is_deferred(reader) or self._joint(reader) is not None
 
     def _sources(self, node: Node) -> list[Node]:
         """The layers whose values a concatenation or pooling receives."""

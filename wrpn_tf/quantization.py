@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
+from tensorflow_model_optimization.python.core.quantization.keras import (
+    quantize_annotate as annotation,
+)
 from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
 
 from wrpn_tf import surgery
@@ -31,8 +34,8 @@ def quantize_model(
     """A copy of `model` that trains with k-bit weights and k-bit activations.
 
     The copy keeps the weights, is flat (nested models are inlined, fused activations are layers of
-    their own) and uncompiled. Activation scales start from a guess: call `wrpn_tf.calibrate`, train,
-    or both.
+    their own) and uncompiled. Activation scales start from a guess: call `wrpn_tf.calibrate`,
+    train, or both.
 
     Args:
       model: built Sequential or Functional tf_keras model, trained or fresh.
@@ -53,9 +56,10 @@ def quantize_model(
         be quantized (all are listed), or a rule that decides for no layer.
     """
     check_method(method)
+    surgery.check_model(model)
+    check_supported(surgery.walk(model))
     flat = surgery.flatten(model)
     nodes = surgery.topology(flat)
-    check_supported(nodes)
     bits = assign_bits(
         nodes,
         weight_bits=weight_bits,
@@ -72,7 +76,7 @@ def quantize_model(
         return outputs
 
     annotated = surgery.rebuild(flat, annotate)
-    return quantize_apply(annotated, integer=first_last == "integer", input_range=input_range)
+    return _apply(annotated, first_last == "integer", input_range)
 
 
 def quantize_annotate(
@@ -118,7 +122,17 @@ def quantize_apply(
       ValueError: for a model that is not supported.
       RuntimeError: if a layer lost the configuration that it was meant to carry.
     """
-    surgery.check_model(model)
+    with keras.utils.custom_object_scope(custom_objects()):
+        flat = surgery.flatten(model)
+    if not any(isinstance(layer, annotation.QuantizeAnnotate) for layer in flat.layers):
+        raise ValueError(
+            f"Model {model.name!r} has no annotated layers; mark some with "
+            "wrpn_tf.quantize_annotate, or use wrpn_tf.quantize_model."
+        )
+    return _apply(flat, integer, input_range)
+
+
+def _apply(model, integer, input_range) -> keras.Model:
     scheme = WRPNScheme(integer=integer, input_range=input_range)
     with keras.utils.custom_object_scope(custom_objects()):
         quantized = tfmot.quantization.keras.quantize_apply(model, scheme)

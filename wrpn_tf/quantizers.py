@@ -155,9 +155,20 @@ def binary_codes_np(weights: np.ndarray) -> np.ndarray:
     return np.where(np.asarray(weights) >= 0, 1, -1).astype(np.int32)
 
 
-def mean_magnitude(weights: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:
-    """``mean(|weights|)`` over `axes`, kept as dimensions of 1: the binary weights' scale."""
-    return positive(tf.reduce_mean(tf.abs(weights), axis=axes, keepdims=True))
+def mean_magnitude(weights: tf.Tensor, axes: tuple[int, ...] | None = None) -> tf.Tensor:
+    """``mean(|weights|)`` over `axes`, kept as dimensions of 1: the binary weights' scale.
+
+    Summed in float64, where the order of summation does not show in the float32 result.
+    """
+    total = tf.reduce_sum(tf.cast(tf.abs(weights), tf.float64), axis=axes, keepdims=True)
+    count = tf.cast(tf.size(weights) // tf.size(total), tf.float64)
+    return positive(tf.cast(total / count, weights.dtype))
+
+
+def mean_magnitude_np(weights: np.ndarray, axes: tuple[int, ...] | None = None) -> np.ndarray:
+    """NumPy twin of `mean_magnitude`."""
+    total = np.abs(weights).sum(axis=axes, keepdims=True, dtype=np.float64)
+    return positive_np((total / (weights.size // total.size)).astype(np.float32))
 
 
 def wrpn_weights(weights: tf.Tensor, bits: int, axes: tuple[int, ...] | None = None) -> tf.Tensor:
@@ -177,9 +188,9 @@ def wrpn_weights(weights: tf.Tensor, bits: int, axes: tuple[int, ...] | None = N
     if check_bits(bits, "weight bits") == OFF:
         return weights
     if bits == 1:
-        return binarize(weights, mean_magnitude(weights, axes or tuple(range(len(weights.shape)))))
+        return binarize(weights, mean_magnitude(weights, axes))
     levels = weight_levels(bits)
-    return fake_quantize(weights, tf.constant(1.0 / levels), -levels, levels)
+    return fake_quantize(weights, _paper_scale(levels), -levels, levels)
 
 
 def wrpn_weights_np(
@@ -189,8 +200,7 @@ def wrpn_weights_np(
     if check_bits(bits, "weight bits") == OFF:
         return weights
     if bits == 1:
-        scale = positive_np(np.abs(weights).mean(axis=axes, keepdims=True, dtype=np.float32))
-        return binarize_np(weights, scale)
+        return binarize_np(weights, mean_magnitude_np(weights, axes))
     levels = weight_levels(bits)
     return fake_quantize_np(weights, 1.0 / levels, -levels, levels)
 
@@ -210,7 +220,7 @@ def wrpn_activations(x: tf.Tensor, bits: int) -> tf.Tensor:
     if check_bits(bits, "activation bits") == OFF:
         return x
     levels = activation_levels(bits)
-    return fake_quantize(x, tf.constant(1.0 / levels), 0, levels)
+    return fake_quantize(x, _paper_scale(levels), 0, levels)
 
 
 def wrpn_activations_np(x: np.ndarray, bits: int) -> np.ndarray:
@@ -246,6 +256,16 @@ def affine_grid_np(minimum: float, maximum: float) -> tuple[np.float32, int]:
     return scale, int(zero_point)
 
 
+def straight_through(x: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    """`value`, bit for bit, with the gradient of `x`."""
+
+    @tf.custom_gradient
+    def replace(x):
+        return tf.stop_gradient(value), lambda upstream: upstream
+
+    return replace(x)
+
+
 def lsq_gradient_scale(elements: int, levels: int) -> float:
     """``1 / sqrt(elements * levels)``: LSQ's gradient scale (arXiv 1902.08153, section 2.2).
 
@@ -278,9 +298,17 @@ def best_scale_np(x: np.ndarray, low: int, high: int, candidates: int = 64) -> n
     return scales[int(np.argmin(errors))]
 
 
+def _paper_scale(levels: int) -> tf.Tensor:
+    """``1 / levels``, kept from the graph optimizer.
+
+    It would replace a division by a constant with a multiplication by its reciprocal, which rounds
+    some half-way cases the other way.
+    """
+    return tf.raw_ops.PlaceholderWithDefault(input=tf.constant(1.0 / levels), shape=[])
+
+
 def _sum_like(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     """Sums `x` over the axes along which `like` was broadcast to it."""
-    if like.shape.rank == 0:
-        return tf.reduce_sum(x)
-    axes = [axis for axis, size in enumerate(like.shape) if size == 1]
-    return tf.reduce_sum(x, axis=axes, keepdims=True)
+    leading = x.shape.rank - like.shape.rank
+    stretched = [leading + axis for axis, size in enumerate(like.shape) if size == 1]
+    return tf.reshape(tf.reduce_sum(x, axis=[*range(leading), *stretched]), tf.shape(like))

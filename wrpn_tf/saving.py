@@ -25,6 +25,7 @@ class BuiltFirstWrapper(quantize_wrapper.QuantizeWrapperV2):
     """
 
     def build(self, input_shape):
+        """See the class."""
         if not self.layer.built:
             self.layer.build(input_shape)
             self.layer.built = True

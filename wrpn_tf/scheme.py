@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.python.core.quantization.keras import (
     quantize_layer,
@@ -71,6 +72,7 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
         self._input_range = input_range
 
     def apply(self, model, layer_quantize_map):
+        """Returns the rebuilt model and each layer's configuration."""
         annotated = {
             layer.name: layer_quantize_map[layer.name].get("quantize_config") or layer_config(layer)
             for layer in model.layers
@@ -78,10 +80,11 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
         }
         model, annotated = _split(model, annotated)
         nodes = surgery.topology(model)
+        check_supported([node for node in nodes if node.name in annotated])
         if self._integer:
-            check_supported(nodes)
+            _check_all_annotated(nodes, annotated)
         outputs = {name: config.output for name, config in annotated.items()}
-        placement = Placement(nodes, outputs, self._integer)
+        placement = Placement(nodes, _result_names(model), outputs, self._integer)
         plan = {}
         for node in nodes:
             weight = annotated[node.name].weight if node.name in annotated else None
@@ -96,15 +99,19 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
         """Puts quantizers behind the inputs and replaces average pooling that owns a grid."""
         inputs = set(model.input_names)
 
+        def on_grid(tensor):
+            name = tensor._keras_history.layer.name
+            if name not in inputs:
+                return tensor
+            if name not in quantized_inputs:
+                quantized_inputs[name] = quantize_layer.QuantizeLayer(
+                    RangeQuantizer(self._input_range), name=f"quantize_{name}"
+                )(tensor)
+            return quantized_inputs[name]
+
         def apply(layer, tensors):
-            if self._integer and not isinstance(tensors, list):
-                origin = tensors._keras_history.layer
-                if origin.name in inputs:
-                    tensors = quantized_inputs.get(origin.name)
-                    if tensors is None:
-                        tensors = quantized_inputs[origin.name] = quantize_layer.QuantizeLayer(
-                            RangeQuantizer(self._input_range), name=f"quantize_{origin.name}"
-                        )(origin.output)
+            if self._integer:
+                tensors = tf.nest.map_structure(on_grid, tensors)
             if kind(layer) is Kind.AVERAGE and layer.name in plan:
                 return _integer_pooling(layer, tensors, plan.pop(layer.name).output)
             return surgery.call_copy(layer, tensors)
@@ -132,24 +139,45 @@ class WRPNScheme(quantize_scheme.QuantizeScheme):
         return self._registry.planned
 
     def get_layout_transformer(self):
+        """The one that plans."""
         return self._layout
 
     def get_quantize_registry(self):
+        """The one that knows the plan."""
         return self._registry
 
 
+def _result_names(model):
+    """Names of the layers whose results the model returns."""
+    return {tensor._keras_history.layer.name for tensor in model.outputs}
+
+
+def _check_all_annotated(nodes, annotated):
+    """Raises ValueError if a layer would stay in float."""
+    floats = [n.name for n in nodes if kind(n.layer) is not Kind.INPUT and n.name not in annotated]
+    if floats:
+        raise ValueError(
+            f"Layers without annotation: {', '.join(floats)}. An integer-only network needs "
+            "wrpn_tf.quantize_annotate for every layer; or leave out integer=True."
+        )
+
+
 def _split(model, annotated):
-    """Gives fused activations and the halves of separable convolutions layers of their own."""
+    """Gives fused activations and the halves of separable convolutions layers of their own.
+
+    Layers without annotation stay as they are.
+    """
     split: dict[str, WRPNQuantizeConfig] = {}
 
     def inherit(name, layer, weight=True):
-        if layer.name in annotated:
-            config = annotated[layer.name].get_config()
-            if not weight:
-                config["weight"] = None
-            split[name] = WRPNQuantizeConfig.from_config(config)
+        config = annotated[layer.name].get_config()
+        if not weight:
+            config["weight"] = None
+        split[name] = WRPNQuantizeConfig.from_config(config)
 
     def apply(layer, inputs):
+        if layer.name not in annotated:
+            return surgery.call_copy(layer, inputs)
         if type(layer) is keras.layers.SeparableConv2D:
             outputs = _call_separable(layer, inputs)
             inherit(f"{layer.name}_depthwise", layer)
@@ -178,10 +206,21 @@ def _call_separable(layer, inputs):
         depth_multiplier=layer.depth_multiplier,
         dilation_rate=layer.dilation_rate,
         use_bias=False,
+        depthwise_regularizer=layer.depthwise_regularizer,
+        depthwise_constraint=layer.depthwise_constraint,
+        trainable=layer.trainable,
         name=f"{layer.name}_depthwise",
     )
     pointwise = keras.layers.Conv2D(
-        layer.filters, 1, use_bias=layer.use_bias, name=f"{layer.name}_pointwise"
+        layer.filters,
+        1,
+        use_bias=layer.use_bias,
+        kernel_regularizer=layer.pointwise_regularizer,
+        kernel_constraint=layer.pointwise_constraint,
+        bias_regularizer=layer.bias_regularizer,
+        bias_constraint=layer.bias_constraint,
+        trainable=layer.trainable,
+        name=f"{layer.name}_pointwise",
     )
     outputs = pointwise(depthwise(inputs))
     weights = layer.get_weights()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -76,6 +77,15 @@ def _replay(model: keras.Model, inputs: list[Any], apply: Apply) -> list[Any]:
     return [new[id(tensor)] for tensor in model.outputs]
 
 
+def walk(model: keras.Model) -> Iterator[Node]:
+    """Every use of a layer in the model and in the models nested in it, without their inputs."""
+    for node in _graph_nodes(model):
+        if isinstance(node.layer, keras.Model):
+            yield from walk(node.layer)
+        else:
+            yield Node(name=node.layer.name, layer=node.layer, inputs=())
+
+
 def call_copy(layer: keras.layers.Layer, inputs: Any, **changes: Any) -> Any:
     """Calls a copy of `layer`, with its weights, its configuration updated by `changes`."""
     copy = type(layer).from_config(layer.get_config() | changes)
@@ -97,12 +107,16 @@ def flatten(model: keras.Model) -> keras.Model:
 
     def apply(layer, inputs):
         count = uses[layer.name] = uses.get(layer.name, 0) + 1
-        if count > 1 and layer.weights:
-            shared.append(layer.name)
-        name = layer.name if count == 1 else f"{layer.name}_{count}"
+        name = layer.name
+        if count > 1:
+            if layer.weights:
+                shared.append(name)
+            name = next(n for i in itertools.count(count) if (n := f"{name}_{i}") not in names)
+            names.add(name)
         return call_copy(layer, inputs, name=name)
 
     check_model(model)
+    names = {node.name for node in walk(model)}
     flat = rebuild(model, apply)
     if shared:
         raise ValueError(

@@ -16,8 +16,7 @@ def build(arch: str, width: float = 1.0) -> keras.Model:
     )
 
 
-# He et al. 2015, table 6, in millions. Theirs have no parameters in shortcuts; ours have 16 * 32
-# + 32 * 64 and two batch normalizations, which rounding does not show at these depths but one.
+# He et al. 2015, table 6, in millions. Their shortcuts have no parameters, so ours are not counted.
 @pytest.mark.parametrize(("arch", "millions"), [("resnet20", 0.27), ("resnet32", 0.46)])
 def test_parameter_counts_are_the_published_ones(arch: str, millions: float) -> None:
     model = build(arch)

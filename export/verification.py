@@ -1,0 +1,131 @@
+"""Verification of a .tflite file against the training it came from, printed as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from export import checks, tflite_file
+from export.graph import IntegerGraph
+from export.kernels import KERNELS
+from export.workdir import Workdir
+
+
+def verify(
+    workdir: Workdir,
+    file: bytes,
+    *,
+    data_dir: str | None = None,
+    images: int = 1000,
+    min_agreement: float = 0.998,
+    max_accuracy_gap: float = 0.001,
+    console: Console | None = None,
+) -> tuple[list[str], checks.Accuracy]:
+    """Runs all checks and prints what they measured.
+
+    Returns:
+      The failures, one sentence each (empty where the file is verified), and the accuracies.
+    """
+    show = (console or Console()).print
+    graph = workdir.graph()
+    data = workdir.load_data(data_dir)
+    codes = (data.test_images.astype(np.int16) - 128).astype(np.int8)
+    failures = []
+
+    wrong = checks.wrong_kernels(workdir.model, graph, file)
+    wrong += [f"{name} (not an integer tensor)" for name in tflite_file.float_tensors(file)]
+    show(
+        f"Kernels that are not the trained codes: {len(wrong)} of {len(tflite_file.kernels(file))}"
+    )
+    failures += [f"Wrong constant: {name}." for name in wrong]
+    if wrong:
+        return failures, checks.Accuracy(images=0, device=0.0, keras=0.0, agreement=0.0)
+
+    sample = codes[:images]
+    failures += _check_integers(graph, file, sample, show)
+    _show_keras(workdir, graph, file, sample, show)
+
+    accuracy = checks.measure_accuracy(workdir.model, graph, file, codes, data.test_labels)
+    show(
+        f"Top-1 over {accuracy.images:,} images: file {accuracy.device:.2%}, Keras "
+        f"{accuracy.keras:.2%}; the same top-1 on {accuracy.agreement:.2%}"
+    )
+    if accuracy.agreement < min_agreement:
+        failures.append(f"Top-1 agrees on {accuracy.agreement:.2%}, less than {min_agreement:.2%}.")
+    if abs(accuracy.device - accuracy.keras) > max_accuracy_gap:
+        failures.append(f"Top-1 accuracies are further apart than {max_accuracy_gap:.2%}.")
+    return failures, accuracy
+
+
+def _check_integers(
+    graph: IntegerGraph, file: bytes, sample: np.ndarray, show: Callable[..., None]
+) -> list[str]:
+    """LiteRT against the executor, with each kernel set."""
+    failures = []
+    table = Table(title=f"LiteRT against the NumPy executor, {len(sample):,} images")
+    for heading in (
+        "kernels",
+        "tensors",
+        "integers",
+        "different",
+        "largest difference",
+    ):
+        table.add_column(heading, justify="left" if heading == "kernels" else "right")
+    for kernels in KERNELS:
+        differences, seen = checks.compare_with_executor(graph, file, sample, kernels)
+        rows = differences.values()
+        different = sum(row.different for row in rows)
+        table.add_row(
+            kernels,
+            str(len(rows)),
+            f"{sum(row.total for row in rows):,}",
+            f"{different:,}",
+            str(max(row.largest for row in rows)),
+        )
+        failures += [
+            f"{row.name} differs from the executor in {row.different:,} of {row.total:,} integers "
+            f"({kernels})."
+            for row in rows
+            if row.different
+        ]
+        failures += [
+            f"Tensor takes too many values: {name}." for name in checks.too_many_codes(graph, seen)
+        ]
+    show(table)
+    return failures
+
+
+def _show_keras(
+    workdir: Workdir,
+    graph: IntegerGraph,
+    file: bytes,
+    sample: np.ndarray,
+    show: Callable[..., None],
+) -> None:
+    """Layer by layer against the Keras evaluation graph."""
+    table = Table(title="Layers against Keras, each fed the device's own input")
+    for heading in (
+        "tensor",
+        "bits",
+        "codes",
+        "different",
+        "share",
+        "largest",
+        "inexact channels",
+    ):
+        table.add_column(heading, justify="left" if heading == "tensor" else "right")
+    inexact = graph.metadata["inexact_channels"]
+    for row in checks.compare_with_keras(workdir.model, graph, file, sample).values():
+        table.add_row(
+            row.name,
+            str(graph.tensors[row.name].bits),
+            f"{row.total:,}",
+            f"{row.different:,}",
+            f"{row.different / row.total:.4%}",
+            str(row.largest),
+            str(inexact.get(row.name, "")),
+        )
+    show(table)

@@ -1,0 +1,78 @@
+"""Small Keras networks with everything that folding must get right."""
+
+import numpy as np
+import tf_keras as keras
+from tf_keras import layers
+
+import wrpn_tf
+
+INPUT_RANGE = (-1.0, 1.0)
+
+
+def network(seed: int, *, size: int = 6, softmax: bool = False) -> keras.Model:
+    """Every supported structure in one network, with awkward parameters.
+
+    Batch normalization gains are negative, positive and zero; one bias is the same for all
+    channels; a ReLU follows a convolution without batch normalization; there are a residual sum, a
+    concatenation, depthwise and separable convolutions, pooling of each kind and a batch
+    normalization behind the sum.
+    """
+    image = keras.Input((size, size, 3), name="image")
+    x = layers.Conv2D(4, 3, padding="same", use_bias=False, name="conv1")(image)
+    x = trunk = layers.ReLU(name="relu1")(layers.BatchNormalization(name="bn1")(x))
+    x = layers.Conv2D(4, 3, padding="same", name="conv2")(x)
+    x = layers.BatchNormalization(name="bn2")(x)
+    x = total = layers.Add(name="add")([x, trunk])
+    x = layers.ReLU(name="relu2")(layers.BatchNormalization(name="bn_after_add")(x))
+    depthwise = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2, name="depthwise")(x)
+    depthwise = layers.BatchNormalization(name="bn3")(depthwise)
+    depthwise = layers.Activation("relu6", name="relu3")(depthwise)
+    plain = layers.Conv2D(4, 1, activation="relu", name="plain")(x)
+    pooled = layers.AveragePooling2D(3, 1, "same", name="average")(layers.ReLU(name="relu4")(total))
+    x = layers.Concatenate(name="concatenate")([depthwise, plain, pooled])
+    x = layers.MaxPooling2D(2, name="max")(x)
+    x = layers.SeparableConv2D(5, 2, activation="relu", name="separable")(layers.ZeroPadding2D()(x))
+    x = layers.GlobalAveragePooling2D(name="pool")(layers.Dropout(0.1, name="dropout")(x))
+    x = layers.Dense(4, activation="softmax" if softmax else None, name="logits")(x)
+    model = keras.Model(image, x)
+    randomize(model, seed)
+    return model
+
+
+def randomize(model: keras.Model, seed: int) -> None:
+    """Random parameters: gains of either sign and zero, equal biases in the layer 'plain'."""
+    random = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            count = layer.gamma.shape[0]
+            gamma = random.uniform(-1.5, 1.5, count)
+            gamma[:3] = random.permutation([-abs(gamma[0]), abs(gamma[1]), 0.0])
+            variance = random.uniform(0.05, 2.0, count)
+            variance[random.integers(count)] = 0.0
+            layer.set_weights(
+                [gamma, random.normal(0.3, 0.5, count), random.normal(0, 0.5, count), variance]
+            )
+        elif layer.weights:
+            layer.set_weights([random.normal(0, 0.4, w.shape) for w in layer.get_weights()])
+        if layer.name == "plain":
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel, np.full_like(bias, 0.25)])
+
+
+def quantize(model: keras.Model, seed: int, **options) -> keras.Model:
+    """Quantizes and calibrates on random images."""
+    quantized = wrpn_tf.quantize_model(model, input_range=INPUT_RANGE, **options)
+    wrpn_tf.calibrate(quantized, [reals(codes(quantized, 16, seed))])
+    return quantized
+
+
+def codes(model: keras.Model, count: int, seed: int) -> np.ndarray:
+    """Random int8 images for the model."""
+    shape = (count, *model.input_shape[1:])
+    return np.random.default_rng(seed).integers(-128, 128, shape).astype(np.int8)
+
+
+def reals(image_codes: np.ndarray) -> np.ndarray:
+    """The real values of image codes under `INPUT_RANGE`."""
+    scale, zero_point = wrpn_tf.quantizers.affine_grid_np(*INPUT_RANGE)
+    return (image_codes.astype(np.float32) - zero_point) * scale

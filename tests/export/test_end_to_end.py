@@ -1,0 +1,148 @@
+"""Keras model to TFLite integers, for every bit-width and structure."""
+
+import numpy as np
+import pytest
+import small_networks
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+import export
+import wrpn_tf
+from export import checks, runtime, tflite_file, verification, workdir
+from export.graph import DepthwiseConv2D, Weighted
+from export.kernels import KERNELS
+
+BITS = st.integers(1, 8)
+
+
+def deploy(seed, **options):
+    model = small_networks.quantize(small_networks.network(seed), seed, **options)
+    graph = export.lower(model)
+    graph.validate()
+    return model, graph, export.to_tflite(model), small_networks.codes(model, 8, seed + 1)
+
+
+def bias_steps(graph, operator):
+    """The largest step of an operator's bias, in output codes."""
+    if not isinstance(operator, Weighted):
+        return 0.0
+    source, target = (graph.tensors[name].grid for name in (operator.inputs[0], operator.output))
+    return float(operator.kernel_scale.max()) * source.scale / target.scale
+
+
+# Every example builds and traces networks: shrinking one that fails takes longer than reading it.
+@settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(
+    seed=st.integers(0, 1000),
+    weight_bits=BITS,
+    activation_bits=BITS,
+    method=st.sampled_from(["learned", "calibrated", "paper"]),
+)
+def test_every_integer_of_every_tensor(seed, weight_bits, activation_bits, method):
+    model, graph, file, images = deploy(
+        seed, weight_bits=weight_bits, activation_bits=activation_bits, method=method
+    )
+    assert checks.wrong_kernels(model, graph, file) == []
+    assert tflite_file.float_tensors(file) == []
+    for kernels in KERNELS:
+        differences, seen = checks.compare_with_executor(graph, file, images, kernels)
+        assert [row for row in differences.values() if row.different] == []
+        assert checks.too_many_codes(graph, seen) == []
+    # A layer whose channels all fit exactly computes Keras's codes; elsewhere the bias is off by
+    # less than one step of its own grid.
+    bias_step = {op.output: bias_steps(graph, op) for op in graph.operators}
+    for row in checks.compare_with_keras(model, graph, file, images).values():
+        inexact = graph.metadata["inexact_channels"].get(row.name)
+        assert row.largest <= (np.ceil(bias_step[row.name]) if inexact else 0), row
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3])
+def test_low_bit_layers_are_exact_in_every_channel(bits):
+    _, graph, _, _ = deploy(bits, weight_bits=bits, activation_bits=bits)
+    low = [
+        operator.output
+        for operator in graph.operators
+        if isinstance(operator, Weighted)
+        and operator.bits <= 3
+        and graph.tensors[operator.output].bits <= 3
+    ]
+    assert len(low) >= 4
+    assert {name: graph.metadata["inexact_channels"][name] for name in low} == dict.fromkeys(low, 0)
+
+
+def test_negative_gains_negate_codes_and_zero_gains_clear_them():
+    model, graph, _, _ = deploy(3, weight_bits=4, activation_bits=4)
+    layers = {view.name: view for view in wrpn_tf.view(model)}
+    gamma = layers["bn1"].layer.gamma.numpy()
+    trained = np.moveaxis(layers["quant_conv1"].kernel.codes, -1, 0)
+    operator = next(op for op in graph.operators if op.output == "relu1")
+    assert (gamma < 0).any() and (gamma > 0).any() and (gamma == 0).any()
+    for channel, gain in enumerate(gamma):
+        expected = np.sign(gain) * trained[channel] * operator.stretch
+        assert np.array_equal(operator.kernel[channel], expected), channel
+
+
+def test_softmax_becomes_an_operator():
+    model = small_networks.quantize(small_networks.network(0, softmax=True), 0)
+    graph = export.lower(model)
+    images = small_networks.codes(model, 8, 1)
+    for kernels in KERNELS:
+        differences, _ = checks.compare_with_executor(
+            graph, export.to_tflite(model), images, kernels
+        )
+        assert [row for row in differences.values() if row.different] == []
+    output = graph.tensors[graph.outputs[0]]
+    assert (output.grid.scale, output.grid.zero_point) == (1 / 256, -128)
+
+
+def test_the_file_says_how_to_use_it():
+    _, _, file, images = deploy(0, weight_bits=2, activation_bits=4)
+    interpreter = runtime.load(file)
+    assert interpreter.get_signature_list()["serving_default"]["inputs"] == ["image"]
+    assert interpreter.get_input_details()[0]["dtype"] == np.int8
+    assert interpreter.get_output_details()[0]["dtype"] == np.int8
+    scale, zero_point = interpreter.get_input_details()[0]["quantization"]
+    assert np.array_equal(
+        small_networks.reals(images), (images - np.float32(zero_point)) * np.float32(scale)
+    )
+
+
+def test_the_graph_survives_saving(tmp_path):
+    _, graph, _, images = deploy(0, weight_bits=2, activation_bits=4)
+    graph.save(tmp_path / "graph.npz")
+    loaded = export.IntegerGraph.load(tmp_path / "graph.npz")
+    before = export.execute(graph, {"image": images})
+    after = export.execute(loaded, {"image": images})
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    assert loaded.metadata == graph.metadata
+
+
+def test_a_planted_wrong_code_is_found():
+    model, graph, file, _ = deploy(0, weight_bits=2, activation_bits=4)
+    kernels = tflite_file.kernels(file)
+    content = kernels["relu1"].tobytes()
+    at = file.index(content)
+    planted = file[:at] + bytes([content[0] ^ 1]) + file[at + 1 :]
+    assert checks.wrong_kernels(model, graph, planted) == ["relu1 (other codes)"]
+
+
+def test_unseen_ranges_and_float_layers_are_named():
+    model = wrpn_tf.quantize_model(small_networks.network(0))
+    with pytest.raises(export.LoweringError, match="seen no data: quantize_image, quant_bn2"):
+        export.lower(model)
+    model = wrpn_tf.quantize_model(small_networks.network(0), first_last="paper")
+    with pytest.raises(export.LoweringError, match="in float: conv1, logits"):
+        export.lower(model)
+
+
+def test_batch_normalization_behind_a_sum_is_a_depthwise_convolution():
+    _, graph, _, _ = deploy(0, weight_bits=4, activation_bits=4)
+    operator = next(op for op in graph.operators if op.output == "relu2")
+    assert isinstance(operator, DepthwiseConv2D)
+    assert operator.kernel.shape[1:3] == (1, 1)
+
+
+def test_verification_fails_for_another_training(tmp_path):
+    with pytest.raises(ValueError, match="is not the workdir of a finished training"):
+        workdir.Workdir.load(tmp_path)
+    assert callable(verification.verify)
