@@ -93,7 +93,7 @@ class GraphBuilder:
             shape,
             kernel_scale=fitted.scale,
             bias=fitted.bias,
-            relu=grid.low == 0,
+            relu=fitted.relu,
             stretch=fitted.stretch,
             **fields,
         )

@@ -29,6 +29,7 @@ class Channels:
       scale: float32 ``[channels]``, positive: kernel scale for TFLite.
       bias: int32 ``[channels]``.
       stretch: the factor on the codes.
+      relu: whether the operator clips at the output's zero point.
       exact: bool ``[channels]``: whether for every reachable accumulator real arithmetic with these
         integers gives the trained output code.
     """
@@ -37,6 +38,7 @@ class Channels:
     scale: np.ndarray
     bias: np.ndarray
     stretch: int
+    relu: bool
     exact: np.ndarray
 
 
@@ -62,7 +64,7 @@ def fit(
       input_low: smallest input code, zero point subtracted.
       input_high: largest input code, zero point subtracted.
       output_scale: scale of the output tensor.
-      output_low: smallest output code, zero point subtracted.
+      output_low: smallest output code, zero point subtracted; 0 behind a ReLU.
       output_high: largest output code, zero point subtracted.
 
     Raises:
@@ -102,6 +104,7 @@ def fit(
         scale=np.where(usable, scale, constant_scale),
         bias=np.where(usable, bias, constant_bias).astype(np.int32),
         stretch=stretch,
+        relu=output_low == 0,
         exact=exact | (~usable & (bounds == constant).all(axis=0)),
     )
 

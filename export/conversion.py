@@ -14,8 +14,8 @@ from export.writer import to_flatbuffer
 def to_tflite(model: keras.Model, metadata: Mapping[str, Any] | None = None) -> bytes:
     """The integer-only .tflite file of a quantized model.
 
-    int8 input and output, no float tensor inside; the input's codes are pixel values minus 128 where
-    the model was quantized with an `input_range`.
+    int8 input and output, no float tensor inside; the input's codes are pixel values minus 128
+    where the model was quantized with an `input_range`.
 
     Args:
       model: see `export.lower`.

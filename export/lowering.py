@@ -8,6 +8,7 @@ another grid than its own, a 1x1 depthwise convolution moves it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,6 +97,11 @@ def _check_quantized(views: Mapping[str, LayerView]) -> None:
         )
 
 
+def _clipped(view: LayerView, grid: OutputGrid) -> OutputGrid:
+    """The codes of `grid` that the layer's output can take: a ReLU's are not negative."""
+    return dataclasses.replace(grid, low=max(grid.low, 0)) if view.kind is Kind.RELU else grid
+
+
 class _Lowering:
     """Produces tensors on demand, each once."""
 
@@ -164,7 +170,8 @@ class _Lowering:
                 return self._affine(self.produce(inner.name, None), view, grid, affine)
             case Kind.ADD:
                 sources = [self.produce(name, None) for name in body.inputs]
-                return self.builder.emit(Add, sources, view, grid, relu=grid.low == 0)
+                relu = _clipped(view, grid).low == 0
+                return self.builder.emit(Add, sources, view, grid, relu=relu)
             case Kind.CONCATENATE:
                 sources = [self.produce(name, grid) for name in body.inputs]
                 axis = int(body.layer.axis) % len(view.output_shape)
@@ -219,7 +226,7 @@ class _Lowering:
             body.kernel,
             affine.then(after) if after else affine,
             self.builder.grids[source],
-            grid,
+            _clipped(view, grid),
         )
         return self.builder.emit_weighted(operator, source, view, grid, fitted, **fields)
 
@@ -232,7 +239,11 @@ class _Lowering:
         count = len(affine.gain)
         origin = self.builder.grids[source]
         fitted = folding.fit(
-            np.ones((count, 1), np.int64), np.ones(count, np.float32), affine, origin, grid
+            np.ones((count, 1), np.int64),
+            np.ones(count, np.float32),
+            affine,
+            origin,
+            _clipped(view, grid),
         )
         image = view.output_shape if len(view.output_shape) == 4 else (1, 1, 1, count)
         if image is not view.output_shape:  # DEPTHWISE_CONV_2D takes images only.

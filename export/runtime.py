@@ -12,7 +12,7 @@ from export.kernels import check_kernels
 try:
     from ai_edge_litert import interpreter as _litert
 except ImportError:  # tflite-runtime: the same Interpreter under its older name
-    from tflite_runtime import interpreter as _litert  # type: ignore[import-not-found,no-redef]
+    from tflite_runtime import interpreter as _litert
 
 _RESOLVERS = {
     "xnnpack": _litert.OpResolverType.AUTO,

@@ -55,7 +55,7 @@ def save(graph: IntegerGraph, path: str | os.PathLike[str]) -> None:
     temporary = f"{target}.{os.getpid()}.tmp"
     try:
         with open(temporary, "wb") as file:
-            np.savez_compressed(file, graph=text, **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(file, graph=text, **arrays)
         os.replace(temporary, target)
     except BaseException:
         if os.path.exists(temporary):

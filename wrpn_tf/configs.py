@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
 from wrpn_tf.keras_quantizers import ActivationQuantizer, RangeQuantizer, WeightQuantizer
 
-_QUANTIZERS = {cls.__name__: cls for cls in (WeightQuantizer, ActivationQuantizer, RangeQuantizer)}
+Quantizer = ActivationQuantizer | RangeQuantizer | WeightQuantizer
+OutputQuantizer = ActivationQuantizer | RangeQuantizer
 
-Quantizer = tfmot.quantization.keras.quantizers.Quantizer
+_QUANTIZERS: dict[str, type] = {
+    cls.__name__: cls for cls in (WeightQuantizer, ActivationQuantizer, RangeQuantizer)
+}
 
 
 def kernel_attribute(layer: keras.layers.Layer) -> str | None:
@@ -29,7 +34,9 @@ class WRPNQuantizeConfig(tfmot.quantization.keras.QuantizeConfig):
       output: an `ActivationQuantizer`, a `RangeQuantizer` or None.
     """
 
-    def __init__(self, weight: Quantizer | None = None, output: Quantizer | None = None):
+    def __init__(
+        self, weight: WeightQuantizer | None = None, output: OutputQuantizer | None = None
+    ):
         self.weight = weight
         self.output = output
 
@@ -40,8 +47,9 @@ class WRPNQuantizeConfig(tfmot.quantization.keras.QuantizeConfig):
 
     def set_quantize_weights(self, layer, quantize_weights):
         """Puts the quantized kernel in the kernel's place for the layer's call."""
-        if quantize_weights:
-            setattr(layer, kernel_attribute(layer), quantize_weights[0])
+        name = kernel_attribute(layer)
+        if quantize_weights and name:
+            setattr(layer, name, quantize_weights[0])
 
     def get_activations_and_quantizers(self, layer):
         """None: fused activations are layers of their own."""
@@ -72,6 +80,6 @@ def to_config(quantizer: Quantizer | None) -> dict | None:
     return {"class_name": type(quantizer).__name__, "config": quantizer.get_config()}
 
 
-def from_config(config: dict | None) -> Quantizer | None:
-    """The quantizer that `to_config` serialized."""
-    return config and _QUANTIZERS[config["class_name"]](**config["config"])
+def from_config(config: dict | None) -> Any:
+    """The quantizer that `to_config` serialized, or None."""
+    return None if config is None else _QUANTIZERS[config["class_name"]](**config["config"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import tf_keras as keras
@@ -81,7 +82,7 @@ def _measure(layer: LayerView, views: dict[str, LayerView]) -> LayerCost:
         kernels = [weight for weight in keras_layer.weights if "kernel" in weight.name]
         weights, bits = sum(int(np.prod(kernel.shape)) for kernel in kernels), OFF
     # A weight is used once for each pixel of the output; a dense layer's output has none.
-    pixels = int(np.prod(layer.output_shape[1:-1]))
+    pixels = math.prod(size or 0 for size in layer.output_shape[1:-1])
     return LayerCost(
         name=layer.name,
         fmas=weights * pixels,

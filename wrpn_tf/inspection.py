@@ -39,7 +39,7 @@ class LayerView:
 
     Attributes:
       name: the layer's name in the model.
-      kind: its role.
+      kind: its role; None for a class that cannot be quantized.
       layer: the Keras layer itself, without TF-MOT's wrapper.
       inputs: names of the layers it reads.
       output_shape: with the batch (None) first.
@@ -49,7 +49,7 @@ class LayerView:
     """
 
     name: str
-    kind: Kind
+    kind: Kind | None
     layer: keras.layers.Layer
     inputs: tuple[str, ...]
     output_shape: tuple[int | None, ...]

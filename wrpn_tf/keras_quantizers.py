@@ -44,7 +44,7 @@ class OutputGrid:
         return 127 - self.high
 
 
-def check_method(method: str) -> str:
+def check_method(method: Method) -> Method:
     """Returns `method` if it is known; raises ValueError naming it otherwise."""
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
@@ -69,7 +69,7 @@ class WeightQuantizer(tfmot_quantizers.Quantizer):
 
     def __init__(self, bits: int, method: Method = "learned", per_channel: bool = True):
         self.bits = quantizers.check_bits(bits, "weight bits")
-        self.method = check_method(method)
+        self.method: Method = check_method(method)
         self.per_channel = per_channel
         self.levels = quantizers.weight_levels(self.bits)
 
@@ -165,7 +165,7 @@ class ActivationQuantizer(ObservableQuantizer):
 
     def __init__(self, bits: int, method: Method = "learned", maximum: float | None = None):
         self.bits = quantizers.check_bits(bits, "activation bits")
-        self.method = check_method(method)
+        self.method: Method = check_method(method)
         self.maximum = maximum
         self.levels = quantizers.activation_levels(self.bits)
 

@@ -85,6 +85,8 @@ class Placement:
         owners = (Kind.CONCATENATE, Kind.AVERAGE) if self._integer else (Kind.CONCATENATE,)
         if kind(reader.layer) not in owners:
             return False
+        if relu_maximum(node.layer) is not None and not self._only_relus(reader):
+            return False  # A range may reach beyond the maximum, and the kernel would not clip.
         return self._is_deferred(reader) or self._joint(reader) is not None
 
     def _sources(self, node: Node) -> list[Node]:
@@ -100,10 +102,12 @@ class Placement:
 
     def _joint(self, node: Node) -> ObservableQuantizer | None:
         """One quantizer for all that a concatenation or pooling receives."""
-        sources = self._sources(node)
-        if all(kind(source.layer) is Kind.RELU for source in sources):
-            return self._activation(sources)
+        if self._only_relus(node):
+            return self._activation(self._sources(node))
         return RangeQuantizer() if self._integer else None
+
+    def _only_relus(self, node: Node) -> bool:
+        return all(kind(source.layer) is Kind.RELU for source in self._sources(node))
 
     def _activation(self, sources: list[Node]) -> ActivationQuantizer | None:
         """A k-bit quantizer for outputs of ReLUs: the finest that any of them asks for."""
@@ -112,11 +116,10 @@ class Placement:
         if len(present) < len(wanted):
             return None
         maxima = [relu_maximum(source.layer) for source in sources]
-        bounds = [maximum for maximum in maxima if maximum is not None]
         return ActivationQuantizer(
             bits=max(quantizer.bits for quantizer in present),
             method=present[0].method,
-            maximum=max(bounds) if len(bounds) == len(maxima) else None,
+            maximum=min((maximum for maximum in maxima if maximum is not None), default=None),
         )
 
 

@@ -27,7 +27,7 @@ class QuantizedAveragePooling2D(keras.layers.Layer):
 
     def __init__(self, quantizer, pool_size, strides, padding="valid", **kwargs):
         super().__init__(**kwargs)
-        is_config = quantizer is None or isinstance(quantizer, dict)
+        is_config = isinstance(quantizer, dict)
         self.quantizer = configs.from_config(quantizer) if is_config else quantizer
         self.pool_size = tuple(pool_size)
         self.strides = tuple(strides)

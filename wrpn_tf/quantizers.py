@@ -162,7 +162,7 @@ def mean_magnitude(weights: tf.Tensor, axes: tuple[int, ...] | None = None) -> t
     """
     total = tf.reduce_sum(tf.cast(tf.abs(weights), tf.float64), axis=axes, keepdims=True)
     count = tf.cast(tf.size(weights) // tf.size(total), tf.float64)
-    return positive(tf.cast(total / count, weights.dtype))
+    return positive(tf.cast(total / _opaque(count), weights.dtype))
 
 
 def mean_magnitude_np(weights: np.ndarray, axes: tuple[int, ...] | None = None) -> np.ndarray:
@@ -190,7 +190,7 @@ def wrpn_weights(weights: tf.Tensor, bits: int, axes: tuple[int, ...] | None = N
     if bits == 1:
         return binarize(weights, mean_magnitude(weights, axes))
     levels = weight_levels(bits)
-    return fake_quantize(weights, _paper_scale(levels), -levels, levels)
+    return fake_quantize(weights, _opaque(1.0 / levels), -levels, levels)
 
 
 def wrpn_weights_np(
@@ -220,7 +220,7 @@ def wrpn_activations(x: tf.Tensor, bits: int) -> tf.Tensor:
     if check_bits(bits, "activation bits") == OFF:
         return x
     levels = activation_levels(bits)
-    return fake_quantize(x, _paper_scale(levels), 0, levels)
+    return fake_quantize(x, _opaque(1.0 / levels), 0, levels)
 
 
 def wrpn_activations_np(x: np.ndarray, bits: int) -> np.ndarray:
@@ -242,7 +242,7 @@ def affine_grid(minimum: tf.Tensor, maximum: tf.Tensor) -> tuple[tf.Tensor, tf.T
       ``(scale, zero_point)``, both float32; the zero point is an integer in [-128, 127].
     """
     minimum, maximum = tf.minimum(minimum, 0.0), tf.maximum(maximum, 0.0)
-    scale = tf.maximum((maximum - minimum) / 255.0, SMALLEST_SCALE)
+    scale = tf.maximum((maximum - minimum) / _opaque(255.0), SMALLEST_SCALE)
     zero_point = tf.clip_by_value(round_half_up(-128.0 - minimum / scale), -128.0, 127.0)
     return scale, zero_point
 
@@ -298,13 +298,13 @@ def best_scale_np(x: np.ndarray, low: int, high: int, candidates: int = 64) -> n
     return scales[int(np.argmin(errors))]
 
 
-def _paper_scale(levels: int) -> tf.Tensor:
-    """``1 / levels``, kept from the graph optimizer.
+def _opaque(value: float | tf.Tensor) -> tf.Tensor:
+    """A constant that the graph optimizer does not see.
 
-    It would replace a division by a constant with a multiplication by its reciprocal, which rounds
-    some half-way cases the other way.
+    It would replace a division by a constant with a multiplication by a reciprocal, which
+    rounds differently from the division that eager TensorFlow and NumPy compute.
     """
-    return tf.raw_ops.PlaceholderWithDefault(input=tf.constant(1.0 / levels), shape=[])
+    return tf.raw_ops.PlaceholderWithDefault(input=value, shape=[])
 
 
 def _sum_like(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:

@@ -15,7 +15,7 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 
 from wrpn_tf import surgery
 from wrpn_tf.configs import WRPNQuantizeConfig, kernel_attribute
-from wrpn_tf.keras_quantizers import RangeQuantizer, WeightQuantizer
+from wrpn_tf.keras_quantizers import Method, RangeQuantizer, WeightQuantizer
 from wrpn_tf.layers import Kind, activation_name, check_supported, kind
 from wrpn_tf.placement import Placement, wanted_activation
 from wrpn_tf.pooling import QuantizedAveragePooling2D
@@ -29,7 +29,7 @@ def layer_config(
     layer: keras.layers.Layer,
     weight_bits: int = DEFAULT_BITS,
     activation_bits: int = DEFAULT_BITS,
-    method: str = "learned",
+    method: Method = "learned",
 ) -> WRPNQuantizeConfig:
     """What to do with one layer: the annotation that the layout transform then places.
 

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import small_networks
+import tf_keras as keras
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from tf_keras import layers
 
 import export
 import wrpn_tf
@@ -72,14 +74,30 @@ def test_low_bit_layers_are_exact_in_every_channel(bits):
 
 def test_negative_gains_negate_codes_and_zero_gains_clear_them():
     model, graph, _, _ = deploy(3, weight_bits=4, activation_bits=4)
-    layers = {view.name: view for view in wrpn_tf.view(model)}
-    gamma = layers["bn1"].layer.gamma.numpy()
-    trained = np.moveaxis(layers["quant_conv1"].kernel.codes, -1, 0)
+    views = {view.name: view for view in wrpn_tf.view(model)}
+    gamma = views["bn1"].layer.gamma.numpy()
+    trained = np.moveaxis(views["quant_conv1"].kernel.codes, -1, 0)
     operator = next(op for op in graph.operators if op.output == "relu1")
     assert (gamma < 0).any() and (gamma > 0).any() and (gamma == 0).any()
     for channel, gain in enumerate(gamma):
         expected = np.sign(gain) * trained[channel] * operator.stretch
         assert np.array_equal(operator.kernel[channel], expected), channel
+
+
+def test_a_relu_beside_a_linear_branch_still_clips():
+    image = keras.Input((4, 4, 3), name="image")
+    branches = [
+        layers.Conv2D(4, 1, activation=activation)(image) for activation in (None, "relu", "relu6")
+    ]
+    x = layers.Conv2D(4, 1)(layers.Concatenate(name="both")(branches))
+    model = keras.Model(image, x)
+    random = np.random.default_rng(0)
+    model.set_weights([random.normal(0, 3, weight.shape) for weight in model.get_weights()])
+    model = small_networks.quantize(model, 0)
+    graph, images = export.lower(model), small_networks.codes(model, 32, 1)
+    assert export.execute(graph, {"image": images})["both"].min() == -128
+    for row in checks.compare_with_keras(model, graph, export.to_tflite(model), images).values():
+        assert row.different <= row.total * 0.01 and row.largest <= 1, row
 
 
 def test_softmax_becomes_an_operator():

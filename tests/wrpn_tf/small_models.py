@@ -87,9 +87,10 @@ def everything() -> keras.Model:
     return randomize(keras.Model([image, other], [probabilities, z, w], name="everything"))
 
 
-def train_step(model: keras.Model, inputs, seed: int = 2) -> float:
-    """One step of SGD on random targets; returns the loss."""
+def train_step(model: keras.Model, inputs, seed: int = 2):
+    """One step of SGD on random targets; returns the losses."""
     random = np.random.default_rng(seed)
-    targets = [random.normal(size=(len(inputs), *o.shape[1:])) for o in model.outputs]
+    count = len(inputs[0] if isinstance(inputs, list) else inputs)
+    targets = [random.normal(size=(count, *output.shape[1:])) for output in model.outputs]
     model.compile(keras.optimizers.SGD(0.1), "mse")
     return model.train_on_batch(inputs, targets)

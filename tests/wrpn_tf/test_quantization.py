@@ -54,6 +54,11 @@ def outputs_of(model, name, inputs):
     return keras.Model(model.inputs, tensor)(inputs).numpy()
 
 
+@pytest.fixture(scope="module")
+def quantized_everything():
+    return wrpn_tf.quantize_model(everything(), 2, 4)
+
+
 # Placement.
 
 
@@ -104,20 +109,19 @@ def test_a_convolution_before_a_relu_without_normalization_keeps_its_weight_quan
     assert np.unique(view["quant_conv"].kernel.codes).tolist() == [-1, 0, 1]
 
 
-def test_residual_sums_and_preactivation():
-    found = quantizer_bits(wrpn_tf.quantize_model(everything(), 2, 4))
+def test_residual_sums_and_preactivation(quantized_everything):
+    found = quantizer_bits(quantized_everything)
     assert found["shortcut"] == found["body"] == (2, 8)  # Operands of an addition.
     assert found["add"] == (None, 8)  # Read by batch normalization.
     assert found["preactivation"] == (None, None)  # One operator with its ReLU.
     assert found["standalone"] == (None, 8)
 
 
-def test_both_inputs_of_an_addition_are_quantized():
-    found = quantizer_bits(wrpn_tf.quantize_model(everything(), 2, 4))
+def test_both_inputs_of_an_addition_are_quantized(quantized_everything):
+    found = quantizer_bits(quantized_everything)
     assert found["quantize_image"] == found["quantize_other"] == (None, 8)
-    quantized = wrpn_tf.quantize_model(everything(), 2, 4)
-    add = next(layer for layer in wrpn_tf.view(quantized) if layer.name == "quant_sum_inputs")
-    assert add.inputs == ("quantize_image", "quantize_other")
+    views = {layer.name: layer for layer in wrpn_tf.view(quantized_everything)}
+    assert views["quant_sum_inputs"].inputs == ("quantize_image", "quantize_other")
 
 
 def test_an_input_that_is_read_twice_is_quantized_once():
@@ -128,8 +132,8 @@ def test_an_input_that_is_read_twice_is_quantized_once():
     assert sum(layer.name == "quantize_image" for layer in wrpn_tf.view(quantized)) == 1
 
 
-def test_average_pooling_has_a_grid_of_its_own_before_a_concatenation():
-    quantized = wrpn_tf.quantize_model(everything(), 2, 4)
+def test_average_pooling_has_a_grid_of_its_own_before_a_concatenation(quantized_everything):
+    quantized = quantized_everything
     found = quantizer_bits(quantized)
     for name in ("average_valid", "average_same"):
         assert type(quantized.get_layer(name)).__name__ == "QuantizedAveragePooling2D"
@@ -221,15 +225,14 @@ def test_every_supported_layer_computes_the_same_in_float():
     assert not any(bits for pair in quantizer_bits(quantized).values() for bits in pair)
 
 
-def test_every_supported_layer_is_quantized():
-    model = everything()
-    quantized = wrpn_tf.quantize_model(model, 2, 4)
-    wrpn_tf.calibrate(quantized, [images(model)])
+def test_every_supported_layer_is_quantized(quantized_everything):
+    quantized = quantized_everything
+    wrpn_tf.calibrate(quantized, [images(quantized)])
     view = wrpn_tf.view(quantized)
     assert {layer.kind for layer in view} == set(Kind)
     assert all(layer.kernel is not None for layer in view if layer.kind is Kind.KERNEL)
     assert all(layer.grid is not None for layer in view if layer.observes)
-    assert np.isfinite(train_step(quantized, images(model)))
+    assert np.isfinite(np.sum(train_step(quantized, images(quantized))))
 
 
 @pytest.mark.parametrize("bits", [8, 4])
@@ -242,8 +245,8 @@ def test_more_bits_come_closer_to_the_float_model(bits):
     assert np.abs(error).max() < {8: 0.05, 4: 0.6}[bits]
 
 
-def test_nested_models_are_inlined():
-    quantized = wrpn_tf.quantize_model(everything(), 2, 4)
+def test_nested_models_are_inlined(quantized_everything):
+    quantized = quantized_everything
     assert not any(isinstance(layer, keras.Model) for layer in quantized.layers)
     assert quantizer_bits(quantized)["inner_conv"] == (2, None)
 

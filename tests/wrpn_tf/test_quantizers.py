@@ -119,6 +119,14 @@ def test_affine_grid_equals_its_twin_and_holds_zero_and_the_range(one, other):
     assert high + 0.51 * scale_np >= max(maximum, 0.0)
 
 
+def test_affine_grid_in_graph_mode_equals_the_twin():
+    random = np.random.default_rng(0)
+    bounds = random.uniform(0, 4, (200, 2)).astype(np.float32) * np.float32([-1, 1])
+    affine_grid = tf.function(quantizers.affine_grid)
+    actual = [[float(value) for value in affine_grid(*map(tf.constant, pair))] for pair in bounds]
+    assert_same(actual, [[float(v) for v in quantizers.affine_grid_np(*pair)] for pair in bounds])
+
+
 @given(st_numpy.arrays(np.float32, 4, elements=reals))
 def test_positive_equals_its_twin_and_is_positive(scale):
     actual = quantizers.positive(tf.constant(scale))
