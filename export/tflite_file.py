@@ -29,6 +29,11 @@ def kernels(model: bytes) -> dict[str, np.ndarray]:
     return found
 
 
+def tensor_names(model: bytes) -> set[str]:
+    """Names of all tensors of a .tflite file."""
+    return {tensor.name.decode() for graph in _parse(model).subgraphs for tensor in graph.tensors}
+
+
 def float_tensors(model: bytes) -> list[str]:
     """Names of the tensors of a .tflite file that are not integers."""
     integers = (schema.TensorType.INT8, schema.TensorType.INT32)

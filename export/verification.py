@@ -8,10 +8,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from export import checks, tflite_file
+from export import checks, runtime, tflite_file
 from export.graph import IntegerGraph
 from export.kernels import KERNELS
 from export.workdir import Workdir
+
+_UNMEASURED = checks.Accuracy(images=0, device=0.0, keras=0.0, agreement=0.0)
 
 
 def verify(
@@ -26,6 +28,9 @@ def verify(
 ) -> tuple[list[str], checks.Accuracy]:
     """Runs all checks and prints what they measured.
 
+    Raises:
+      ValueError: if the file is not a TFLite model or the data set is not there.
+
     Returns:
       The failures, one sentence each (empty where the file is verified), and the accuracies.
     """
@@ -35,6 +40,11 @@ def verify(
     codes = (data.test_images.astype(np.int16) - 128).astype(np.int8)
     failures = []
 
+    runtime.load(file)  # A file that is no model at all ends here.
+    missing = sorted(set(graph.tensors) - tflite_file.tensor_names(file))
+    if missing:
+        return [f"The file is of another network: it has no tensor {missing[0]!r}."], _UNMEASURED
+
     wrong = checks.wrong_kernels(workdir.model, graph, file)
     wrong += [f"{name} (not an integer tensor)" for name in tflite_file.float_tensors(file)]
     show(
@@ -42,7 +52,7 @@ def verify(
     )
     failures += [f"Wrong constant: {name}." for name in wrong]
     if wrong:
-        return failures, checks.Accuracy(images=0, device=0.0, keras=0.0, agreement=0.0)
+        return failures, _UNMEASURED
 
     sample = codes[:images]
     failures += _check_integers(graph, file, sample, show)

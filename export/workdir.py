@@ -63,5 +63,12 @@ class Workdir:
         return lower(self.model, {"labels": list(self.labels), "description": description})
 
     def load_data(self, data_dir: str | None = None) -> datasets.Dataset:
-        """The data set, from `data_dir` if given, else from where the training read it."""
-        return datasets.load(self.dataset, data_dir or self.data_dir)
+        """The data set, from `data_dir` if given, else from where the training read it.
+
+        Raises:
+          ValueError: if it is not there.
+        """
+        try:
+            return datasets.load(self.dataset, data_dir or self.data_dir)
+        except (FileNotFoundError, ImportError) as error:
+            raise ValueError(str(error)) from error

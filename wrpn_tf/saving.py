@@ -53,12 +53,15 @@ def load_model(path: str | os.PathLike[str], compile: bool = False) -> keras.Mod
     """Loads a model saved by `model.save(path)` as HDF5 or SavedModel, quantized or not.
 
     Raises:
-      ValueError: if there is no such model.
+      ValueError: if there is no model, or it cannot be loaded.
     """
     path = os.fspath(path)
     if not os.path.exists(path):
         raise ValueError(f"No model at {path}: expected an .h5 file or a SavedModel folder.")
     try:
         return keras.models.load_model(path, custom_objects=custom_objects(), compile=compile)
-    except OSError as error:
-        raise ValueError(f"{path} is not a Keras HDF5 file or SavedModel: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"Cannot load a model from {path}; expected an .h5 file or a SavedModel folder that "
+            f"model.save wrote: {error}"
+        ) from error

@@ -43,6 +43,18 @@ def convnet() -> keras.Model:
     return randomize(keras.Model(inputs, outputs, name="convnet"))
 
 
+def tiny() -> keras.Model:
+    """Convolution, normalization, depthwise convolution, pooling and dense layer."""
+    inputs = keras.Input((6, 6, 2), name="image")
+    x = layers.Conv2D(3, 3, name="conv1")(inputs)
+    x = layers.BatchNormalization(name="bn1")(x)
+    x = layers.ReLU(name="relu1")(x)
+    x = layers.DepthwiseConv2D(3, activation="relu", name="conv2")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    outputs = layers.Dense(3, name="logits")(x)
+    return randomize(keras.Model(inputs, outputs, name="tiny"))
+
+
 def everything() -> keras.Model:
     """Every supported layer at least once, nested models, two inputs and two outputs."""
     image = keras.Input((8, 8, 2), name="image")
@@ -92,5 +104,5 @@ def train_step(model: keras.Model, inputs, seed: int = 2):
     random = np.random.default_rng(seed)
     count = len(inputs[0] if isinstance(inputs, list) else inputs)
     targets = [random.normal(size=(count, *output.shape[1:])) for output in model.outputs]
-    model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
     return model.train_on_batch(inputs, targets)

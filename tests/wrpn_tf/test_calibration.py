@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 from equality import assert_same
-from small_models import convnet, everything, images
+from small_models import everything, images, tiny
 from tf_keras import layers
 
 import wrpn_tf
@@ -12,7 +12,7 @@ from wrpn_tf.inspection import output_quantizers
 
 
 def quantized(**options):
-    return wrpn_tf.quantize_model(convnet(), 2, 4, **options)
+    return wrpn_tf.quantize_model(tiny(), 2, 4, **options)
 
 
 def grids(model):
@@ -122,5 +122,5 @@ def test_no_batches():
 
 
 def test_a_float_model_is_named():
-    with pytest.raises(ValueError, match="'convnet' has no quantized outputs"):
-        wrpn_tf.calibrate(convnet(), [images(convnet())])
+    with pytest.raises(ValueError, match="'tiny' has no quantized outputs"):
+        wrpn_tf.calibrate(tiny(), [images(tiny())])

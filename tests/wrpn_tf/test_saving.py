@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from equality import assert_same
-from small_models import convnet, everything, images, train_step
+from small_models import everything, images, tiny, train_step
 
 import wrpn_tf
 
@@ -15,8 +15,8 @@ MODELS = [
 ]
 
 
-def trained(network=convnet, **options):
-    model = wrpn_tf.quantize_model(network(), **options)
+def trained(**options):
+    model = wrpn_tf.quantize_model(tiny(), **options)
     wrpn_tf.calibrate(model, [images(model)])
     train_step(model, images(model))
     return model
@@ -25,12 +25,13 @@ def trained(network=convnet, **options):
 def assert_same_model(loaded, model):
     inputs = images(model, seed=3)
     assert_same(loaded(inputs), model(inputs))
-    assert [v.name for v in loaded.trainable_variables] == [
-        v.name for v in model.trainable_variables
-    ]
+    names, expected = (
+        [variable.name.split("/")[-1] for variable in m.trainable_variables]
+        for m in (loaded, model)
+    )
+    assert names == expected
     assert train_step(loaded, inputs) == train_step(model, inputs)
     for new, old in zip(loaded.weights, model.weights, strict=True):
-        assert new.name == old.name
         assert_same(new, old)
     assert_same(loaded(inputs), model(inputs))
 
@@ -48,7 +49,7 @@ def test_weights_fit_a_model_quantized_alike(tmp_path):
     options = {"weight_bits": 2, "activation_bits": 4}
     model = trained(**options)
     model.save_weights(tmp_path / "weights.h5")
-    fresh = wrpn_tf.quantize_model(convnet(), **options)
+    fresh = wrpn_tf.quantize_model(tiny(), **options)
     fresh.load_weights(tmp_path / "weights.h5")
     assert_same_model(fresh, model)
 
@@ -85,7 +86,7 @@ def test_a_loaded_model_can_be_compiled_on_request(tmp_path):
 
 
 def test_float_models_load_too(tmp_path):
-    model = convnet()
+    model = tiny()
     model.save(tmp_path / "model.h5")
     assert_same(wrpn_tf.load_model(tmp_path / "model.h5")(images(model)), model(images(model)))
 
@@ -108,6 +109,6 @@ def test_a_folder_that_is_no_model(tmp_path):
 
 
 def test_a_file_with_weights_only(tmp_path):
-    convnet().save_weights(tmp_path / "weights.h5")
-    with pytest.raises(ValueError, match="weights"):
+    tiny().save_weights(tmp_path / "weights.h5")
+    with pytest.raises(ValueError, match=r"Cannot load a model from .*weights\.h5"):
         wrpn_tf.load_model(tmp_path / "weights.h5")
