@@ -83,6 +83,11 @@ class Config:
         """Whether anything is quantized: with both widths at 32 the network stays float."""
         return (self.wbits, self.abits) != (32, 32)
 
+    @property
+    def deployable(self) -> bool:
+        """Whether the network has an integer form: all in 8 bits or less, first and last too."""
+        return max(self.wbits, self.abits) <= 8 and self.first_last == "integer"
+
     def as_json(self) -> dict[str, str | int | float | bool | None]:
         """The fields as JSON values; paths become strings."""
         return {

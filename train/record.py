@@ -79,13 +79,12 @@ class Record:
         self._contents["history"].append(entry)
         self._write()
 
-    def finish(self) -> dict[str, float]:
-        """Adds the final metrics: the last epoch's on the test images, the seconds of all."""
-        history = self._contents["history"]
+    def finish(self, *, test_loss: float, test_accuracy: float) -> dict[str, float]:
+        """Adds the final metrics: the saved model's on the test images, the epochs' seconds."""
         self._contents["metrics"] = {
-            "test_accuracy": history[-1]["test_accuracy"],
-            "test_loss": history[-1]["test_loss"],
-            "train_seconds": sum(entry["seconds"] for entry in history),
+            "test_accuracy": test_accuracy,
+            "test_loss": test_loss,
+            "train_seconds": sum(entry["seconds"] for entry in self._contents["history"]),
         }
         self._write()
         return self._contents["metrics"]

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+import export
 import wrpn_tf
 from train import data as batches
 from train.config import Config, UserError
@@ -106,8 +107,11 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
         ],
     )
 
+    if config.deployable:
+        export.settle(model)  # From here on Keras and the device compute the same.
+    loss, accuracy = model.evaluate(batches.test_batches(data, batch_size=_TEST_BATCH), verbose=0)
     _save_model(model, workdir / "model.h5")
-    return record.finish()  # The last epoch's test metrics are those of the saved model.
+    return record.finish(test_loss=loss, test_accuracy=accuracy)
 
 
 def _load_data(config: Config) -> datasets.Dataset:

@@ -84,6 +84,25 @@ def test_negative_gains_negate_codes_and_zero_gains_clear_them():
         assert np.array_equal(operator.kernel[channel], expected), channel
 
 
+def test_settling_makes_keras_and_device_compute_the_same():
+    model, graph, file, images = deploy(0, weight_bits=7, activation_bits=6)
+
+    def different(graph, file):
+        rows = checks.compare_with_keras(model, graph, file, images).values()
+        return sum(row.different for row in rows)
+
+    assert sum(graph.metadata["inexact_channels"].values()) > 0
+    assert different(graph, file) > 0
+    before = model.predict(small_networks.reals(images), verbose=0)
+    export.settle(model)
+    graph = export.lower(model)
+    assert sum(graph.metadata["inexact_channels"].values()) == 0
+    assert different(graph, export.to_tflite(model)) == 0
+    after = model.predict(small_networks.reals(images), verbose=0)
+    step = graph.tensors["logits"].grid.scale
+    assert np.abs(after - before).max() <= 4 * step
+
+
 def test_a_relu_beside_a_linear_branch_still_clips():
     image = keras.Input((4, 4, 3), name="image")
     branches = [
