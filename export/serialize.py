@@ -31,7 +31,7 @@ def save(graph: IntegerGraph, path: str | os.PathLike[str]) -> None:
       ValueError: the graph is not valid.
     """
     graph.validate()
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     operators = []
     for index, operator in enumerate(graph.operators):
         fields: dict[str, Any] = {"type": type(operator).__name__}

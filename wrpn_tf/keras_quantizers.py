@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.quantization.keras import quantizers as tfmot_quantizers
 
-from wrpn_tf import quantizers
+from wrpn_tf import quantizers, scales
 
 Method = Literal["learned", "calibrated", "paper"]
 METHODS: tuple[str, ...] = ("learned", "calibrated", "paper")
@@ -92,7 +92,7 @@ class WeightQuantizer(tfmot_quantizers.Quantizer):
             trainable=self.method == "learned",
         )
         shared = int(np.prod([shape[axis] for axis in self.axes]))
-        self.gradient_scale = quantizers.lsq_gradient_scale(shared, self.levels)
+        self.gradient_scale = scales.lsq_gradient_scale(shared, self.levels)
         return {"scale": scale}
 
     def initialize(self, kernel: np.ndarray, weights: dict[str, Any]) -> None:
@@ -101,8 +101,8 @@ class WeightQuantizer(tfmot_quantizers.Quantizer):
             return
         groups = np.moveaxis(kernel, self.axes, range(len(self.axes)))
         groups = groups.reshape(int(np.prod([kernel.shape[a] for a in self.axes])), -1)
-        scales = [quantizers.best_scale_np(g, -self.levels, self.levels) for g in groups.T]
-        weights["scale"].assign(np.reshape(scales, weights["scale"].shape))
+        best = [scales.best_scale_np(g, -self.levels, self.levels) for g in groups.T]
+        weights["scale"].assign(np.reshape(best, weights["scale"].shape))
 
     def __call__(self, inputs, training, weights, **kwargs):
         """Quantizes `inputs`."""
@@ -180,7 +180,7 @@ class ActivationQuantizer(ObservableQuantizer):
             trainable=self.method == "learned",
         )
         elements = int(np.prod([size for size in tensor_shape[1:] if size]))
-        self.gradient_scale = quantizers.lsq_gradient_scale(elements, self.levels)
+        self.gradient_scale = scales.lsq_gradient_scale(elements, self.levels)
         return {"scale": scale}
 
     def _scale(self, weights):
@@ -200,7 +200,7 @@ class ActivationQuantizer(ObservableQuantizer):
     def calibrate(self, sample: np.ndarray, weights: dict[str, Any]) -> None:
         """Sets the scale of least squared error over `sample`, unless the paper fixes it."""
         if self.method != "paper":
-            weights["scale"].assign(quantizers.best_scale_np(sample, 0, self.levels))
+            weights["scale"].assign(scales.best_scale_np(sample, 0, self.levels))
 
     def grid(self, weights: dict[str, Any]) -> OutputGrid:
         """The grid of the output, from the variables' present values."""

@@ -85,7 +85,13 @@ def test_negative_gains_negate_codes_and_zero_gains_clear_them():
 
 
 def test_settling_makes_keras_and_device_compute_the_same():
-    model, graph, file, images = deploy(0, weight_bits=7, activation_bits=6)
+    model = small_networks.network(0)
+    for layer in model.layers:  # Gains of 30 put offsets where float32 is coarser than a bias.
+        if isinstance(layer, layers.BatchNormalization):
+            layer.moving_variance.assign(np.ones(layer.moving_variance.shape))
+    model = small_networks.quantize(model, 0, weight_bits=7, activation_bits=6)
+    graph, file = export.lower(model), export.to_tflite(model)
+    images = small_networks.codes(model, 8, 1)
 
     def different(graph, file):
         rows = checks.compare_with_keras(model, graph, file, images).values()

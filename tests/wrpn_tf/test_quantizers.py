@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from wrpn_tf import quantizers
+from wrpn_tf.scales import best_scale_np, lsq_gradient_scale
 
 SHAPE = (2, 3, 4)
 BITS = range(1, 9)
@@ -334,7 +335,7 @@ def test_straight_through_is_the_value_with_the_others_gradient():
 
 
 def test_lsq_gradient_scale():
-    assert quantizers.lsq_gradient_scale(elements=25, levels=4) == 0.1
+    assert lsq_gradient_scale(elements=25, levels=4) == 0.1
 
 
 # Search for a scale.
@@ -343,7 +344,7 @@ def test_lsq_gradient_scale():
 @given(st_numpy.arrays(np.float32, 12, elements=reals), bit_widths)
 def test_best_scale_is_positive_and_no_worse_than_covering_everything(x, bits):
     levels = quantizers.weight_levels(bits)
-    best = quantizers.best_scale_np(x, -levels, levels)
+    best = best_scale_np(x, -levels, levels)
     assert best.dtype == np.float32
     assert best >= quantizers.SMALLEST_SCALE
     covering = quantizers.positive_np(np.abs(x).max() / levels)
@@ -358,9 +359,9 @@ def test_best_scale_is_positive_and_no_worse_than_covering_everything(x, bits):
 def test_best_scale_of_values_on_a_grid_is_that_grid(bits):
     levels = quantizers.weight_levels(bits)
     x = np.arange(-levels, levels + 1, dtype=np.float32) * np.float32(0.25)
-    assert quantizers.best_scale_np(x, -levels, levels) == 0.25
+    assert best_scale_np(x, -levels, levels) == 0.25
 
 
 @pytest.mark.parametrize("x", [np.zeros(4), -np.ones(4), np.zeros(0)])
 def test_best_scale_without_anything_to_fit(x):
-    assert quantizers.best_scale_np(x, 0, 15) == np.float32(1 / 15)
+    assert best_scale_np(x, 0, 15) == np.float32(1 / 15)
