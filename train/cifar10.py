@@ -8,7 +8,8 @@ A float network, then the quantized one that starts from its weights:
     python -m train.cifar10 --wbits=2 --abits=4 --epochs=8 --learning_rate=0.02 \
         --init_from=runs/float --workdir=runs/w2a4
 
-Time: to be measured. Expected test accuracy: to be measured.
+Time of the first: about 7 minutes an epoch on two CPU cores. Test accuracy after its 15 epochs,
+seed 0: .855 (docs/results.md).
 """
 
 from train import flags
