@@ -39,12 +39,20 @@ def settle(model: keras.Model) -> None:
             continue
         input_scale = graph.tensors[operator.inputs[0]].grid.scale
         offset = operator.bias * operator.kernel_scale.astype(np.float64) * input_scale
-        if owner.kind is Kind.AFFINE:
-            affine = folding.batch_normalization(owner.layer)
-            mean = np.asarray(owner.layer.moving_mean, np.float64)
-            owner.layer.beta.assign((offset + mean * affine.gain).astype(np.float32))
-        else:
+        if owner.kind is Kind.KERNEL:
             owner.layer.bias.assign(offset.astype(np.float32))
+        else:
+            change = offset - _folded_offset(owner, views)
+            owner.layer.beta.assign((owner.layer.beta.numpy() + change).astype(np.float32))
+
+
+def _folded_offset(view: LayerView, views: dict[str, LayerView]) -> np.ndarray:
+    """The offset of a batch normalization with the bias of the layer that fuses with it."""
+    affine = folding.batch_normalization(view.layer)
+    inner = views[view.inputs[0]]
+    if inner.kind is Kind.KERNEL and inner.grid is None:
+        affine = folding.own_bias(inner.layer, len(affine.gain)).then(affine)
+    return affine.offset
 
 
 def _bias_owner(view: LayerView, views: dict[str, LayerView]) -> LayerView | None:

@@ -36,10 +36,10 @@ _NETWORKS: dict[str, Config] = {
 }
 _COLUMNS = (
     "network",
-    "A/W bits",
+    "A/W",
     "Keras",
     ".tflite",
-    "same top-1",
+    "agree",
     "weights",
     "file",
     "cost",
@@ -69,14 +69,14 @@ def run(root: pathlib.Path) -> list[str]:
         if config.quantized:
             row += _deploy(workdir, folder / "model.tflite", failures, console)
         else:
-            row += ["", ""]
+            row += ["", "", ""]
         row.insert(5, f"{cost.weight_bytes / 1024:.1f} KiB")
         table.add_row(*row, f"{cost.compute / baseline:.2f}x")
     console.print(table)
     console.print(
-        "Keras and .tflite: top-1 accuracy. Weights: kernels at their trained bits; the file holds "
-        "them as int8.\nCost: multiply-accumulates x (activation bits + weight bits), relative to "
-        "float 1x.\n"
+        "A/W: activation and weight bits. Keras, .tflite: top-1 accuracy; agree: images with the "
+        "same top-1.\nWeights: kernels at their trained bits; the file holds them as int8.\n"
+        "Cost: multiply-accumulates x (activation bits + weight bits), relative to float 1x.\n"
         f"Files are in {root}; run the command again and finished trainings are not repeated."
     )
     return failures
