@@ -7,6 +7,7 @@ operator, named ``<operator index>.<field>``. Nothing is pickled.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import zipfile
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from export.files import write_bytes
 from export.graph import OPERATORS, Grid, IntegerGraph, Operator, Tensor
 
 FORMAT_VERSION = 1
@@ -28,7 +30,7 @@ def save(graph: IntegerGraph, path: str | os.PathLike[str]) -> None:
       path: file to write or to replace; no suffix is added.
 
     Raises:
-      ValueError: the graph is not valid.
+      ValueError: the graph is not valid, or the file cannot be written.
     """
     graph.validate()
     arrays: dict[str, Any] = {}
@@ -51,16 +53,9 @@ def save(graph: IntegerGraph, path: str | os.PathLike[str]) -> None:
         "metadata": graph.metadata,
     }
     text = np.array(json.dumps(structure, default=_plain))
-    target = os.fspath(path)
-    temporary = f"{target}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, graph=text, **arrays)
-        os.replace(temporary, target)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-        raise
+    content = io.BytesIO()
+    np.savez_compressed(content, graph=text, **arrays)
+    write_bytes(path, content.getvalue())
 
 
 def load(path: str | os.PathLike[str]) -> IntegerGraph:
