@@ -18,7 +18,7 @@ class GraphBuilder:
       operators: in execution order.
       grids: the grid of each tensor, as the Keras model has it.
       layers: for each tensor, the Keras layer whose output it is.
-      inexact: for each weighted operator's output, how many channels are not exact.
+      inexact: for each weighted operator's output, how many channels are not exact, by target.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class GraphBuilder:
         self.operators: list[Operator] = []
         self.grids: dict[str, OutputGrid] = {}
         self.layers: dict[str, str] = {}
-        self.inexact: dict[str, int] = {}
+        self.inexact: dict[str, dict[str, int]] = {}
 
     def tensor(self, name: str, layer: str, shape: Sequence[int | None], grid: OutputGrid) -> str:
         """Adds a tensor; returns its name, made unique.
@@ -95,7 +95,10 @@ class GraphBuilder:
             bias=fitted.bias,
             relu=fitted.relu,
             stretch=fitted.stretch,
+            trained=fitted.trained,
             **fields,
         )
-        self.inexact[output] = int((~fitted.exact).sum())
+        self.inexact[output] = {
+            target: int((~exact).sum()) for target, exact in fitted.exact.items()
+        }
         return output

@@ -49,8 +49,8 @@ def lower(model: keras.Model, metadata: Mapping[str, Any] | None = None) -> Inte
       model: from `wrpn_tf.quantize_model(..., first_last='integer')`, calibrated or trained.
       metadata: for `IntegerGraph.metadata`: 'name', 'labels', 'description'. 'normalization' is set
         from the input's grid, 'keras_layers' maps tensors to the Keras layers whose output they
-        are, and 'inexact_channels' counts by operator the channels for which no bias reproduces
-        every trained code.
+        are, and 'inexact_channels' counts by operator and by target (`export.kernels.TARGETS`)
+        the channels whose integers do not give the trained code for every possible input.
 
     Raises:
       LoweringError: if a layer is in float or has not seen data (all are named), or has no integer
@@ -161,12 +161,14 @@ class _Lowering:
                 return self._move(self.produce(body.name, None), view, grid)
         match body.kind:
             case Kind.KERNEL:
-                return self._weighted(body, view, grid)
+                affine = folding.own_bias(body.layer, self._channels(body))
+                return self._weighted(body, view, grid, affine)
             case Kind.AFFINE:
-                affine = folding.batch_normalization(body.layer)
                 inner = self._views[body.inputs[0]]
                 if inner.kind is Kind.KERNEL and inner.grid is None:
+                    affine = folding.batch_normalization(body.layer, inner.layer)
                     return self._weighted(inner, view, grid, affine)
+                affine = folding.batch_normalization(body.layer)
                 return self._affine(self.produce(inner.name, None), view, grid, affine)
             case Kind.ADD:
                 sources = [self.produce(name, None) for name in body.inputs]
@@ -214,17 +216,14 @@ class _Lowering:
             return source
         return self.builder.emit(Reshape, [source], view, grid)
 
-    def _weighted(
-        self, body: LayerView, view: LayerView, grid: OutputGrid, after: Affine | None = None
-    ) -> str:
+    def _weighted(self, body: LayerView, view: LayerView, grid: OutputGrid, affine: Affine) -> str:
         """A convolution or dense layer, and the batch normalization after it, if any."""
         assert body.kernel is not None
         source = self.produce(body.inputs[0], None)
-        affine = folding.own_bias(body.layer, self._channels(body))
         operator, fitted, fields = folding.fit_kernel(
             body,
             body.kernel,
-            affine.then(after) if after else affine,
+            affine,
             self.builder.grids[source],
             _clipped(view, grid),
         )
@@ -239,6 +238,7 @@ class _Lowering:
         count = len(affine.gain)
         origin = self.builder.grids[source]
         fitted = folding.fit(
+            DepthwiseConv2D,
             np.ones((count, 1), np.int64),
             np.ones(count, np.float32),
             affine,

@@ -11,6 +11,7 @@ import numpy as np
 
 from export import geometry
 from export.graph import (
+    TRAINED,
     Add,
     Concatenate,
     Conv2D,
@@ -135,6 +136,9 @@ def _weighted_problem(operator: Weighted) -> str:
         return f"the bias is {bias.dtype} {bias.shape}, not int32 {channels}"
     if kernel.min() < -127:
         return "the kernel holds -128; codes lie in [-127, 127]"
+    trained = operator.trained
+    if trained is not None and (trained.dtype != TRAINED or trained.shape != channels):
+        return f"what was trained is {trained.dtype} {trained.shape}, not {TRAINED} {channels}"
     if operator.stretch < 1:
         return f"stretch {operator.stretch} is below 1"
     axes = tuple(axis for axis in range(rank) if axis != channel_axis)
