@@ -148,6 +148,10 @@ class Rounding:
         position = -((bias - self._rule(target)[0]) // self._stretch)
         return self.reach.at_or_above(position)
 
+    def constants(self, target: str, bias: np.ndarray) -> np.ndarray:
+        """`positions` of a kernel of zeros: every accumulator reaches a level, or none does."""
+        return np.where(self._rule(target)[0] <= bias, -BEYOND, BEYOND)
+
     def fits(self, target: str, bias: np.ndarray) -> np.ndarray:
         """Whether no accumulator overflows in the target's kernel; bool ``[channels]``."""
         low = self.reach.least * self._stretch + bias

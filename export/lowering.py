@@ -50,7 +50,8 @@ def lower(model: keras.Model, metadata: Mapping[str, Any] | None = None) -> Inte
       metadata: for `IntegerGraph.metadata`: 'name', 'labels', 'description'. 'normalization' is set
         from the input's grid, 'keras_layers' maps tensors to the Keras layers whose output they
         are, and 'inexact_channels' counts by operator and by target (`export.kernels.TARGETS`)
-        the channels whose integers do not give the trained code for every possible input.
+        the channels whose integers do not give the trained code for every possible input;
+        'trained_grids' holds each tensor's scale, smallest and largest code as trained.
 
     Raises:
       LoweringError: if a layer is in float or has not seen data (all are named), or has no integer
@@ -67,7 +68,11 @@ def lower(model: keras.Model, metadata: Mapping[str, Any] | None = None) -> Inte
     built = lowering.builder
     grid = built.tensors[inputs[0]].grid
     pixels = {"mean": [float(grid.zero_point + 128)], "std": [1.0 / grid.scale]}
-    facts = {"keras_layers": built.layers, "inexact_channels": built.inexact}
+    facts = {
+        "keras_layers": built.layers,
+        "inexact_channels": built.inexact,
+        "trained_grids": {name: list(grid) for name, grid in built.trained_grids.items()},
+    }
     return IntegerGraph(
         tensors=built.tensors,
         operators=built.operators,

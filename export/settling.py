@@ -121,7 +121,7 @@ class _Settler:
         self.trained = operator.trained.copy()
         codes = channel_rows(operator) // operator.stretch
         self._reach = Reach(codes, setting.input_low, setting.input_high)
-        self.left: np.ndarray = codes.any(axis=1)  # Constants stay as they are.
+        self.left: np.ndarray = np.asarray(codes.any(axis=1))  # Constants stay as they are.
 
     def run(self, gains: bool, scale_ulps: Sequence[int]) -> None:
         """Settles the channels; see `settle`.
