@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from export.kernels import TARGETS
 
@@ -53,11 +53,11 @@ class Proof:
 
     operators: tuple[OperatorProof, ...]
 
-    def weighted(self, bits: Iterable[int] = range(1, 9)) -> list[OperatorProof]:
+    def weighted(self, bits: Collection[int]) -> list[OperatorProof]:
         """The operators with weights of the given bit-widths."""
-        return [row for row in self.operators if row.weight_bits in bits]
+        return [row for row in self.operators if row.weight_bits and row.weight_bits in bits]
 
-    def share(self, targets: Sequence[str], bits: Iterable[int]) -> tuple[int, int]:
+    def share(self, targets: Sequence[str], bits: Collection[int]) -> tuple[int, int]:
         """How many channels with weights of some bit-widths are proven with all of the targets.
 
         Returns:

@@ -306,7 +306,9 @@ def training_problems(graph: IntegerGraph, trained: IntegerGraph) -> list[str]:
     for operator in graph.operators:
         other = theirs.get(operator.output)
         if other is None or not _same_training(operator, other):
-            problems.append(f"{operator.output}: the training has another operator there.")
+            problems.append(
+                f"{operator.output}: what it carries as trained is not what the model has."
+            )
     if len(theirs) != len(graph.operators):
         problems.append(f"The training has {len(theirs)} operators, not {len(graph.operators)}.")
     return problems

@@ -1,0 +1,248 @@
+"""The prover against brute force: every input of small layers, and planted errors."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import small_networks
+import trained_layers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trained_layers import CHANNELS, OPERATORS, changed, device_codes, layer, trained_codes
+
+import export
+from export.channels import moved_scale
+from export.graph import Add, Concatenate, Conv2D, Grid, IntegerGraph, Pool2D, Softmax, Tensor
+from export.kernels import TARGETS
+
+BITS = st.integers(1, 8)
+SEED = st.integers(0, 2**32 - 1)
+
+
+def verdict(graph):
+    """Per target, the channels that the prover does not find equal, and its worst difference."""
+    row = export.prove(graph).operators[-1]
+    return row.channels, row.worst, row.problems
+
+
+def assert_is_brute_force(graph):
+    """The prover's verdict, both ways, and its worst difference."""
+    channels, worst, problems = verdict(graph)
+    assert problems == ()
+    wanted = trained_codes(graph)
+    for target in TARGETS:
+        gaps = np.abs(device_codes(graph, target).astype(int) - wanted)
+        assert channels[target] == tuple(np.flatnonzero(gaps.any(axis=0))), target
+        assert worst[target] == gaps.max(), target
+
+
+@st.composite
+def layers(draw):
+    """Layers of every kind and bit-width with at most some thousand inputs."""
+    input_bits = draw(BITS)
+    taps = draw(st.integers(1, {1: 8, 2: 5, 3: 3, 4: 2}.get(input_bits, 1)))
+    return layer(
+        draw(SEED),
+        operator=draw(st.sampled_from(OPERATORS)),
+        weight_bits=draw(BITS),
+        input_bits=input_bits,
+        output_bits=draw(BITS),
+        taps=taps,
+        linear=draw(st.booleans()),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(layers())
+def test_the_verdict_on_fitted_layers_is_that_of_every_input(graph):
+    assert_is_brute_force(graph)
+
+
+@settings(max_examples=120, deadline=None)
+@given(layers(), st.integers(0, CHANNELS - 1), st.data())
+def test_the_verdict_on_planted_errors_is_that_of_every_input(graph, channel, data):
+    operator = graph.operators[0]
+    bias, scale = operator.bias.copy(), operator.kernel_scale.copy()
+    plant = data.draw(st.sampled_from(["bias", "step", "ulp", "scale", "swap", "relu", "offset"]))
+    sign = data.draw(st.sampled_from([-1, 1]))
+    match plant:
+        case "bias":
+            bias[channel] += sign
+        case "step":
+            bias[channel] += sign * operator.stretch
+        case "ulp":
+            scale = moved_scale(scale, sign * data.draw(st.integers(1, 64)))
+        case "scale":
+            scale[channel] *= np.float32(2.0**sign)
+        case "swap":
+            bias[[0, channel]] = bias[[channel, 0]]
+        case "relu":
+            graph = changed(graph, relu=not operator.relu)
+        case "offset":
+            trained = operator.trained.copy()
+            trained["offset"][channel] += sign * graph.tensors["output"].grid.scale / 2
+            graph = changed(graph, trained=trained)
+    assert_is_brute_force(changed(graph, bias=bias, kernel_scale=scale))
+
+
+@settings(max_examples=60, deadline=None)
+@given(layers(), st.integers(0, CHANNELS - 1), st.integers(1, CHANNELS - 1))
+def test_other_codes_are_reported_wherever_they_change_an_output(graph, channel, distance):
+    operator = graph.operators[0]
+    axis = 3 if isinstance(operator, trained_layers.DepthwiseConv2D) else 0
+    kernel = np.moveaxis(operator.kernel.copy(), axis, 0)
+    other = (channel + distance) % CHANNELS
+    negated, swapped, zeroed, code = (kernel.copy() for _ in range(4))
+    negated[channel] *= -1
+    swapped[[channel, other]] = swapped[[other, channel]]
+    zeroed[channel] = 0
+    code[channel].flat[0] = operator.stretch if code[channel].flat[0] <= 0 else -operator.stretch
+    wanted = trained_codes(graph)
+    for planted in (negated, swapped, zeroed, code):
+        wrong = changed(graph, kernel=np.ascontiguousarray(np.moveaxis(planted, 0, axis)))
+        channels, _, problems = verdict(wrong)
+        for target in TARGETS:
+            different = (device_codes(wrong, target) != wanted).any(axis=0)
+            assert problems or set(np.flatnonzero(different)) <= set(channels[target])
+
+
+@settings(max_examples=30, deadline=None)
+@given(layers(), st.sampled_from(["input", "output"]), st.sampled_from([-1, 1]), st.booleans())
+def test_other_grids_are_reported(graph, name, sign, scale):
+    tensor = graph.tensors[name]
+    grid = Grid(
+        scale=trained_layers.float32(np.nextafter(np.float32(tensor.grid.scale), np.float32(9)))
+        if scale
+        else tensor.grid.scale,
+        zero_point=tensor.grid.zero_point + (0 if scale else sign),
+    )
+    moved = dataclasses.replace(tensor, grid=grid)
+    proof = export.prove(dataclasses.replace(graph, tensors={**graph.tensors, name: moved}))
+    wrong = [row.name for row in proof.operators if row.problems]
+    assert wrong == [name]
+    assert "trained were" in proof.failures(("xnnpack",))[0]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_low_bit_layers_are_proven_with_every_kernel(bits):
+    for operator in OPERATORS:
+        graph = layer(bits, operator=operator, weight_bits=bits, input_bits=2, output_bits=bits)
+        assert export.prove(graph).operators[-1].proven(), operator
+
+
+def two_inputs(operator, grids, output, *, bits=8, **fields):
+    """A graph of one operator that reads two tensors, grids as (scale, zero point)."""
+    shape = (1, 2, 2, 4)
+    tensors = {
+        name: Tensor(shape=shape, grid=Grid(scale=trained_layers.float32(scale), zero_point=zero))
+        for name, (scale, zero) in zip("ab", grids, strict=True)
+    }
+    grid = Grid(scale=trained_layers.float32(output[0]), zero_point=output[1])
+    tensors["output"] = Tensor(shape=fields.pop("shape", shape), grid=grid, bits=bits)
+    return IntegerGraph(
+        tensors=tensors,
+        operators=[operator(inputs=("a", "b"), output="output", **fields)],
+        inputs=("a", "b"),
+        outputs=("output",),
+        metadata={
+            "trained_grids": {
+                name: [tensor.grid.scale, tensor.low, tensor.high]
+                for name, tensor in tensors.items()
+            }
+        },
+    )
+
+
+@settings(max_examples=8, deadline=None)
+@given(SEED)
+def test_sums_are_compared_for_every_pair_of_codes(seed):
+    random = np.random.default_rng(seed)
+    grids = [(random.uniform(0.01, 0.2), int(random.integers(-40, 40))) for _ in range(2)]
+    output = (random.uniform(0.02, 0.3), 112)
+    graph = two_inputs(Add, grids, output, bits=4, relu=True)
+    row = export.prove(graph).operators[-1]
+    assert row.cases == 256 * 256
+    codes = np.arange(-128, 128, dtype=np.int64)
+    (s1, z1), (s2, z2) = ((t.grid.scale, t.grid.zero_point) for t in map(graph.tensors.get, "ab"))
+    # Sums of two float32 numbers times 9 bits are exact in float64 for scales this close.
+    total = (codes - z1)[:, None] * s1 + (codes - z2)[None, :] * s2
+    steps = np.floor((2 * total + graph.tensors["output"].grid.scale) / 2 / output_scale(graph))
+    wanted = np.clip(steps, 0, 15) + 112
+    pairs = np.meshgrid(codes.astype(np.int8), codes.astype(np.int8), indexing="ij")
+    for kernels in ("xnnpack", "reference"):
+        inputs = {
+            name: np.broadcast_to(c, (1, 256, 256)) for name, c in zip("ab", pairs, strict=True)
+        }
+        found = add(graph, inputs, kernels)
+        assert row.different[kernels] == np.count_nonzero(found != wanted)
+        assert row.worst[kernels] == np.abs(found - wanted).max()
+
+
+def output_scale(graph):
+    return graph.tensors["output"].grid.scale
+
+
+def add(graph, inputs, kernels):
+    operator = graph.operators[0]
+    codes = [np.ascontiguousarray(inputs[name]) for name in operator.inputs]
+    return export.executor.run_operator(graph, operator, codes, kernels)[0].astype(int)
+
+
+def test_a_sum_on_another_grid_than_trained_is_reported():
+    graph = two_inputs(Add, [(0.1, 0), (0.2, 3)], (0.2, 112), bits=4, relu=False)
+    graph.metadata["trained_grids"]["output"][0] = trained_layers.float32(0.21)
+    row = export.prove(graph).operators[-1]
+    assert row.problems and row.different["xnnpack"] > 0
+
+
+def test_a_missing_relu_of_a_sum_is_found():
+    graph = two_inputs(Add, [(0.1, 0), (0.2, 3)], (0.2, 112), bits=4, relu=False)
+    row = export.prove(graph).operators[-1]
+    assert row.different["xnnpack"] > 10_000
+
+
+def test_concatenation_needs_one_grid():
+    same = two_inputs(Concatenate, [(0.1, 0)] * 2, (0.1, 0), axis=3, shape=(1, 2, 2, 8))
+    assert export.prove(same).operators[-1].proven()
+    other = two_inputs(Concatenate, [(0.1, 0), (0.1, 1)], (0.1, 0), axis=3, shape=(1, 2, 2, 8))
+    assert not export.prove(other).operators[-1].proven()
+
+
+def test_average_pooling_is_proven_for_every_sum():
+    grid = Grid(scale=0.25, zero_point=112)
+    tensors = {
+        "image": Tensor(shape=(1, 5, 5, 2), grid=grid, bits=4),
+        "output": Tensor(shape=(1, 5, 5, 2), grid=grid, bits=4),
+    }
+    pool = Pool2D(
+        inputs=("image",),
+        output="output",
+        kind="average",
+        window=(3, 3),
+        strides=(1, 1),
+        padding="SAME",
+    )
+    graph = IntegerGraph(
+        tensors=tensors,
+        operators=[pool],
+        inputs=("image",),
+        outputs=("output",),
+        metadata={"trained_grids": {name: [0.25, 0, 15] for name in tensors}},
+    )
+    row = export.prove(graph).operators[-1]
+    assert row.proven()
+    assert row.cases == sum(15 * count + 1 for count in (4, 6, 9))
+
+
+def test_a_softmax_is_outside_the_proof():
+    graph = export.lower(small_networks.quantize(small_networks.network(0, softmax=True), 0))
+    row = export.prove(graph).operators[-1]
+    assert row.kind == Softmax.__name__
+    assert not row.covered and not row.proven(())
+
+
+def test_a_graph_without_a_training_is_refused():
+    graph = layer(0, operator=Conv2D)
+    for bare in (changed(graph, trained=None), dataclasses.replace(graph, metadata={})):
+        with pytest.raises(ValueError, match="does not carry what was trained"):
+            export.prove(bare)
