@@ -74,7 +74,10 @@ class Weighted(Operator):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Conv2D(Weighted):
-    """CONV_2D; kernel ``[out, height, width, in]``; padding is 'SAME' or 'VALID'."""
+    """CONV_2D; kernel ``[out, height, width, in / groups]``; padding is 'SAME' or 'VALID'.
+
+    The groups are not stored: they are the input's channels over the kernel's last dimension.
+    """
 
     strides: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
@@ -103,6 +106,21 @@ class Add(Operator):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Multiply(Operator):
+    """MUL of two tensors, each on a grid of its own, with an optional fused RELU.
+
+    The shapes are equal, or the second is ``[1, 1, 1, channels]`` and scales the first's channels.
+    """
+
+    relu: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Logistic(Operator):
+    """LOGISTIC, ``1 / (1 + exp(-x))``; the output's grid is scale 1/256, zero point -128."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Pool2D(Operator):
     """MAX_POOL_2D or AVERAGE_POOL_2D (`kind` 'max' or 'average'); input and output share a grid."""
 
@@ -127,6 +145,22 @@ class Pad(Operator):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Slice(Operator):
+    """SLICE: the part of the input's shape that starts at `begin` and is as large as the output.
+
+    Attributes:
+      begin: first index on each axis but the batch.
+    """
+
+    begin: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ResizeNearest(Operator):
+    """RESIZE_NEAREST_NEIGHBOR to the output's height and width, whole multiples of the input's."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Reshape(Operator):
     """RESHAPE to the output tensor's shape; the grid stays."""
 
@@ -143,10 +177,14 @@ OPERATORS: dict[str, type[Operator]] = {
         DepthwiseConv2D,
         FullyConnected,
         Add,
+        Multiply,
         Pool2D,
         Concatenate,
         Pad,
+        Slice,
+        ResizeNearest,
         Reshape,
+        Logistic,
         Softmax,
     )
 }
