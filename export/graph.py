@@ -74,14 +74,19 @@ class Weighted(Operator):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Conv2D(Weighted):
-    """CONV_2D; kernel ``[out, height, width, in / groups]``; padding is 'SAME' or 'VALID'.
-
-    The groups are not stored: they are the input's channels over the kernel's last dimension.
-    """
+    """CONV_2D; kernel ``[out, height, width, in]``; padding is 'SAME' or 'VALID'."""
 
     strides: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     padding: str = "VALID"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class GroupedConv2D(Conv2D):
+    """CONV_2D in groups; kernel ``[out, height, width, in / groups]``.
+
+    The n-th of the groups of output channels reads the n-th of the groups of input channels.
+    """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -146,7 +151,7 @@ class Pad(Operator):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Slice(Operator):
-    """SLICE: the part of the input's shape that starts at `begin` and is as large as the output.
+    """STRIDED_SLICE with stride 1: a part of the input, of the output's shape.
 
     Attributes:
       begin: first index on each axis but the batch.
@@ -174,6 +179,7 @@ OPERATORS: dict[str, type[Operator]] = {
     cls.__name__: cls
     for cls in (
         Conv2D,
+        GroupedConv2D,
         DepthwiseConv2D,
         FullyConnected,
         Add,

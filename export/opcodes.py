@@ -17,6 +17,7 @@ from export.graph import (
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
+    GroupedConv2D,
     IntegerGraph,
     Logistic,
     Multiply,
@@ -54,9 +55,8 @@ def opcode(graph: IntegerGraph, operator: Operator) -> Opcode:
       TypeError: for a class of operators that has none.
     """
     if isinstance(operator, Conv2D):
-        depth = graph.tensors[operator.inputs[0]].shape[3]
-        grouped = operator.kernel.shape[3] < depth
-        return _named("CONV_2D", 6 if grouped else 3, "Conv2D", **_convolution(operator))
+        version = 6 if isinstance(operator, GroupedConv2D) else 3
+        return _named("CONV_2D", version, "Conv2D", **_convolution(operator))
     if isinstance(operator, DepthwiseConv2D):
         depth = graph.tensors[operator.inputs[0]].shape[3]
         return _named(
@@ -83,7 +83,8 @@ def opcode(graph: IntegerGraph, operator: Operator) -> Opcode:
     if isinstance(operator, Pad):
         return _named("PAD", 2, "Pad")
     if isinstance(operator, Slice):
-        return _named("SLICE", 2, "Slice")
+        # All of the batch, whatever it is: SLICE itself would not run at another.
+        return _named("STRIDED_SLICE", 2, "StridedSlice", beginMask=1, endMask=1)
     if isinstance(operator, ResizeNearest):
         return _named("RESIZE_NEAREST_NEIGHBOR", 2, "ResizeNearestNeighbor")
     if isinstance(operator, Reshape):

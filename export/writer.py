@@ -183,10 +183,12 @@ class _Writer:
             return self._weights(operator)
         if isinstance(operator, Pad):
             return [self._integers(f"{name}/padding", [(0, 0), *operator.padding, (0, 0)])]
-        if isinstance(operator, Slice):  # The batch is -1: the model runs at any.
+        if isinstance(operator, Slice):
+            begin = np.array([0, *operator.begin])
             return [
-                self._integers(f"{name}/begin", [0, *operator.begin]),
-                self._integers(f"{name}/size", [-1, *shape[1:]]),
+                self._integers(f"{name}/begin", begin),
+                self._integers(f"{name}/end", begin + shape),
+                self._integers(f"{name}/strides", np.ones(len(shape))),
             ]
         if isinstance(operator, ResizeNearest):
             return [self._integers(f"{name}/size", shape[1:3])]
