@@ -44,7 +44,8 @@ def to_flatbuffer(graph: IntegerGraph, *, expose_all: bool = False) -> bytes:
 
     Args:
       graph: the graph; validated first. ``graph.metadata`` may hold 'name', 'description',
-        'labels' and 'normalization' (``{'mean': [...], 'std': [...]}``) for the file's metadata.
+        'labels' and 'normalization' (by input, ``{'mean': [...], 'std': [...]}``) for the file's
+        metadata.
       expose_all: make every tensor that an operator writes an output of the model. XNNPACK keeps
         the tensors between its nodes to itself, so a reader of intermediate codes needs this
         variant; its operators, constants and arithmetic are those of the plain file.

@@ -276,6 +276,6 @@ def network(seed: int) -> IntegerGraph:
             "name": "network",
             "description": "A network for tests",
             "labels": [f"class {index}" for index in range(10)],
-            "normalization": {"mean": [127.5], "std": [127.5]},
+            "normalization": {"image": {"mean": [127.5], "std": [127.5]}},
         },
     )
