@@ -16,7 +16,7 @@ import numpy as np
 import tf_keras as keras
 
 import wrpn_tf
-from export import folding, movement
+from export import folding, grouping, movement
 from export.builder import GraphBuilder
 from export.folding import Affine
 from export.graph import (
@@ -42,7 +42,12 @@ class LoweringError(ValueError):
     """The model has no integer form; the message names the layers and says why."""
 
 
-def lower(model: keras.Model, metadata: Mapping[str, Any] | None = None) -> IntegerGraph:
+def lower(
+    model: keras.Model,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    split_groups: bool = True,
+) -> IntegerGraph:
     """The integer graph of a quantized model.
 
     Batch normalization is folded exactly: the codes trained are the codes in the graph, times the
@@ -54,6 +59,8 @@ def lower(model: keras.Model, metadata: Mapping[str, Any] | None = None) -> Inte
         is set from the grid of each input, 'keras_layers' maps tensors to the Keras layers whose
         output they are, and 'inexact_channels' counts by operator the channels for which no bias
         reproduces every trained code.
+      split_groups: see `export.grouping`: False leaves a grouped convolution one operator, which
+        TFLite's kernels run and the Edge TPU does not.
 
     Raises:
       LoweringError: if a layer is in float or has not seen data (all are named), or has no integer
@@ -70,13 +77,14 @@ def lower(model: keras.Model, metadata: Mapping[str, Any] | None = None) -> Inte
     built = lowering.builder
     pixels = {name: _normalization(built.tensors[name].grid) for name in inputs}
     facts = {"keras_layers": built.layers, "inexact_channels": built.inexact}
-    return IntegerGraph(
+    graph = IntegerGraph(
         tensors=built.tensors,
         operators=built.operators,
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         metadata={"name": model.name, "normalization": pixels} | dict(metadata or {}) | facts,
     )
+    return grouping.split(graph) if split_groups else graph
 
 
 def _normalization(grid: Grid) -> dict[str, list[float]]:
@@ -131,6 +139,8 @@ class _Lowering:
 
     def produce(self, name: str, grid: OutputGrid | None) -> str:
         """The tensor of a layer's output on `grid`; None: on its own."""
+        if grid == self._views[name].grid:
+            grid = None
         if (name, grid) not in self._made:
             self._made[name, grid] = self._make(self._views[name], grid)
         return self._made[name, grid]
@@ -229,18 +239,25 @@ class _Lowering:
             origin,
             _clipped(view, grid),
         )
-        image = view.output_shape if len(view.output_shape) == 4 else (1, 1, 1, count)
-        if image is not view.output_shape:  # DEPTHWISE_CONV_2D takes images only.
+        flat = len(view.output_shape) != 4  # DEPTHWISE_CONV_2D takes images only.
+        image = (1, 1, 1, count) if flat else view.output_shape
+        if flat:
             layer = self.builder.layers[source]
-            source = self.builder.emit(Reshape, [source], view, origin, image)
+            source = self.builder.emit(Reshape, [source], view, origin, image, "_image")
             self.builder.layers[source] = layer
         kernel = np.ascontiguousarray(fitted.kernel.T).reshape(1, 1, 1, count)
         output = self.builder.emit_weighted(
-            DepthwiseConv2D, source, view, grid, fitted, shape=image, kernel=kernel, bits=1
+            DepthwiseConv2D,
+            source,
+            view,
+            grid,
+            fitted,
+            image,
+            part="_moved" if flat else "",
+            kernel=kernel,
+            bits=1,
         )
-        if image is view.output_shape:
-            return output
-        return self.builder.emit(Reshape, [output], view, grid)
+        return self.builder.emit(Reshape, [output], view, grid) if flat else output
 
     @staticmethod
     def _channels(view: LayerView) -> int:

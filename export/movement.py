@@ -29,7 +29,9 @@ def moved(builder: GraphBuilder, view: LayerView, source: str) -> str:
         case keras.layers.GlobalMaxPooling2D():
             window: dict[str, Any] = {"window": shape[1:3], "strides": shape[1:3]}
             image = (1, 1, 1, shape[-1])
-            source = builder.emit(Pool2D, [source], view, grid, image, kind="max", **window)
+            source = builder.emit(
+                Pool2D, [source], view, grid, image, "_window", kind="max", **window
+            )
         case keras.layers.ZeroPadding2D() as layer:
             return builder.emit(Pad, [source], view, grid, padding=layer.padding)
         case keras.layers.Cropping2D() as layer:

@@ -27,7 +27,7 @@ def settle(model: keras.Model) -> None:
     Raises:
       LoweringError: if the model has no integer form.
     """
-    graph = lower(model)
+    graph = lower(model, split_groups=False)
     views = {view.name: view for view in wrpn_tf.view(model)}
     layers = graph.metadata["keras_layers"]
     for operator in graph.operators:

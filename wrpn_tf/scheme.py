@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.python.core.quantization.keras import (
@@ -90,6 +91,8 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
         for node in nodes:
             weight = annotated[node.name].weight if node.name in annotated else None
             output = placement.output(node.name)
+            if output and self._input_range and node.inputs[0] in model.input_names:
+                output = _rescaled_input(node.layer, self._input_range) or output
             if weight or output:
                 plan[node.name] = WRPNQuantizeConfig(weight=weight, output=output)
         model = self._insert(model, plan)
@@ -161,6 +164,18 @@ def _check_all_annotated(nodes, annotated):
             f"Layers without annotation: {', '.join(floats)}. An integer-only network needs "
             "wrpn_tf.quantize_annotate for every layer; or leave out integer=True."
         )
+
+
+def _rescaled_input(layer, input_range) -> RangeQuantizer | None:
+    """The quantizer of a Rescaling layer that reads an input: its range is known."""
+    if type(layer) is not keras.layers.Rescaling:
+        return None
+    ends = [np.ravel(layer.scale) * end + np.ravel(layer.offset) for end in input_range]
+    minimum, maximum = min(0.0, float(np.min(ends))), max(0.0, float(np.max(ends)))
+    if np.isclose(-minimum, maximum):
+        # 255 steps between them would put every image code half-way between two codes.
+        minimum = -maximum * 128 / 127
+    return RangeQuantizer((minimum, maximum))
 
 
 def _integer_pooling(layer, inputs, quantizer):
