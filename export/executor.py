@@ -18,6 +18,7 @@ from export.graph import (
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
+    Grid,
     GroupedConv2D,
     IntegerGraph,
     Logistic,
@@ -120,17 +121,18 @@ def _run_weighted(
 def _run_add(
     graph: IntegerGraph, operator: Add, inputs: list[np.ndarray], kernels: str
 ) -> np.ndarray:
-    left, right = (graph.tensors[name].grid for name in operator.inputs)
-    grids = (left, right, graph.tensors[operator.output].grid)
-    return addition.add_codes(operator, inputs[0], inputs[1], grids, kernels)
+    return addition.add_codes(operator, *inputs, _binary_grids(graph, operator), kernels)
 
 
 def _run_multiply(
     graph: IntegerGraph, operator: Multiply, inputs: list[np.ndarray], kernels: str
 ) -> np.ndarray:
+    return multiplication.multiply_codes(operator, *inputs, _binary_grids(graph, operator), kernels)
+
+
+def _binary_grids(graph: IntegerGraph, operator: Operator) -> tuple[Grid, Grid, Grid]:
     left, right = (graph.tensors[name].grid for name in operator.inputs)
-    grids = (left, right, graph.tensors[operator.output].grid)
-    return multiplication.multiply_codes(operator, inputs[0], inputs[1], grids, kernels)
+    return left, right, graph.tensors[operator.output].grid
 
 
 def _run_pool(
