@@ -9,7 +9,14 @@ import numpy as np
 import tf_keras as keras
 
 from export import channels, ideal
-from export.graph import TRAINED, Conv2D, DepthwiseConv2D, FullyConnected, Weighted
+from export.graph import (
+    TRAINED,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    GroupedConv2D,
+    Weighted,
+)
 from wrpn_tf import KernelCodes, LayerView, OutputGrid
 
 
@@ -41,13 +48,27 @@ def own_bias(layer: keras.layers.Layer, count: int) -> Affine:
     return dataclasses.replace(plain, offset=np.asarray(layer.bias, np.float64))
 
 
-def batch_normalization(
-    layer: keras.layers.BatchNormalization, before: keras.layers.Layer | None = None
+def affine(
+    layer: keras.layers.Layer, count: int, before: keras.layers.Layer | None = None
 ) -> Affine:
-    """Batch normalization in inference, behind a layer without a grid of its own (or None)."""
+    """A BatchNormalization or Rescaling layer with `count` channels, in inference.
+
+    Args:
+      layer: the layer.
+      count: number of channels.
+      before: the convolution or dense layer that it follows, where that has no grid of its own.
+    """
+    bias = np.zeros(count) if before is None else own_bias(before, count).offset
+    if isinstance(layer, keras.layers.Rescaling):  # Keras computes with float32 constants.
+        gain, offset = (np.float64(np.float32(value)) for value in (layer.scale, layer.offset))
+        return dataclasses.replace(
+            identity(count),
+            gain=np.broadcast_to(gain, count),
+            shift=bias,
+            offset=np.broadcast_to(offset, count),
+        )
     mean = np.asarray(layer.moving_mean, np.float64)
     variance = np.asarray(layer.moving_variance, np.float64)
-    bias = 0.0 if before is None else own_bias(before, len(mean)).offset
     return Affine(
         gain=np.asarray(layer.gamma, np.float64) if layer.scale else np.ones_like(mean),
         shift=bias - mean,
@@ -92,15 +113,13 @@ def fit_kernel(
       and what the layer's class has.
     """
     layer, shape = view.layer, kernel.codes.shape
-    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+    operator = _operator(layer)
+    depthwise = operator is DepthwiseConv2D
     taps = int(np.prod(shape[:2])) if depthwise else int(np.prod(shape[:-1]))
     scale = np.broadcast_to(kernel.scale, shape).reshape(taps, -1)[0]
-    operator: type[Weighted] = DepthwiseConv2D if depthwise else Conv2D
-    if isinstance(layer, keras.layers.Dense):
-        operator = FullyConnected
     fitted = fit(operator, kernel.codes.reshape(taps, -1).T, scale, affine, source, target)
     if operator is FullyConnected:
-        return FullyConnected, fitted, {"kernel": fitted.kernel, "bits": kernel.bits}
+        return operator, fitted, {"kernel": fitted.kernel, "bits": kernel.bits}
     fields = {
         "bits": kernel.bits,
         "strides": tuple(layer.strides),
@@ -109,5 +128,14 @@ def fit_kernel(
     }
     if depthwise:
         integers = np.ascontiguousarray(fitted.kernel.T).reshape(1, *shape[:2], -1)
-        return DepthwiseConv2D, fitted, fields | {"kernel": integers}
-    return Conv2D, fitted, fields | {"kernel": fitted.kernel.reshape(-1, *shape[:3])}
+        return operator, fitted, fields | {"kernel": integers}
+    return operator, fitted, fields | {"kernel": fitted.kernel.reshape(-1, *shape[:3])}
+
+
+def _operator(layer: keras.layers.Layer) -> type[Weighted]:
+    """The operator that a convolution or dense layer becomes."""
+    if isinstance(layer, keras.layers.Dense):
+        return FullyConnected
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        return DepthwiseConv2D
+    return GroupedConv2D if layer.groups > 1 else Conv2D

@@ -34,7 +34,9 @@ from export.graph import (
     DepthwiseConv2D,
     FullyConnected,
     Grid,
+    GroupedConv2D,
     IntegerGraph,
+    Multiply,
     Operator,
     Pool2D,
     Softmax,
@@ -57,19 +59,20 @@ def check_kernels(kernels: str) -> None:
 def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> str:
     """The kernel set that runs `operator` when `kernels` is asked for.
 
-    XNNPACK leaves int8 AVERAGE_POOL_2D, int8 SOFTMAX, and ADD with an input scale outside
-    ``[2 ** -10, 2 ** 8)`` output scales to the built-in kernels. (It leaves some MAX_POOL_2D too,
-    which is exact everywhere.)
+    XNNPACK leaves to the built-in kernels int8 AVERAGE_POOL_2D, int8 SOFTMAX, ADD with an input
+    scale outside ``[2 ** -10, 2 ** 8)`` output scales and MUL with a product of input scales
+    outside ``[2 ** -16, 2 ** 8)`` output scales. (It leaves some operators too that are exact
+    everywhere.)
     """
     check_kernels(kernels)
     if kernels != "xnnpack":
         return kernels
+    scales = [np.float32(graph.tensors[name].grid.scale) for name in operator.inputs]
+    output_scale = np.float32(graph.tensors[operator.output].grid.scale)
     if isinstance(operator, Add):
-        output_scale = np.float32(graph.tensors[operator.output].grid.scale)
-        ratios = [
-            np.float32(graph.tensors[name].grid.scale) / output_scale for name in operator.inputs
-        ]
-        taken = all(2.0**-10 <= ratio < 2.0**8 for ratio in ratios)
+        taken = all(2.0**-10 <= scale / output_scale < 2.0**8 for scale in scales)
+    elif isinstance(operator, Multiply):
+        taken = bool(2.0**-16 <= scales[0] * scales[1] / output_scale < 2.0**8)
     else:
         taken = not isinstance(operator, Softmax) and not (
             isinstance(operator, Pool2D) and operator.kind == "average"
@@ -90,6 +93,8 @@ def rounding_rules(operator: type[Weighted]) -> dict[str, str]:
         rules |= {"optimized": "double_mixed", "optimized_arm": "double_up"}
     if issubclass(operator, FullyConnected):
         rules |= {"reference": "real_away"}
+    if issubclass(operator, GroupedConv2D):  # The optimized kernel leaves groups to the reference.
+        rules |= {"optimized": "double_away", "optimized_arm": "double_away"}
     return rules
 
 

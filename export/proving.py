@@ -16,16 +16,19 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from export import addition, geometry, ideal, kernels
+from export import addition, geometry, ideal, kernels, multiplication
 from export.channels import Rounding, Setting
 from export.graph import (
     Add,
     Concatenate,
     IntegerGraph,
+    Multiply,
     Operator,
     Pad,
     Pool2D,
     Reshape,
+    ResizeNearest,
+    Slice,
     Tensor,
     Weighted,
     channel_rows,
@@ -36,7 +39,7 @@ from export.lowering import lower
 from export.proof import OperatorProof, Proof
 from export.reach import Reach
 
-_COPIES = (Concatenate, Pad, Reshape)
+_COPIES = (Concatenate, Pad, Reshape, ResizeNearest, Slice)
 _MOST_CODES = 256
 
 
@@ -109,8 +112,8 @@ def _prove_operator(
     )
     if isinstance(operator, Weighted):
         return _prove_weighted(graph, operator, grids, common)
-    if isinstance(operator, Add):
-        return _prove_add(graph, operator, grids, common)
+    if isinstance(operator, Add | Multiply):
+        return _prove_pairs(graph, operator, grids, common)
     if isinstance(operator, Pool2D) and operator.kind == "average":
         return _prove_average(graph, operator, common)
     if isinstance(operator, (*_COPIES, Pool2D)):  # Codes are copied: the grids must be one.
@@ -221,8 +224,8 @@ def _trained_reach(operator: Weighted, rows: np.ndarray, source: Tensor) -> Reac
     return reach
 
 
-def _prove_add(
-    graph: IntegerGraph, operator: Add, grids: Mapping[str, Any], common: OperatorProof
+def _prove_pairs(
+    graph: IntegerGraph, operator: Add | Multiply, grids: Mapping[str, Any], common: OperatorProof
 ) -> OperatorProof:
     """Every pair of codes, in integers: scales are dyadic rationals."""
     inputs = [graph.tensors[name] for name in operator.inputs]
@@ -237,8 +240,12 @@ def _prove_add(
         codes.astype(object) - (127 - grids[name][2])
         for codes, name in zip((left, right), operator.inputs, strict=True)
     ]
-    total = steps[0] * one + steps[1] * other
-    wanted = np.clip(((2 * total + output) // (2 * output)).astype(np.int64), low, high)
+    if isinstance(operator, Add):
+        rule, total, step = addition.add_codes, steps[0] * one + steps[1] * other, output
+    else:
+        rule = multiplication.multiply_codes
+        total, step = steps[0] * steps[1] * (one * other), output * common_unit
+    wanted = np.clip(((2 * total + step) // (2 * step)).astype(np.int64), low, high)
     wanted += 127 - high
 
     device = graph.tensors[operator.output].grid
@@ -247,13 +254,11 @@ def _prove_add(
     for name in TARGETS:
         kernel = kernels.effective_kernels(graph, operator, name.split("_")[0])
         # The optimized kernel rounds the last elements of a tensor as the reference does.
-        rules = (kernel, "reference") if kernel == "optimized" else (kernel,)
+        sets = (kernel, "reference") if kernel == "optimized" else (kernel,)
         whole = left.size + -left.size % 16
         gap = np.zeros(left.size, np.int64)
-        for rule in rules:
-            found = addition.add_codes(
-                operator, np.resize(left, whole), np.resize(right, whole), triple, rule
-            )
+        for each in sets:
+            found = rule(operator, np.resize(left, whole), np.resize(right, whole), triple, each)
             gap = np.maximum(gap, np.abs(found[: left.size] - wanted))
         different[name], worst[name] = int(np.count_nonzero(gap)), int(gap.max())
     return dataclasses.replace(common, cases=left.size, different=different, worst=worst)

@@ -10,6 +10,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
+from wrpn_tf.operations import layer_of
+
 Apply = Callable[[keras.layers.Layer, Any], Any]
 
 
@@ -47,7 +49,8 @@ def _graph_nodes(model: keras.Model) -> Iterator[Any]:
 def rebuild(model: keras.Model, apply: Apply) -> keras.Model:
     """A new functional model: `apply(layer, inputs)` stands in for every call of a layer.
 
-    Nested models are flattened: `apply` sees their layers, never the models.
+    Nested models are flattened: `apply` sees their layers, never the models. Operations of
+    TensorFlow that layers stand for (`wrpn_tf.operations`) are seen as those layers.
 
     Args:
       model: built Sequential or Functional model.
@@ -69,7 +72,7 @@ def _replay(model: keras.Model, inputs: list[Any], apply: Apply) -> list[Any]:
         if isinstance(node.layer, keras.Model):
             results = _replay(node.layer, arguments, apply)
         else:
-            results = apply(node.layer, arguments if len(arguments) > 1 else arguments[0])
+            results = apply(layer_of(node), arguments if len(arguments) > 1 else arguments[0])
         for old, tensor in zip(
             tf.nest.flatten(node.outputs), tf.nest.flatten(results), strict=True
         ):
@@ -83,7 +86,7 @@ def walk(model: keras.Model) -> Iterator[Node]:
         if isinstance(node.layer, keras.Model):
             yield from walk(node.layer)
         else:
-            yield Node(name=node.layer.name, layer=node.layer, inputs=())
+            yield Node(name=node.layer.name, layer=layer_of(node), inputs=())
 
 
 def call_copy(layer: keras.layers.Layer, inputs: Any, **changes: Any) -> Any:
