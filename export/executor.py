@@ -121,13 +121,15 @@ def _run_weighted(
 def _run_add(
     graph: IntegerGraph, operator: Add, inputs: list[np.ndarray], kernels: str
 ) -> np.ndarray:
-    return addition.add_codes(operator, *inputs, _binary_grids(graph, operator), kernels)
+    grids = _binary_grids(graph, operator)
+    return addition.add_codes(operator, inputs[0], inputs[1], grids, kernels)
 
 
 def _run_multiply(
     graph: IntegerGraph, operator: Multiply, inputs: list[np.ndarray], kernels: str
 ) -> np.ndarray:
-    return multiplication.multiply_codes(operator, *inputs, _binary_grids(graph, operator), kernels)
+    grids = _binary_grids(graph, operator)
+    return multiplication.multiply_codes(operator, inputs[0], inputs[1], grids, kernels)
 
 
 def _binary_grids(graph: IntegerGraph, operator: Operator) -> tuple[Grid, Grid, Grid]:
