@@ -52,11 +52,13 @@ def test_every_integer_of_every_tensor(build, seed, weight_bits, activation_bits
         assert [row for row in differences.values() if row.different] == []
         assert checks.too_many_codes(graph, seen) == []
     # A layer whose channels all fit exactly computes Keras's codes; elsewhere the bias is off by
-    # less than one step of its own grid.
+    # less than one step of its own grid. A hard sigmoid is 1/2 at input 0, which is half-way
+    # between two codes of a k-bit grid on [0, 1]: Keras's float32 may take either.
     bias_step = {op.output: bias_steps(graph, op) for op in graph.operators}
     for row in checks.compare_with_keras(model, graph, file, images).values():
         inexact = graph.metadata["inexact_channels"].get(row.name, {}).get("xnnpack")
-        assert row.largest <= (np.ceil(bias_step[row.name]) if inexact else 0), row
+        allowed = np.ceil(bias_step[row.name]) if inexact else 0
+        assert row.largest <= max(allowed, row.name == "hard"), row
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3])
