@@ -53,6 +53,7 @@ def fit(
     output_scale: float,
     output_low: int,
     output_high: int,
+    largest: int = INT8_MAX,
 ) -> Channels:
     """Chooses the integers of the channels ``real = slope * sum(codes * input codes) + offset``.
 
@@ -66,6 +67,7 @@ def fit(
       output_scale: scale of the output tensor.
       output_low: smallest output code, zero point subtracted; 0 behind a ReLU.
       output_high: largest output code, zero point subtracted.
+      largest: largest magnitude that a stretched code may have.
 
     Raises:
       ValueError: if a channel's parameters are not finite or its gain is beyond what kernels take.
@@ -75,7 +77,7 @@ def fit(
     codes = np.where(slope[:, None] < 0, -codes, codes).astype(np.int64)
     step = np.abs(slope) / output_scale
     start = offset / output_scale
-    stretch = max(1, INT8_MAX // max(1, int(np.abs(codes).max(initial=0))))
+    stretch = max(1, largest // max(1, int(np.abs(codes).max(initial=0))))
     least, most = _reach(codes, input_low, input_high)
     levels = np.arange(output_low + 1, output_high + 1)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from export import channels
+from export import channels, storage
 from export.graph import Conv2D, DepthwiseConv2D, FullyConnected, Weighted
 from wrpn_tf import KernelCodes, LayerView, OutputGrid
 
@@ -49,7 +49,12 @@ def batch_normalization(layer: keras.layers.BatchNormalization) -> Affine:
 
 
 def fit(
-    codes: np.ndarray, scale: np.ndarray, affine: Affine, source: OutputGrid, target: OutputGrid
+    codes: np.ndarray,
+    scale: np.ndarray,
+    affine: Affine,
+    source: OutputGrid,
+    target: OutputGrid,
+    largest: int = channels.INT8_MAX,
 ) -> channels.Channels:
     """`channels.fit` for kernel codes ``[channels, taps]`` of `scale`, followed by `affine`."""
     return channels.fit(
@@ -62,13 +67,19 @@ def fit(
         output_scale=target.scale,
         output_low=target.low,
         output_high=target.high,
+        largest=largest,
     )
 
 
 def fit_kernel(
-    view: LayerView, kernel: KernelCodes, affine: Affine, source: OutputGrid, target: OutputGrid
+    view: LayerView,
+    kernel: KernelCodes,
+    affine: Affine,
+    source: OutputGrid,
+    target: OutputGrid,
+    weights: str,
 ) -> tuple[type[Weighted], channels.Channels, dict[str, Any]]:
-    """A convolution or dense layer as an operator.
+    """A convolution or dense layer as an operator, its kernel stored as `weights` says.
 
     Returns:
       The operator's class, the fitted channels, and its other fields: the kernel in TFLite's layout
@@ -78,16 +89,23 @@ def fit_kernel(
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
     taps = int(np.prod(shape[:2])) if depthwise else int(np.prod(shape[:-1]))
     scale = np.broadcast_to(kernel.scale, shape).reshape(taps, -1)[0]
-    fitted = fit(kernel.codes.reshape(taps, -1).T, scale, affine, source, target)
-    if isinstance(layer, keras.layers.Dense):
-        return FullyConnected, fitted, {"kernel": fitted.kernel, "bits": kernel.bits}
-    fields = {
-        "bits": kernel.bits,
+    operator: type[Weighted] = DepthwiseConv2D if depthwise else Conv2D
+    if isinstance(layer, keras.layers.Dense) or (
+        operator is Conv2D and storage.is_cheaper_as_dense(kernel.codes, layer.strides, weights)
+    ):
+        operator = FullyConnected
+    bits = storage.narrowest(weights, operator, kernel.codes)
+    rows = kernel.codes.reshape(taps, -1).T
+    fitted = fit(rows, scale, affine, source, target, storage.LARGEST[bits])
+    fields: dict[str, Any] = {"bits": kernel.bits, "storage": bits}
+    if operator is FullyConnected:
+        return operator, fitted, fields | {"kernel": fitted.kernel}
+    fields |= {
         "strides": tuple(layer.strides),
         "dilation": tuple(layer.dilation_rate),
         "padding": layer.padding.upper(),
     }
     if depthwise:
         integers = np.ascontiguousarray(fitted.kernel.T).reshape(1, *shape[:2], -1)
-        return DepthwiseConv2D, fitted, fields | {"kernel": integers}
-    return Conv2D, fitted, fields | {"kernel": fitted.kernel.reshape(-1, *shape[:3])}
+        return operator, fitted, fields | {"kernel": integers}
+    return operator, fitted, fields | {"kernel": fitted.kernel.reshape(-1, *shape[:3])}

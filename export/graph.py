@@ -62,6 +62,8 @@ class Weighted(Operator):
       relu: whether codes below the output's zero point are clipped to it (fused RELU).
       stretch: the factor by which the trained codes were multiplied, at least 1.
       bits: weight bits the layer was trained with.
+      storage: bits in which a .tflite file holds a code of the kernel: 8, 4 or 2
+        (`export.storage`).
     """
 
     kernel: np.ndarray
@@ -70,6 +72,7 @@ class Weighted(Operator):
     relu: bool = False
     stretch: int = 1
     bits: int = 8
+    storage: int = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,7 +103,7 @@ class DepthwiseConv2D(Weighted):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class FullyConnected(Weighted):
-    """FULLY_CONNECTED on a ``[batch, in]`` tensor; kernel ``[out, in]``."""
+    """FULLY_CONNECTED over the last axis of a ``[batch, ..., in]`` tensor; kernel ``[out, in]``."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

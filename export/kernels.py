@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from export import storage
 from export.graph import (
     Add,
     DepthwiseConv2D,
@@ -55,7 +56,7 @@ def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> 
     XNNPACK leaves to the built-in kernels int8 AVERAGE_POOL_2D, int8 SOFTMAX, ADD with an input
     scale outside ``[2 ** -10, 2 ** 8)`` output scales and MUL with a product of input scales
     outside ``[2 ** -16, 2 ** 8)`` output scales. (It leaves some operators too that are exact
-    everywhere.)
+    everywhere.) Of kernels stored in fewer than 8 bits it takes few: `storage.is_delegated`.
     """
     check_kernels(kernels)
     if kernels != "xnnpack":
@@ -66,6 +67,8 @@ def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> 
         taken = all(2.0**-10 <= scale / output_scale < 2.0**8 for scale in scales)
     elif isinstance(operator, Multiply):
         taken = bool(2.0**-16 <= scales[0] * scales[1] / output_scale < 2.0**8)
+    elif isinstance(operator, Weighted):
+        taken = storage.is_delegated(operator)
     else:
         taken = not isinstance(operator, Softmax) and not (
             isinstance(operator, Pool2D) and operator.kind == "average"
@@ -84,9 +87,13 @@ def weighted_rule(operator: Weighted, kernels: str) -> str:
 
 
 def is_per_tensor(operator: Weighted) -> bool:
-    """Whether the writer gives the kernel a single scale: dense layers with equal scales."""
+    """Whether the writer gives the kernel a single scale: dense layers with equal scales.
+
+    Not those with INT2 codes, which XNNPACK takes with a scale for each channel only.
+    """
     scale = operator.kernel_scale
-    return isinstance(operator, FullyConnected) and bool((scale == scale[0]).all())
+    takes_one = isinstance(operator, FullyConnected) and operator.storage > 2
+    return takes_one and bool((scale == scale[0]).all())
 
 
 def real_multiplier(

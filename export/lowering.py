@@ -16,7 +16,7 @@ import numpy as np
 import tf_keras as keras
 
 import wrpn_tf
-from export import folding
+from export import folding, storage
 from export.builder import GraphBuilder
 from export.folding import Affine
 from export.graph import (
@@ -39,7 +39,9 @@ class LoweringError(ValueError):
     """The model has no integer form; the message names the layers and says why."""
 
 
-def lower(model: keras.Model, metadata: Mapping[str, Any] | None = None) -> IntegerGraph:
+def lower(
+    model: keras.Model, metadata: Mapping[str, Any] | None = None, *, weights: str = "int8"
+) -> IntegerGraph:
     """The integer graph of a quantized model.
 
     Batch normalization is folded exactly: the codes trained are the codes in the graph, times the
@@ -51,6 +53,9 @@ def lower(model: keras.Model, metadata: Mapping[str, Any] | None = None) -> Inte
         from the input's grid, 'keras_layers' maps tensors to the Keras layers whose output they
         are, and 'inexact_channels' counts by operator the channels for which no bias reproduces
         every trained code.
+      weights: how a .tflite file is to hold the codes, 'int8', 'int4' or 'int2': each kernel in the
+        narrowest storage from there on that holds its codes (`export.storage`). The narrower, the
+        smaller the stretch and the coarser the grid of the biases.
 
     Raises:
       LoweringError: if a layer is in float or has not seen data (all are named), or has no integer
@@ -58,7 +63,7 @@ def lower(model: keras.Model, metadata: Mapping[str, Any] | None = None) -> Inte
     """
     views = {view.name: view for view in wrpn_tf.view(model)}
     _check_quantized(views)
-    lowering = _Lowering(views)
+    lowering = _Lowering(views, weights)
     inputs = [lowering.input(name) for name in model.input_names]
     for view in views.values():  # In execution order, so that no recursion goes deep.
         if view.grid is not None:
@@ -105,8 +110,10 @@ def _clipped(view: LayerView, grid: OutputGrid) -> OutputGrid:
 class _Lowering:
     """Produces tensors on demand, each once."""
 
-    def __init__(self, views: Mapping[str, LayerView]):
+    def __init__(self, views: Mapping[str, LayerView], weights: str):
+        storage.check_weights(weights)
         self._views = views
+        self._weights = weights
         self._made: dict[tuple[str, OutputGrid | None], str] = {}
         self.builder = GraphBuilder()
 
@@ -227,6 +234,7 @@ class _Lowering:
             affine.then(after) if after else affine,
             self.builder.grids[source],
             _clipped(view, grid),
+            self._weights,
         )
         return self.builder.emit_weighted(operator, source, view, grid, fitted, **fields)
 

@@ -12,7 +12,7 @@ from export.lowering import lower
 from wrpn_tf import Kind, LayerView
 
 
-def settle(model: keras.Model) -> None:
+def settle(model: keras.Model, *, weights: str = "int8") -> None:
     """Moves each bias to the nearest value that an int32 bias represents, in place.
 
     A device's bias is a whole number of accumulator steps, so where an output has 8 bits, or the
@@ -23,11 +23,12 @@ def settle(model: keras.Model) -> None:
 
     Args:
       model: see `export.lower`.
+      weights: see `export.lower`: whose grid to settle on.
 
     Raises:
       LoweringError: if the model has no integer form.
     """
-    graph = lower(model)
+    graph = lower(model, weights=weights)
     views = {view.name: view for view in wrpn_tf.view(model)}
     layers = graph.metadata["keras_layers"]
     for operator in graph.operators:
