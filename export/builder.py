@@ -7,7 +7,7 @@ from typing import Any
 
 from export.channels import Channels
 from export.graph import Grid, Operator, Tensor, Weighted
-from wrpn_tf import LayerView, OutputGrid
+from wrpn_tf import Kind, LayerView, OutputGrid
 
 
 class GraphBuilder:
@@ -18,7 +18,9 @@ class GraphBuilder:
       operators: in execution order.
       grids: the grid of each tensor, as the Keras model has it.
       layers: for each tensor, the Keras layer whose output it is.
-      inexact: for each weighted operator's output, how many channels are not exact.
+      inexact: for each weighted operator's output, how many channels are not exact, by target.
+      trained_grids: for each tensor, the scale, smallest and largest code (zero point subtracted)
+        that the Keras model gives it; a ReLU's smallest code is 0.
     """
 
     def __init__(self) -> None:
@@ -26,7 +28,8 @@ class GraphBuilder:
         self.operators: list[Operator] = []
         self.grids: dict[str, OutputGrid] = {}
         self.layers: dict[str, str] = {}
-        self.inexact: dict[str, int] = {}
+        self.inexact: dict[str, dict[str, int]] = {}
+        self.trained_grids: dict[str, tuple[float, int, int]] = {}
 
     def tensor(self, name: str, layer: str, shape: Sequence[int | None], grid: OutputGrid) -> str:
         """Adds a tensor; returns its name, made unique.
@@ -47,6 +50,7 @@ class GraphBuilder:
             bits=grid.bits,
         )
         self.grids[unique] = grid
+        self.trained_grids[unique] = (grid.scale, grid.low, grid.high)
         self.layers[unique] = layer
         return unique
 
@@ -71,6 +75,8 @@ class GraphBuilder:
         """
         name = view.name.removeprefix("quant_")
         output = self.tensor(name, view.name, shape or view.output_shape, grid)
+        if view.kind is Kind.RELU:
+            self.trained_grids[output] = (grid.scale, max(grid.low, 0), grid.high)
         self.operators.append(operator(inputs=tuple(inputs), output=output, **fields))
         return output
 
@@ -95,7 +101,10 @@ class GraphBuilder:
             bias=fitted.bias,
             relu=fitted.relu,
             stretch=fitted.stretch,
+            trained=fitted.trained,
             **fields,
         )
-        self.inexact[output] = int((~fitted.exact).sum())
+        self.inexact[output] = {
+            target: int((~exact).sum()) for target, exact in fitted.exact.items()
+        }
         return output

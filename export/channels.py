@@ -1,22 +1,82 @@
 """From a trained channel to integers: kernel codes, scale and bias.
 
-A channel's output code is a monotone step function of its integer accumulator ``a``:
-``clip(round_half_up(slope * a + offset))`` in units of the output's scale. It has at most
-``high - low`` thresholds. Kernel codes are stored multiplied by a `stretch`, so the accumulator
-moves in steps of that size and the int32 bias can put every threshold inside a step, away from the
-ties where kernels round differently.
+A channel's output code is a monotone step function of its integer accumulator, known by its
+thresholds, at most one for each output code. Kernel codes are stored multiplied by a `stretch`, so
+the accumulator moves in steps of that size, and the int32 bias can put every threshold inside a
+step, where no kernel's rounding reaches.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
 
-INT8_MAX = 127
+from export import ideal, kernels, thresholds
+from export.graph import IntegerGraph, Weighted
+from export.ideal import BEYOND
+from export.kernels import TARGETS
+from export.reach import Reach
+from export.storage import LARGEST
+
 _MAX_BIAS = 2**30
 _MAX_MULTIPLIER = 256.0  # XNNPACK takes no requantization scale from here on.
 _CONSTANT_MULTIPLIER = 2.0**-10
+ULPS = (0, 1, -1, 2, -2, 3, -3, 4, -4)
+"""How far a kernel scale may be from the trained one: float32 steps, in the order of trying."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Where the channels of one operator compute.
+
+    Attributes:
+      operator: class of the operator.
+      input_scale: scale of the input tensor.
+      input_low: smallest input code, zero point subtracted.
+      input_high: largest input code, zero point subtracted.
+      output_scale: scale of the output tensor.
+      output_low: smallest output code, zero point subtracted; 0 behind a ReLU.
+      output_high: largest output code, zero point subtracted.
+      storage: bits in which a file holds a code of the kernel.
+    """
+
+    operator: type[Weighted]
+    input_scale: float
+    input_low: int
+    input_high: int
+    output_scale: float
+    output_low: int
+    output_high: int
+    storage: int = 8
+
+    @classmethod
+    def of(cls, graph: IntegerGraph, operator: Weighted) -> Setting:
+        """That of an operator in a graph."""
+        source, target = (graph.tensors[name] for name in (operator.inputs[0], operator.output))
+        return cls(
+            operator=type(operator),
+            input_scale=source.grid.scale,
+            input_low=source.low,
+            input_high=source.high,
+            output_scale=target.grid.scale,
+            output_low=0 if operator.relu else target.low,
+            output_high=target.high,
+            storage=operator.storage,
+        )
+
+    @property
+    def levels(self) -> np.ndarray:
+        """The output codes above the lowest, each of which has a threshold."""
+        return np.arange(self.output_low + 1, self.output_high + 1)
+
+    def multipliers(self, kernel_scale: np.ndarray, target: str) -> np.ndarray:
+        """`export.kernels.multipliers` for kernel scales ``[channels]``."""
+        per_tensor = kernels.is_per_tensor(self.operator, kernel_scale, self.storage)
+        return kernels.multipliers(
+            kernel_scale, per_tensor, self.input_scale, self.output_scale, target
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,14 +84,15 @@ class Channels:
     """The integers of one weighted operator, channel first.
 
     Attributes:
-      kernel: int8 ``[channels, taps]``: codes times stretch, negated where the slope is negative, 0
+      kernel: int8 ``[channels, taps]``: codes times stretch, negated where the gain is negative, 0
         where the output does not depend on the input.
       scale: float32 ``[channels]``, positive: kernel scale for TFLite.
       bias: int32 ``[channels]``.
       stretch: the factor on the codes.
       relu: whether the operator clips at the output's zero point.
-      exact: bool ``[channels]``: whether for every reachable accumulator real arithmetic with these
-        integers gives the trained output code.
+      trained: `export.graph.TRAINED` ``[channels]``.
+      exact: for each of `export.kernels.TARGETS`, bool ``[channels]``: whether its kernel gives the
+        trained output code for every possible input.
     """
 
     kernel: np.ndarray
@@ -39,107 +100,191 @@ class Channels:
     bias: np.ndarray
     stretch: int
     relu: bool
-    exact: np.ndarray
+    trained: np.ndarray
+    exact: dict[str, np.ndarray]
 
 
-def fit(
-    codes: np.ndarray,
-    slope: np.ndarray,
-    offset: np.ndarray,
-    *,
-    input_scale: float,
-    input_low: int,
-    input_high: int,
-    output_scale: float,
-    output_low: int,
-    output_high: int,
-    largest: int = INT8_MAX,
-) -> Channels:
-    """Chooses the integers of the channels ``real = slope * sum(codes * input codes) + offset``.
+class Rounding:
+    """The thresholds of every target for one operator's channels, before a bias is chosen.
 
     Args:
-      codes: int ``[channels, taps]``, magnitudes up to 127.
-      slope: float64 ``[channels]``: real output for each unit of the accumulator.
-      offset: float64 ``[channels]``: real output at accumulator 0.
-      input_scale: scale of the input tensor.
-      input_low: smallest input code, zero point subtracted.
-      input_high: largest input code, zero point subtracted.
-      output_scale: scale of the output tensor.
-      output_low: smallest output code, zero point subtracted; 0 behind a ReLU.
-      output_high: largest output code, zero point subtracted.
-      largest: largest magnitude that a stretched code may have.
+      setting: where the channels compute.
+      kernel_scale: float32 ``[channels]``.
+      stretch: the factor on the codes.
+      reach: the accumulators that the channels can take, of codes without the stretch.
+    """
+
+    def __init__(self, setting: Setting, kernel_scale: np.ndarray, stretch: int, reach: Reach):
+        self._stretch = stretch
+        self.reach = reach
+        self._setting = setting
+        self._kernel_scale = kernel_scale
+        self._known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._chosen: np.ndarray | None = None
+
+    def select(self, channels: np.ndarray) -> Rounding:
+        """That of some of the channels, by index."""
+        chosen = copy.copy(self)
+        chosen.reach = self.reach.select(channels)
+        chosen._chosen = channels
+        return chosen
+
+    def _rule(self, target: str) -> tuple[np.ndarray, np.ndarray]:
+        """`export.thresholds` of a target's rule: smallest accumulators and domain."""
+        if target not in self._known:
+            rule = kernels.rounding_rules(self._setting.operator)[target]
+            multiplier = self._setting.multipliers(self._kernel_scale, target)
+            smallest = thresholds.smallest_accumulators(rule, multiplier, self._setting.levels)
+            self._known[target] = smallest, thresholds.domain(rule, multiplier)
+        smallest, limit = self._known[target]
+        if self._chosen is None:
+            return smallest, limit
+        return smallest[:, self._chosen], limit[self._chosen]
+
+    def positions(self, target: str, bias: np.ndarray) -> np.ndarray:
+        """The smallest accumulator, without stretch and bias, that reaches each level.
+
+        Returns:
+          int64 ``[levels, channels]``, rounded up to an accumulator that the channel can take;
+          `BEYOND` where it can take none.
+        """
+        position = -((bias - self._rule(target)[0]) // self._stretch)
+        return self.reach.at_or_above(position)
+
+    def constants(self, target: str, bias: np.ndarray) -> np.ndarray:
+        """`positions` of a kernel of zeros: every accumulator reaches a level, or none does."""
+        return np.where(self._rule(target)[0] <= bias, -BEYOND, BEYOND)
+
+    def fits(self, target: str, bias: np.ndarray) -> np.ndarray:
+        """Whether no accumulator overflows in the target's kernel; bool ``[channels]``."""
+        low = self.reach.least * self._stretch + bias
+        high = self.reach.most * self._stretch + bias
+        return np.maximum(-low, high) <= self._rule(target)[1]
+
+    def bias_interval(self, target: str, ideal_positions: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The least and largest bias that put every threshold where it was trained.
+
+        Args:
+          target: one of `export.kernels.TARGETS`.
+          ideal_positions: `export.ideal.thresholds` ``[levels, channels]``.
+
+        Returns:
+          int64 ``[channels]`` each; `-BEYOND` and `BEYOND` where nothing bounds it, and the first
+          greater than the second where there is none.
+        """
+        smallest, _ = self._rule(target)
+        on = self.reach.at_or_above(ideal_positions)
+        off = self.reach.below(ideal_positions)
+        low = np.where(on < BEYOND, smallest - self._stretch * on, -BEYOND)
+        high = np.where(off > -BEYOND, smallest - 1 - self._stretch * off, BEYOND)
+        return low.max(axis=0, initial=-BEYOND), high.min(axis=0, initial=BEYOND)
+
+
+def fit(codes: np.ndarray, trained: np.ndarray, setting: Setting) -> Channels:
+    """Chooses the integers of trained channels.
+
+    Where a bias is right under the rounding rules of all targets, one in the middle of all such is
+    taken; else one that is right for as many as go together, `export.kernels.TARGETS` in order.
+
+    Args:
+      codes: int ``[channels, taps]`` as trained, magnitudes up to 127.
+      trained: `export.graph.TRAINED` ``[channels]``.
+      setting: where the channels compute.
 
     Raises:
       ValueError: if a channel's parameters are not finite or its gain is beyond what kernels take.
     """
-    if not (np.isfinite(slope).all() and np.isfinite(offset).all()):
+    slope, start = ideal.line(trained, setting.input_scale)
+    if not (np.isfinite(slope).all() and np.isfinite(start).all()):
         raise ValueError("a gain or offset is not finite; check the batch normalization's variance")
-    codes = np.where(slope[:, None] < 0, -codes, codes).astype(np.int64)
-    step = np.abs(slope) / output_scale
-    start = offset / output_scale
-    stretch = max(1, largest // max(1, int(np.abs(codes).max(initial=0))))
-    least, most = _reach(codes, input_low, input_high)
-    levels = np.arange(output_low + 1, output_high + 1)
+    codes = np.where(trained["gain"][:, None] < 0, -codes, codes).astype(np.int64)
+    stretch = max(1, LARGEST[setting.storage] // max(1, int(np.abs(codes).max(initial=0))))
+    reach = Reach(codes, setting.input_low, setting.input_high)
 
-    scale = (np.abs(slope) / input_scale / stretch).astype(np.float32)
-    usable = scale >= np.finfo(np.float32).tiny
-    multiplier = _multiplier(np.where(usable, scale, 1.0), input_scale, output_scale)
+    scale = (slope / setting.input_scale / stretch).astype(np.float32)
+    multiplier = setting.multipliers(scale, "reference")
     if (multiplier >= _MAX_MULTIPLIER).any():
         raise ValueError(f"a gain of {multiplier.max():.3g} output steps for each accumulator step")
-    low, high = _bias_interval(
-        levels, np.where(usable, step, 1.0), start, multiplier, stretch, least, most
-    )
-    bias = np.floor(_middle(low, high, stretch) + 0.5)
-    usable &= np.abs(bias) <= _MAX_BIAS
-    exact = usable & (low <= bias) & (bias < high)
+    wanted = ideal.thresholds(trained, setting.input_scale, setting.output_scale, setting.levels)
+    constant_scale = np.float32(_CONSTANT_MULTIPLIER * setting.output_scale / setting.input_scale)
+    # Channels that do not move the output, or by so little that no int32 bias reaches, are the
+    # constant that they are at accumulator 0.
+    usable = scale >= np.finfo(np.float32).tiny
+    while True:
+        scale = np.where(usable, scale, constant_scale)
+        scale = _choose_scale(setting, scale, stretch, reach, np.where(usable, wanted, BEYOND))
+        rounding = Rounding(setting, scale, stretch, reach)
+        real = start / setting.output_scale / setting.multipliers(scale, "reference")
+        bias = _choose_bias(rounding, wanted, real, stretch)
+        too_large = usable & (np.abs(bias) > _MAX_BIAS)
+        if not too_large.any():
+            break
+        usable &= ~too_large
 
-    # The other channels do not move the output, or by so little that no int32 bias reaches: they
-    # are the constant that they are at accumulator 0.
-    constant = np.clip(np.floor(start + 0.5), output_low, output_high)
-    constant_scale = np.float32(_CONSTANT_MULTIPLIER * output_scale / input_scale)
-    constant_bias = np.floor(
-        constant / _multiplier(constant_scale, input_scale, output_scale) + 0.5
-    )
-    bounds = np.clip(np.floor(step * [least, most] + start + 0.5), output_low, output_high)
+    wanted = reach.at_or_above(wanted)
+    constant = (wanted <= 0).sum(axis=0) + setting.output_low
+    is_constant = ((wanted <= reach.least) | (wanted == BEYOND)).all(axis=0)
+    constant_bias = np.floor(constant / setting.multipliers(scale, "reference") + 0.5)
+    bias = np.where(usable, bias, constant_bias).astype(np.int32)
+    exact = {
+        target: (rounding.positions(target, bias) == wanted).all(axis=0)
+        & rounding.fits(target, bias)
+        for target in TARGETS
+    }
     return Channels(
         kernel=np.where(usable[:, None], codes * stretch, 0).astype(np.int8),
-        scale=np.where(usable, scale, constant_scale),
-        bias=np.where(usable, bias, constant_bias).astype(np.int32),
+        scale=scale,
+        bias=bias,
         stretch=stretch,
-        relu=output_low == 0,
-        exact=exact | (~usable & (bounds == constant).all(axis=0)),
+        relu=setting.output_low == 0,
+        trained=trained,
+        exact={target: np.where(usable, exact[target], is_constant) for target in TARGETS},
     )
 
 
-def _multiplier(scale, input_scale: float, output_scale: float):
-    """Output steps for each unit of the stretched accumulator."""
-    return input_scale * np.float64(scale) / output_scale
+def moved_scale(scale: np.ndarray, ulps: int) -> np.ndarray:
+    """Positive float32 scales moved by a number of float32 steps."""
+    return (scale.view(np.int32) + ulps).view(np.float32)
 
 
-def _reach(codes: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest accumulator of each channel over all inputs."""
-    at_low, at_high = codes * low, codes * high
-    return np.minimum(at_low, at_high).sum(axis=1), np.maximum(at_low, at_high).sum(axis=1)
+def _choose_scale(
+    setting: Setting, scale: np.ndarray, stretch: int, reach: Reach, wanted: np.ndarray
+) -> np.ndarray:
+    """Kernel scales, moved by a few float32 steps where XNNPACK has a bias only then.
 
-
-def _bias_interval(levels, step, start, multiplier, stretch, least, most):
-    """The biases ``low <= bias < high`` that put every threshold where it was trained.
-
-    The output must be at least ``level`` from accumulator ``t`` on and below it at ``t - 1``, where
-    ``t`` is the level's trained threshold; only reachable accumulators matter.
+    XNNPACK multiplies in float32, with the product of three rounded scales. Dense layers with one
+    scale keep one.
     """
-    tie = levels[:, None] - 0.5
-    threshold = np.ceil((tie - start) / step)
-    needed = tie / multiplier
-    reached = np.maximum(threshold, least)
-    lower = np.where(threshold <= most, needed - stretch * reached, -np.inf).max(axis=0)
-    missed = np.minimum(threshold - 1, most)
-    upper = np.where(threshold > least, needed - stretch * missed, np.inf).min(axis=0)
-    return lower, upper
+
+    def solved(candidate: np.ndarray) -> np.ndarray:
+        least, most = Rounding(setting, candidate, stretch, reach).bias_interval("xnnpack", wanted)
+        return least <= most
+
+    best, done = scale, solved(scale)
+    shared = kernels.is_per_tensor(setting.operator, scale, setting.storage)
+    for ulps in ULPS[1:]:
+        if done.all():
+            break
+        moved = moved_scale(scale, ulps)
+        found = solved(moved)
+        if shared:
+            best, done = (moved, found) if found.sum() > done.sum() else (best, done)
+        else:
+            best, done = np.where(found & ~done, moved, best), done | found
+    return best
 
 
-def _middle(low: np.ndarray, high: np.ndarray, stretch: int) -> np.ndarray:
-    """The middle of the intervals; half a step inside where one end is open."""
-    middle = np.where(np.isfinite(low) & np.isfinite(high), (low + high) / 2, 0.0)
-    middle = np.where(np.isfinite(low) & np.isinf(high), low + stretch / 2, middle)
-    return np.where(np.isinf(low) & np.isfinite(high), high - stretch / 2, middle)
+def _choose_bias(
+    rounding: Rounding, wanted: np.ndarray, real: np.ndarray, stretch: int
+) -> np.ndarray:
+    """The bias of each channel, float64; `real` is what it is in real arithmetic."""
+    low, high = np.full(real.shape, -BEYOND), np.full(real.shape, BEYOND)
+    for target in TARGETS:
+        at_least, at_most = rounding.bias_interval(target, wanted)
+        both = np.maximum(low, at_least), np.minimum(high, at_most)
+        possible = both[0] <= both[1]
+        low, high = np.where(possible, both[0], low), np.where(possible, both[1], high)
+    bounded = (low > -BEYOND, high < BEYOND)
+    middle = np.where(bounded[0] & bounded[1], (low + high) // 2, np.floor(real + 0.5))
+    middle = np.where(bounded[0] & ~bounded[1], low + stretch // 2, middle)
+    return np.where(~bounded[0] & bounded[1], high - stretch // 2, middle)

@@ -8,67 +8,81 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from export import channels, storage
-from export.graph import Conv2D, DepthwiseConv2D, FullyConnected, Weighted
+from export import channels, ideal
+from export import storage as storages
+from export.graph import TRAINED, Conv2D, DepthwiseConv2D, FullyConnected, Weighted
 from wrpn_tf import KernelCodes, LayerView, OutputGrid
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Affine:
-    """``gain * real + offset`` for each channel, float64."""
+    """``gain * (real + shift) / sqrt(variance) + offset`` for each channel, float64.
+
+    Kept in the numbers that were trained, so that nothing is rounded before `export.ideal` decides
+    what they mean (a sum of two float32 numbers is exact here, unless they are 2^29 apart).
+    """
 
     gain: np.ndarray
+    shift: np.ndarray
+    variance: np.ndarray
     offset: np.ndarray
-
-    def then(self, after: Affine) -> Affine:
-        """This, followed by `after`."""
-        return Affine(gain=after.gain * self.gain, offset=after.gain * self.offset + after.offset)
 
 
 def identity(count: int) -> Affine:
     """No change, for `count` channels."""
-    return Affine(gain=np.ones(count), offset=np.zeros(count))
+    ones, zeros = np.ones(count), np.zeros(count)
+    return Affine(gain=ones, shift=zeros, variance=ones, offset=zeros)
 
 
 def own_bias(layer: keras.layers.Layer, count: int) -> Affine:
     """The bias of a convolution or dense layer with `count` output channels."""
+    plain = identity(count)
     if not layer.use_bias:
-        return identity(count)
-    return Affine(gain=np.ones(count), offset=np.asarray(layer.bias, np.float64))
+        return plain
+    return dataclasses.replace(plain, offset=np.asarray(layer.bias, np.float64))
 
 
-def batch_normalization(layer: keras.layers.BatchNormalization) -> Affine:
-    """Batch normalization in inference."""
+def batch_normalization(
+    layer: keras.layers.BatchNormalization, before: keras.layers.Layer | None = None
+) -> Affine:
+    """Batch normalization in inference, behind a layer without a grid of its own (or None)."""
     mean = np.asarray(layer.moving_mean, np.float64)
     variance = np.asarray(layer.moving_variance, np.float64)
-    gamma = np.asarray(layer.gamma, np.float64) if layer.scale else np.ones_like(mean)
-    beta = np.asarray(layer.beta, np.float64) if layer.center else np.zeros_like(mean)
-    with np.errstate(divide="ignore", invalid="ignore"):  # The fit rejects what is not finite.
-        gain = gamma / np.sqrt(variance + layer.epsilon)
-        return Affine(gain=gain, offset=beta - mean * gain)
+    bias = 0.0 if before is None else own_bias(before, len(mean)).offset
+    return Affine(
+        gain=np.asarray(layer.gamma, np.float64) if layer.scale else np.ones_like(mean),
+        shift=bias - mean,
+        variance=variance + np.float64(np.float32(layer.epsilon)),
+        offset=np.asarray(layer.beta, np.float64) if layer.center else np.zeros_like(mean),
+    )
 
 
 def fit(
+    operator: type[Weighted],
     codes: np.ndarray,
     scale: np.ndarray,
     affine: Affine,
     source: OutputGrid,
     target: OutputGrid,
-    largest: int = channels.INT8_MAX,
+    storage: int = 8,
 ) -> channels.Channels:
     """`channels.fit` for kernel codes ``[channels, taps]`` of `scale`, followed by `affine`."""
-    return channels.fit(
-        codes,
-        affine.gain * scale.astype(np.float64) * source.scale,
-        affine.offset,
+    trained = np.zeros(len(codes), TRAINED)
+    trained["scale"] = scale
+    for field in dataclasses.fields(affine):
+        trained[field.name] = getattr(affine, field.name)
+    trained["digest"] = [ideal.digest(channel) for channel in codes]
+    setting = channels.Setting(
+        operator=operator,
         input_scale=source.scale,
         input_low=source.low,
         input_high=source.high,
         output_scale=target.scale,
         output_low=target.low,
         output_high=target.high,
-        largest=largest,
+        storage=storage,
     )
+    return channels.fit(codes, trained, setting)
 
 
 def fit_kernel(
@@ -91,13 +105,13 @@ def fit_kernel(
     scale = np.broadcast_to(kernel.scale, shape).reshape(taps, -1)[0]
     operator: type[Weighted] = DepthwiseConv2D if depthwise else Conv2D
     if isinstance(layer, keras.layers.Dense) or (
-        operator is Conv2D and storage.is_cheaper_as_dense(kernel.codes, layer.strides, weights)
+        operator is Conv2D and storages.is_cheaper_as_dense(kernel.codes, layer.strides, weights)
     ):
         operator = FullyConnected
-    bits = storage.narrowest(weights, operator, kernel.codes)
+    storage = storages.narrowest(weights, operator, kernel.codes)
     rows = kernel.codes.reshape(taps, -1).T
-    fitted = fit(rows, scale, affine, source, target, storage.LARGEST[bits])
-    fields: dict[str, Any] = {"bits": kernel.bits, "storage": bits}
+    fitted = fit(operator, rows, scale, affine, source, target, storage)
+    fields: dict[str, Any] = {"bits": kernel.bits, "storage": storage}
     if operator is FullyConnected:
         return operator, fitted, fields | {"kernel": fitted.kernel}
     fields |= {

@@ -42,6 +42,16 @@ class Tensor:
     grid: Grid
     bits: int = 8
 
+    @property
+    def low(self) -> int:
+        """The smallest code, zero point subtracted."""
+        return max(-128, 128 - 2**self.bits) - self.grid.zero_point
+
+    @property
+    def high(self) -> int:
+        """The largest code, zero point subtracted."""
+        return 127 - self.grid.zero_point
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Operator:
@@ -49,6 +59,21 @@ class Operator:
 
     inputs: tuple[str, ...]
     output: str
+
+
+TRAINED = np.dtype(
+    [(name, np.float64) for name in ("scale", "shift", "gain", "variance", "offset")]
+    + [("digest", np.uint64)]
+)
+"""What one channel was trained to compute, and so what it is proven against:
+
+``real = gain * (scale * input_scale * sum(codes * input steps) + shift) / sqrt(variance) + offset``
+
+with `codes` as trained: before the stretch, and before they are negated where the gain is negative.
+Batch normalization has its gamma in `gain`, its beta in `offset`, its variance with epsilon in
+`variance`; `shift` is the layer's own bias less the mean. All are sums or copies of trained float32
+numbers, so that nothing was rounded. `digest` is `export.ideal.digest` of the codes.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,6 +89,8 @@ class Weighted(Operator):
       bits: weight bits the layer was trained with.
       storage: bits in which a .tflite file holds a code of the kernel: 8, 4 or 2
         (`export.storage`).
+      trained: `TRAINED`, one record per output channel: what `export.prove` holds the integers
+        against; None where nothing is known of a training.
     """
 
     kernel: np.ndarray
@@ -73,6 +100,15 @@ class Weighted(Operator):
     stretch: int = 1
     bits: int = 8
     storage: int = 8
+    trained: np.ndarray | None = None
+
+
+def channel_rows(operator: Weighted) -> np.ndarray:
+    """The kernel as int8 ``[channels, taps]``."""
+    kernel = operator.kernel
+    if isinstance(operator, DepthwiseConv2D):
+        return kernel.reshape(-1, kernel.shape[3]).T
+    return kernel.reshape(kernel.shape[0], -1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

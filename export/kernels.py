@@ -16,15 +16,19 @@ Rounding rules of a multiplication by a real scale:
                ruy's x86 kernels (pack and multiplier in ruy/kernel_avx*.cc)
   double_mixed double_up for the channels in whole groups of 8, double_away for the rest.
                TFLite kernels/internal/optimized/integer_ops/depthwise_conv.h: vector loop and tail
+  single_up    one 64-bit product and shift, half up.
+               ruy's ARM kernels (ruy/kernel_arm*.cc, ruy/apply_multiplier.cc)
   real_away    float64, half away from zero.
                TFLite kernels/internal/reference/integer_ops/fully_connected.h
+
+On ARM, XNNPACK and the reference kernels round as on x86-64; the optimized ones are 'optimized_arm'
+below. 'reference_2_14' is the reference of tflite-runtime 2.14, whose dense layers differ.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from export import storage
 from export.graph import (
     Add,
     DepthwiseConv2D,
@@ -38,8 +42,11 @@ from export.graph import (
     Softmax,
     Weighted,
 )
+from export.storage import is_delegated
 
 KERNELS = ("xnnpack", "optimized", "reference")
+# All that convolutions and dense layers are proven for; the executor runs KERNELS.
+TARGETS = ("xnnpack", "optimized", "optimized_arm", "reference", "reference_2_14")
 # Channels that the vector loop of the optimized depthwise kernel takes at a time.
 _VECTOR = 8
 
@@ -68,7 +75,7 @@ def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> 
     elif isinstance(operator, Multiply):
         taken = bool(2.0**-16 <= scales[0] * scales[1] / output_scale < 2.0**8)
     elif isinstance(operator, Weighted):
-        taken = storage.is_delegated(operator)
+        taken = is_delegated(operator)
     else:
         taken = not isinstance(operator, Softmax) and not (
             isinstance(operator, Pool2D) and operator.kind == "average"
@@ -76,39 +83,71 @@ def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> 
     return "xnnpack" if taken else "optimized"
 
 
+def rounding_rules(operator: type[Weighted]) -> dict[str, str]:
+    """The rounding rule of a class of convolutions or dense layers, by target."""
+    rules = {
+        "xnnpack": "float_even",
+        "optimized": "double_up",
+        "optimized_arm": "single_up",
+        "reference": "double_away",
+        "reference_2_14": "double_away",
+    }
+    if issubclass(operator, DepthwiseConv2D):
+        rules |= {"optimized": "double_mixed", "optimized_arm": "double_up"}
+    if issubclass(operator, FullyConnected):
+        rules |= {"reference": "real_away"}
+    if issubclass(operator, GroupedConv2D):  # Without an optimized kernel.
+        rules |= {"optimized": "double_away", "optimized_arm": "double_away"}
+    return rules
+
+
 def weighted_rule(operator: Weighted, kernels: str) -> str:
     """The rounding rule of a convolution or dense layer: one of the names above."""
     check_kernels(kernels)
-    if kernels == "xnnpack":
-        return "float_even"
-    if kernels == "optimized" and not isinstance(operator, GroupedConv2D):
-        return "double_mixed" if isinstance(operator, DepthwiseConv2D) else "double_up"
-    return "real_away" if isinstance(operator, FullyConnected) else "double_away"
+    return rounding_rules(type(operator))[kernels]
 
 
-def is_per_tensor(operator: Weighted) -> bool:
+def is_per_tensor(operator: type[Weighted], kernel_scale: np.ndarray, storage: int) -> bool:
     """Whether the writer gives the kernel a single scale: dense layers with equal scales.
 
     Not those with INT2 codes, which XNNPACK takes with a scale for each channel only.
     """
-    scale = operator.kernel_scale
-    takes_one = isinstance(operator, FullyConnected) and operator.storage > 2
-    return takes_one and bool((scale == scale[0]).all())
+    takes_one = issubclass(operator, FullyConnected) and storage > 2
+    return takes_one and bool((kernel_scale == kernel_scale[0]).all())
 
 
 def real_multiplier(
     operator: Weighted, input_scale: float, output_scale: float, kernels: str
 ) -> np.ndarray:
+    """`multipliers` of an operator."""
+    check_kernels(kernels)
+    per_tensor = is_per_tensor(type(operator), operator.kernel_scale, operator.storage)
+    return multipliers(operator.kernel_scale, per_tensor, input_scale, output_scale, kernels)
+
+
+def multipliers(
+    kernel_scale: np.ndarray,
+    per_tensor: bool,
+    input_scale: float,
+    output_scale: float,
+    target: str,
+) -> np.ndarray:
     """The real scale from accumulator to output steps, per channel, as the kernel computes it.
+
+    Args:
+      kernel_scale: float32 ``[channels]``.
+      per_tensor: see `is_per_tensor`.
+      input_scale: scale of the input tensor.
+      output_scale: scale of the output tensor.
+      target: one of `TARGETS`.
 
     Returns:
       float32 ``[channels]`` under XNNPACK, float64 otherwise.
     """
-    check_kernels(kernels)
-    kernel_scale = operator.kernel_scale.astype(np.float32)
-    if kernels == "xnnpack":
+    kernel_scale = kernel_scale.astype(np.float32)
+    if target == "xnnpack":
         return np.float32(input_scale) * kernel_scale / np.float32(output_scale)
-    if kernels == "optimized" and is_per_tensor(operator):
+    if target != "reference" and per_tensor:
         # kernels/kernel_util.cc GetQuantizedConvolutionMultipler multiplies in float32.
         product = (np.float32(input_scale) * kernel_scale).astype(np.float64)
         return product / np.float64(output_scale)
@@ -185,6 +224,9 @@ def requantize(accumulator: np.ndarray, rule: str, multiplier: np.ndarray) -> np
     if rule == "real_away":
         product = accumulator.astype(np.float64) * multiplier
         return np.trunc(product + np.copysign(np.nextafter(0.5, 0), product))
+    if rule == "single_up":
+        mantissa, shift = quantize_multiplier(multiplier)
+        return (accumulator.astype(np.int64) * mantissa + (1 << (30 - shift))) >> (31 - shift)
     channels = multiplier.shape[-1]
     grouped = {
         "double_up": channels,

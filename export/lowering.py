@@ -51,8 +51,9 @@ def lower(
       model: from `wrpn_tf.quantize_model(..., first_last='integer')`, calibrated or trained.
       metadata: for `IntegerGraph.metadata`: 'name', 'labels', 'description'. 'normalization' is set
         from the input's grid, 'keras_layers' maps tensors to the Keras layers whose output they
-        are, and 'inexact_channels' counts by operator the channels for which no bias reproduces
-        every trained code.
+        are, and 'inexact_channels' counts by operator and by target (`export.kernels.TARGETS`)
+        the channels whose integers do not give the trained code for every possible input;
+        'trained_grids' holds each tensor's scale, smallest and largest code as trained.
       weights: how a .tflite file is to hold the codes, 'int8', 'int4' or 'int2': each kernel in the
         narrowest storage from there on that holds its codes (`export.storage`). The narrower, the
         smaller the stretch and the coarser the grid of the biases.
@@ -72,7 +73,11 @@ def lower(
     built = lowering.builder
     grid = built.tensors[inputs[0]].grid
     pixels = {"mean": [float(grid.zero_point + 128)], "std": [1.0 / grid.scale]}
-    facts = {"keras_layers": built.layers, "inexact_channels": built.inexact}
+    facts = {
+        "keras_layers": built.layers,
+        "inexact_channels": built.inexact,
+        "trained_grids": {name: list(grid) for name, grid in built.trained_grids.items()},
+    }
     return IntegerGraph(
         tensors=built.tensors,
         operators=built.operators,
@@ -168,12 +173,14 @@ class _Lowering:
                 return self._move(self.produce(body.name, None), view, grid)
         match body.kind:
             case Kind.KERNEL:
-                return self._weighted(body, view, grid)
+                affine = folding.own_bias(body.layer, self._channels(body))
+                return self._weighted(body, view, grid, affine)
             case Kind.AFFINE:
-                affine = folding.batch_normalization(body.layer)
                 inner = self._views[body.inputs[0]]
                 if inner.kind is Kind.KERNEL and inner.grid is None:
+                    affine = folding.batch_normalization(body.layer, inner.layer)
                     return self._weighted(inner, view, grid, affine)
+                affine = folding.batch_normalization(body.layer)
                 return self._affine(self.produce(inner.name, None), view, grid, affine)
             case Kind.ADD:
                 sources = [self.produce(name, None) for name in body.inputs]
@@ -221,17 +228,14 @@ class _Lowering:
             return source
         return self.builder.emit(Reshape, [source], view, grid)
 
-    def _weighted(
-        self, body: LayerView, view: LayerView, grid: OutputGrid, after: Affine | None = None
-    ) -> str:
+    def _weighted(self, body: LayerView, view: LayerView, grid: OutputGrid, affine: Affine) -> str:
         """A convolution or dense layer, and the batch normalization after it, if any."""
         assert body.kernel is not None
         source = self.produce(body.inputs[0], None)
-        affine = folding.own_bias(body.layer, self._channels(body))
         operator, fitted, fields = folding.fit_kernel(
             body,
             body.kernel,
-            affine.then(after) if after else affine,
+            affine,
             self.builder.grids[source],
             _clipped(view, grid),
             self._weights,
@@ -247,6 +251,7 @@ class _Lowering:
         count = len(affine.gain)
         origin = self.builder.grids[source]
         fitted = folding.fit(
+            DepthwiseConv2D,
             np.ones((count, 1), np.int64),
             np.ones(count, np.float32),
             affine,

@@ -1,25 +1,48 @@
-"""Settling: the trained biases move onto the grid that the device has for them."""
+"""Settling: the trained biases move to where the device computes exactly what Keras does."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import tf_keras as keras
 
 import wrpn_tf
-from export import folding
-from export.graph import Weighted
+from export import ideal, kernels
+from export.channels import ULPS, Rounding, Setting, moved_scale
+from export.graph import FullyConnected, IntegerGraph, Weighted, channel_rows
+from export.ideal import BEYOND
+from export.kernels import TARGETS
 from export.lowering import lower
+from export.reach import Reach
 from wrpn_tf import Kind, LayerView
+
+# Gains move by at most this factor: an eighth of an output code at 128 codes from the offset.
+_MOST_GAIN = 2.0**-10
+_GAIN_STEPS = 64
+# Kernels disagree on at most this many neighbouring int32 biases at a threshold, mostly.
+_MIN_GAP = 1.5
+_ROUNDS = 12
+_MOST_STEPS = 2048
 
 
 def settle(model: keras.Model, *, weights: str = "int8") -> None:
-    """Moves each bias to the nearest value that an int32 bias represents, in place.
+    """Moves offsets so that the device computes the trained codes for every input, in place.
 
-    A device's bias is a whole number of accumulator steps, so where an output has 8 bits, or the
-    weights have, the Keras graph rounds a few codes in ten thousand otherwise than the device; over
-    many layers that shows in the results. After settling, both compute the same real number before
-    rounding. Offsets of batch normalization and biases of convolutions and dense layers move by
-    less than one such step. Call it when training has ended, before the last evaluation.
+    A device's bias is a whole number of accumulator steps and its kernels round, so where an output
+    has 8 bits, or the weights have, the Keras graph rounds a few codes in ten thousand otherwise
+    than the device; over many layers that shows in the results. Here the offsets of batch
+    normalization, and the biases of convolutions and dense layers without it, move to the middle of
+    an interval in which the trained thresholds are the device's, for every possible input:
+
+    * Channels that are exact with all kernels keep every one of their codes.
+    * Where thresholds lie so that some bias would suit all kernels, the offset moves there, by at
+      most half a step of the trained accumulator. A gain of batch normalization may move as well,
+      by at most a 1024th: thresholds that are spread evenly over the steps leave no room for a
+      bias, and a slightly different distance between them does.
+    * Else a place is sought that suits XNNPACK at least.
+
+    Call it when training has ended, before the last evaluation.
 
     Args:
       model: see `export.lower`.
@@ -38,22 +61,14 @@ def settle(model: keras.Model, *, weights: str = "int8") -> None:
         owner = _bias_owner(views[target], views) if source != target else None
         if owner is None:
             continue
-        input_scale = graph.tensors[operator.inputs[0]].grid.scale
-        offset = operator.bias * operator.kernel_scale.astype(np.float64) * input_scale
         if owner.kind is Kind.KERNEL:
-            owner.layer.bias.assign(offset.astype(np.float32))
-        else:
-            change = offset - _folded_offset(owner, views)
-            owner.layer.beta.assign((owner.layer.beta.numpy() + change).astype(np.float32))
-
-
-def _folded_offset(view: LayerView, views: dict[str, LayerView]) -> np.ndarray:
-    """The offset of a batch normalization with the bias of the layer that fuses with it."""
-    affine = folding.batch_normalization(view.layer)
-    inner = views[view.inputs[0]]
-    if inner.kind is Kind.KERNEL and inner.grid is None:
-        affine = folding.own_bias(inner.layer, len(affine.gain)).then(affine)
-    return affine.offset
+            owner.layer.bias.assign(settled(graph, operator)["offset"])
+            continue
+        has_gain = owner.layer.scale and not issubclass(type(operator), FullyConnected)
+        trained = settled(graph, operator, gains=has_gain)
+        owner.layer.beta.assign(trained["offset"])
+        if has_gain:
+            owner.layer.gamma.assign(trained["gain"])
 
 
 def _bias_owner(view: LayerView, views: dict[str, LayerView]) -> LayerView | None:
@@ -66,3 +81,186 @@ def _bias_owner(view: LayerView, views: dict[str, LayerView]) -> LayerView | Non
         view.kind is Kind.KERNEL and view.layer.use_bias
     )
     return view if has_offset else None
+
+
+def settled(graph: IntegerGraph, operator: Weighted, *, gains: bool = False) -> np.ndarray:
+    """What an operator is to compute instead of what it was trained to, moved as `settle` says.
+
+    Args:
+      graph: from `export.lower`.
+      operator: one of its operators.
+      gains: whether 'gain' may move too.
+
+    Returns:
+      `export.graph.TRAINED` ``[channels]``; 'offset' and 'gain' are float32 numbers.
+    """
+    attempts = []
+    shared = kernels.is_per_tensor(type(operator), operator.kernel_scale, operator.storage)
+    for ulps in ULPS if shared else (0,):
+        attempt = _Settler(graph, operator, ulps)
+        attempt.run(gains, (0,) if shared else ULPS)
+        attempts.append(attempt)
+        if not attempt.left.any():
+            break
+    return min(attempts, key=lambda attempt: attempt.left.sum()).trained
+
+
+class _Settler:
+    """The channels of one operator on their way.
+
+    Attributes:
+      trained: what they are to compute.
+      left: bool ``[channels]``: those for which that was not found yet.
+    """
+
+    def __init__(self, graph: IntegerGraph, operator: Weighted, ulps: int):
+        self._scale = moved_scale(operator.kernel_scale, ulps)
+        self._setting = setting = Setting.of(graph, operator)
+        assert operator.trained is not None
+        self._bias, self._stretch = operator.bias.astype(np.int64), operator.stretch
+        self._gain = operator.trained["gain"]
+        self.trained = operator.trained.copy()
+        codes = channel_rows(operator) // operator.stretch
+        self._reach = Reach(codes, setting.input_low, setting.input_high)
+        self.left: np.ndarray = np.asarray(codes.any(axis=1))  # Constants stay as they are.
+
+    def run(self, gains: bool, scale_ulps: Sequence[int]) -> None:
+        """Settles the channels; see `settle`.
+
+        Args:
+          gains: whether gains may move.
+          scale_ulps: float32 steps by which kernel scales may move.
+        """
+        plain = self._rounding(self.trained)
+        self._try(plain, self.trained, np.flatnonzero(self.left), self._bias, TARGETS)
+        self._spread(gains)
+        for ulps in scale_ulps:
+            rounding = self._rounding(self.trained, ulps)
+            for move in (0, 1, -1):
+                trying = np.flatnonzero(self.left)
+                self._try(rounding, self.trained, trying, self._bias + move, ("xnnpack",))
+        half_code = 0.5 / self._multiplier(self.trained)
+        limit = np.minimum(np.maximum(self._stretch, half_code), _MOST_STEPS)
+        move = 2
+        while (trying := np.flatnonzero(self.left & (abs(move) <= limit))).size:
+            self._try(plain, self.trained, trying, self._bias + move, ("xnnpack",))
+            move = -move if move > 0 else 1 - move  # 2, -2, 3, -3, ...
+
+    def _spread(self, gains: bool) -> None:
+        """Moves channels to where thresholds leave room for the rounding of all kernels."""
+        count = _GAIN_STEPS if gains else 0
+        factors = 1 + _MOST_GAIN * np.array(sorted(range(-count, count + 1), key=abs)) / max(
+            1, _GAIN_STEPS
+        )
+        moved = [self._with_gain(factor) for factor in factors]
+        places = np.array([self._nearest_gap(trained) for trained in moved])
+        for _ in range(_ROUNDS):
+            possible = np.isfinite(places) & self.left
+            trying = np.flatnonzero(possible.any(axis=0))
+            if not trying.size:
+                return
+            choice = possible.argmax(axis=0)
+            trained, bias = self.trained.copy(), self._bias.copy()
+            for channel in trying:
+                trained[channel] = moved[choice[channel]][channel]
+                bias[channel] = places[choice[channel], channel]
+                places[choice[channel], channel] = np.nan
+            self._try(self._rounding(trained), trained, trying, bias, TARGETS)
+
+    def _with_gain(self, factor: float) -> np.ndarray:
+        """What was trained with every gain multiplied."""
+        trained = self.trained.copy()
+        trained["gain"] = (trained["gain"] * factor).astype(np.float32)
+        return trained
+
+    def _kernel_scale(self, trained: np.ndarray) -> np.ndarray:
+        """Kernel scales for moved gains, float32 ``[channels]``."""
+        slope, _ = ideal.line(trained, self._setting.input_scale)
+        scale = (slope / self._setting.input_scale / self._stretch).astype(np.float32)
+        return np.where(trained["gain"] == self._gain, self._scale, scale)
+
+    def _multiplier(self, trained: np.ndarray) -> np.ndarray:
+        return self._setting.multipliers(self._kernel_scale(trained), "reference")
+
+    def _rounding(self, trained: np.ndarray, ulps: int = 0) -> Rounding:
+        scale = moved_scale(self._kernel_scale(trained), ulps)
+        return Rounding(self._setting, scale, self._stretch, self._reach)
+
+    def _nearest_gap(self, trained: np.ndarray) -> np.ndarray:
+        """The bias in the middle of the nearest wide enough gap between thresholds.
+
+        A bias suits all kernels if no threshold lies beside it, modulo the stretch.
+
+        Returns:
+          float64 ``[channels]``, whole numbers; NaN where no gap is wide enough.
+        """
+        stretch, levels = self._stretch, self._setting.levels
+        multiplier = self._multiplier(trained)
+        _, start = ideal.line(trained, self._setting.input_scale)
+        place = start / self._setting.output_scale / multiplier
+        threshold = (levels[:, None] - 0.5) / multiplier
+        reached = (threshold - place >= stretch * (self._reach.least - 1)) & (
+            threshold - place <= stretch * (self._reach.most + 1)
+        )
+        # Thresholds as distances above the present place, modulo the stretch; those that are out
+        # of reach come last.
+        above = np.sort(np.where(reached, (threshold - place) % stretch, np.inf), axis=0)
+        first = above[:1]
+        last = np.where(np.isfinite(above), above, -np.inf).max(axis=0, keepdims=True)
+        begin = np.concatenate([last - stretch, above[:-1]])
+        end = np.concatenate([first, above[1:]])
+        with np.errstate(invalid="ignore"):
+            width = np.where(np.isfinite(begin) & np.isfinite(end), end - begin, 0.0)
+            middle = (begin + end) / 2
+            distance = np.where(begin > stretch / 2, stretch - end, np.maximum(begin, 0))
+        middle = np.where(middle > stretch / 2, middle - stretch, middle)
+        distance = np.where(width >= _MIN_GAP, distance, np.inf)
+        best = distance.argmin(axis=0)[None]
+        bias = np.floor(place + np.take_along_axis(middle, best, axis=0)[0] + 0.5)
+        return np.where(np.isfinite(np.take_along_axis(distance, best, axis=0)[0]), bias, np.nan)
+
+    def _try(
+        self,
+        rounding: Rounding,
+        trained: np.ndarray,
+        channels: np.ndarray,
+        bias: np.ndarray,
+        targets: Sequence[str],
+    ) -> None:
+        """Settles those of the channels whose thresholds for a bias some offset makes ideal."""
+        offset, found = _matching_offsets(
+            self._setting, rounding.select(channels), trained[channels], bias[channels], targets
+        )
+        channels = channels[found]
+        self.trained[channels] = trained[channels]
+        self.trained["offset"][channels] = offset[found]
+        self.left[channels] = False
+
+
+def _matching_offsets(
+    setting: Setting,
+    rounding: Rounding,
+    trained: np.ndarray,
+    bias: np.ndarray,
+    targets: Sequence[str],
+) -> tuple[np.ndarray, np.ndarray]:
+    """float32 offsets that make the targets' thresholds for a bias the ideal ones.
+
+    Returns:
+      The offsets ``[channels]``, and bool ``[channels]``: where there is one.
+    """
+    positions = [rounding.positions(target, bias) for target in targets]
+    on, off = positions[0], rounding.reach.below(positions[0])
+    found = np.all([rounding.fits(target, bias) for target in targets], axis=0)
+    for other in positions[1:]:
+        found &= (other == on).all(axis=0)
+    slope, start = ideal.line(trained, setting.input_scale)
+    needed = (setting.levels[:, None] - 0.5) * setting.output_scale - (start - trained["offset"])
+    low = np.where(on < BEYOND, needed - slope * on, -np.inf).max(axis=0, initial=-np.inf)
+    high = np.where(off > -BEYOND, needed - slope * off, np.inf).min(axis=0, initial=np.inf)
+    inner = np.fmin(slope, high - low) / 2
+    settled = trained.copy()
+    settled["offset"] = np.clip(trained["offset"], low + inner, high - inner).astype(np.float32)
+    wanted = ideal.thresholds(settled, setting.input_scale, setting.output_scale, setting.levels)
+    found &= (rounding.reach.at_or_above(wanted) == on).all(axis=0)
+    return settled["offset"], found

@@ -11,6 +11,7 @@ import numpy as np
 
 from export import shapes, storage
 from export.graph import (
+    TRAINED,
     Add,
     Concatenate,
     Conv2D,
@@ -151,6 +152,9 @@ def _weighted_problem(operator: Weighted) -> str:
         return f"storage of {operator.storage} bits; 8, 4 and 2 exist"
     if np.abs(kernel).max() > storage.LARGEST[operator.storage]:
         return f"the kernel does not fit its storage of {operator.storage} bits"
+    trained = operator.trained
+    if trained is not None and (trained.dtype != TRAINED or trained.shape != channels):
+        return f"what was trained is {trained.dtype} {trained.shape}, not {TRAINED} {channels}"
     if operator.stretch < 1:
         return f"stretch {operator.stretch} is below 1"
     axes = tuple(axis for axis in range(rank) if axis != channel_axis)

@@ -136,6 +136,6 @@ def _show_keras(
             f"{row.different:,}",
             f"{row.different / row.total:.4%}",
             str(row.largest),
-            str(inexact.get(row.name, "")),
+            str(inexact.get(row.name, {}).get("xnnpack", "")),
         )
     show(table)

@@ -219,7 +219,7 @@ class _Writer:
     def _weights(self, operator: Weighted) -> list[int]:
         input_scale = np.float32(self._graph.tensors[operator.inputs[0]].grid.scale)
         scale = operator.kernel_scale
-        if is_per_tensor(operator):
+        if is_per_tensor(type(operator), operator.kernel_scale, operator.storage):
             scale = scale[:1]
         axis = 3 if isinstance(operator, DepthwiseConv2D) else 0
         bias_scale = _per_channel(input_scale * scale, 0)

@@ -1,0 +1,76 @@
+"""Proves that exported integers compute the trained codes, for every possible input.
+
+    python -m export.prove --model-graph=model.npz
+    python -m export.prove --workdir=runs/w2a4
+    python -m export.prove --workdir=runs/w2a4 --model-graph=model.npz
+
+With ``--model-graph`` alone the proof is against the trained parameters that the graph carries;
+with ``--workdir`` as well, these are first compared with the training's own. For each operator the
+table says how many channels (code pairs of a sum, window sums of an average) can give another code
+than the training for some input, with each kernel, and by how much at most. Exits with status 1 if
+something is not as trained, or if a channel with weights of fewer than 8 bits is not proven under
+``--kernels``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from absl import app, flags
+
+from export.graph import IntegerGraph
+from export.kernels import TARGETS
+from export.proof_report import show
+from export.proving import prove, training_problems
+from export.workdir import Workdir
+
+_GRAPH = flags.DEFINE_string("model_graph", None, "The integer graph, an .npz file.")
+flags.DEFINE_alias("model-graph", "model_graph")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training.")
+_KERNELS = flags.DEFINE_list(
+    "kernels", ["xnnpack"], f"Kernels that must be proven: {', '.join(TARGETS)}, or 'all'."
+)
+
+
+def main(argv: list[str]) -> None:
+    """Runs the program."""
+    if len(argv) > 1:
+        sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
+    try:
+        failures = _prove()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    for failure in failures:
+        print(f"FAILED: {failure}", file=sys.stderr)
+    print("not proven" if failures else "proven")
+    sys.exit(1 if failures else 0)
+
+
+def _prove() -> list[str]:
+    targets = TARGETS if _KERNELS.value == ["all"] else tuple(_KERNELS.value)
+    unknown = [target for target in targets if target not in TARGETS]
+    if unknown:
+        raise ValueError(f"--kernels has {unknown[0]!r}; known are {', '.join(TARGETS)}, or 'all'.")
+    if not (_GRAPH.value or _WORKDIR.value):
+        raise ValueError("Name what to prove: --model-graph=model.npz, --workdir=…, or both.")
+    graph = _load(_GRAPH.value) if _GRAPH.value else None
+    failures = []
+    if _WORKDIR.value:
+        trained = Workdir.load(_WORKDIR.value).graph()
+        graph = graph or trained
+        failures = training_problems(graph, trained)
+    assert graph is not None
+    proof = prove(graph)
+    show(proof)
+    return failures + proof.failures(targets)
+
+
+def _load(path: str) -> IntegerGraph:
+    try:
+        return IntegerGraph.load(path)
+    except OSError as error:
+        raise ValueError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+if __name__ == "__main__":
+    app.run(main)

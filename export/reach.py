@@ -1,0 +1,86 @@
+"""Which accumulators a channel can take, over every possible input."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from export.ideal import BEYOND
+
+
+class Reach:
+    """The accumulators that the channels of one operator can take.
+
+    An accumulator is ``sum(codes * x)`` over inputs `x` that each take every step from `low` to
+    `high`. Most channels take every value between their smallest and their largest; where there are
+    gaps (a kernel without a code of 1, say), the values themselves are held.
+
+    Args:
+      codes: int ``[channels, taps]``.
+      low: smallest input step, at most 0.
+      high: largest input step, at least 0.
+
+    Attributes:
+      least: int64 ``[channels]``, the smallest accumulator.
+      most: int64 ``[channels]``, the largest.
+    """
+
+    def __init__(self, codes: np.ndarray, low: int, high: int):
+        codes = codes.astype(np.int64)
+        self.least = np.minimum(codes * low, codes * high).sum(axis=1)
+        self.most = np.maximum(codes * low, codes * high).sum(axis=1)
+        magnitude = np.sort(np.abs(codes), axis=1)
+        before = np.cumsum(magnitude, axis=1) - magnitude
+        gaps = (magnitude > 1 + (high - low) * before).any(axis=1)
+        self._values = {
+            int(channel): _sums(magnitude[channel], high - low) + self.least[channel]
+            for channel in np.flatnonzero(gaps)
+        }
+
+    def at_or_above(self, accumulator: np.ndarray) -> np.ndarray:
+        """The smallest of a channel's accumulators from `accumulator` on; `BEYOND` where none is.
+
+        Args:
+          accumulator: int64 ``[levels, channels]``.
+        """
+        result = np.maximum(accumulator, self.least)
+        for channel, values in self._values.items():
+            index = np.searchsorted(values, accumulator[:, channel])
+            result[:, channel] = np.append(values, BEYOND)[index]
+        return np.where(accumulator > self.most, BEYOND, result)
+
+    def below(self, accumulator: np.ndarray) -> np.ndarray:
+        """The largest of a channel's accumulators under `accumulator`; `-BEYOND` where none is."""
+        result = np.minimum(accumulator - 1, self.most)
+        for channel, values in self._values.items():
+            index = np.searchsorted(values, accumulator[:, channel])
+            result[:, channel] = np.insert(values, 0, -BEYOND)[index]
+        return np.where(accumulator <= self.least, -BEYOND, result)
+
+    def select(self, channels: np.ndarray) -> Reach:
+        """The reach of some of the channels, by index."""
+        chosen = object.__new__(Reach)
+        chosen.least, chosen.most = self.least[channels], self.most[channels]
+        chosen._values = {
+            index: self._values[int(channel)]
+            for index, channel in enumerate(channels)
+            if int(channel) in self._values
+        }
+        return chosen
+
+
+def _sums(magnitudes: np.ndarray, steps: int) -> np.ndarray:
+    """Every ``sum(magnitudes * x)`` with `x` from 0 to `steps`, sorted; sets are bits of an int."""
+    reached = 1
+    for magnitude in (int(value) for value in magnitudes if value):
+        left = steps
+        power = 1
+        while left:  # Multiples by doubling: 1, 2, 4, ... and what is left over.
+            count = min(power, left)
+            reached |= reached << (count * magnitude)
+            left -= count
+            power *= 2
+    size = (reached.bit_length() + 7) // 8
+    bits = np.unpackbits(
+        np.frombuffer(reached.to_bytes(size, "little"), np.uint8), bitorder="little"
+    )
+    return np.flatnonzero(bits)
