@@ -260,11 +260,11 @@ class IntegerGraph:
 
         validation.validate(self)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, for_transport: bool = False) -> None:
         """Writes the graph to one .npz file; see `export.serialize`."""
         from export import serialize  # serialize reads this module
 
-        serialize.save(self, path)
+        serialize.save(self, path, for_transport=for_transport)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> IntegerGraph:

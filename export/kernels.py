@@ -45,7 +45,7 @@ from export.graph import (
 from export.storage import is_delegated
 
 KERNELS = ("xnnpack", "optimized", "reference")
-# All that convolutions and dense layers are proven for; the executor runs KERNELS.
+# All that convolutions and dense layers are proven for, and the executor runs.
 TARGETS = ("xnnpack", "optimized", "optimized_arm", "reference", "reference_2_14")
 # Channels that the vector loop of the optimized depthwise kernel takes at a time.
 _VECTOR = 8
@@ -53,8 +53,14 @@ _VECTOR = 8
 
 def check_kernels(kernels: str) -> None:
     """Raises ValueError where `kernels` is not the name of a kernel set."""
-    if kernels not in KERNELS:
-        raise ValueError(f"kernels must be one of {', '.join(KERNELS)}, not {kernels!r}")
+    if kernels not in TARGETS:
+        raise ValueError(f"kernels must be one of {', '.join(TARGETS)}, not {kernels!r}")
+
+
+def family(kernels: str) -> str:
+    """The kernel set on x86-64 in 2.3 that all but convolutions and dense layers share with it."""
+    check_kernels(kernels)
+    return kernels.removesuffix("_arm").removesuffix("_2_14")
 
 
 def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> str:
