@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-
 try:
     from ai_edge_litert import interpreter as _litert
 except ImportError:  # tflite-runtime: the same Interpreter under its older name
