@@ -87,12 +87,9 @@ def _add_scalar(inputs: list[np.ndarray], grids: tuple[Grid, Grid, Grid]) -> np.
 def _add_builtin(
     inputs: list[np.ndarray], grids: tuple[Grid, Grid, Grid], *, merge_shifts: bool
 ) -> np.ndarray:
-    """Scales as in TFLite kernels/add.cc Prepare."""
-    scales = [float(grid.scale) for grid in grids]
-    twice_largest = 2 * max(scales[:2])
+    mantissas, shifts = builtin_multipliers(grids)
     total = np.zeros_like(inputs[0])
-    for steps, scale in zip(inputs, scales[:2], strict=True):
-        mantissa, shift = quantize_multiplier(scale / twice_largest)
+    for steps, mantissa, shift in zip(inputs, mantissas[:2], shifts[:2], strict=True):
         if merge_shifts:
             merged = int(shift) + _ADD_SHIFT
             shifted = steps << max(merged, 0) >> max(-merged, 0)
@@ -100,5 +97,16 @@ def _add_builtin(
         else:
             shifted = steps << _ADD_SHIFT
             total += multiply_double_rounding(shifted, mantissa, shift, half_up=False)
-    mantissa, shift = quantize_multiplier(twice_largest / ((1 << _ADD_SHIFT) * scales[2]))
-    return multiply_double_rounding(total, mantissa, shift, half_up=False)
+    return multiply_double_rounding(total, mantissas[2], shifts[2], half_up=False)
+
+
+def builtin_multipliers(grids: tuple[Grid, Grid, Grid]) -> tuple[np.ndarray, np.ndarray]:
+    """What left, right and their sum are multiplied by: TFLite kernels/add.cc Prepare.
+
+    Returns:
+      Mantissas and shifts as from `export.kernels.quantize_multiplier`, int64 ``[3]`` each.
+    """
+    left, right, output = (float(grid.scale) for grid in grids)
+    twice_largest = 2 * max(left, right)
+    total = twice_largest / ((1 << _ADD_SHIFT) * output)
+    return quantize_multiplier(np.array([left / twice_largest, right / twice_largest, total]))

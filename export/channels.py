@@ -18,8 +18,8 @@ from export.graph import IntegerGraph, Weighted
 from export.ideal import BEYOND
 from export.kernels import TARGETS
 from export.reach import Reach
+from export.storage import LARGEST
 
-INT8_MAX = 127
 _MAX_BIAS = 2**30
 _MAX_MULTIPLIER = 256.0  # XNNPACK takes no requantization scale from here on.
 _CONSTANT_MULTIPLIER = 2.0**-10
@@ -39,6 +39,7 @@ class Setting:
       output_scale: scale of the output tensor.
       output_low: smallest output code, zero point subtracted; 0 behind a ReLU.
       output_high: largest output code, zero point subtracted.
+      storage: bits in which a file holds a code of the kernel.
     """
 
     operator: type[Weighted]
@@ -48,6 +49,7 @@ class Setting:
     output_scale: float
     output_low: int
     output_high: int
+    storage: int = 8
 
     @classmethod
     def of(cls, graph: IntegerGraph, operator: Weighted) -> Setting:
@@ -61,6 +63,7 @@ class Setting:
             output_scale=target.grid.scale,
             output_low=0 if operator.relu else target.low,
             output_high=target.high,
+            storage=operator.storage,
         )
 
     @property
@@ -70,7 +73,7 @@ class Setting:
 
     def multipliers(self, kernel_scale: np.ndarray, target: str) -> np.ndarray:
         """`export.kernels.multipliers` for kernel scales ``[channels]``."""
-        per_tensor = kernels.is_per_tensor(self.operator, kernel_scale)
+        per_tensor = kernels.is_per_tensor(self.operator, kernel_scale, self.storage)
         return kernels.multipliers(
             kernel_scale, per_tensor, self.input_scale, self.output_scale, target
         )
@@ -195,7 +198,7 @@ def fit(codes: np.ndarray, trained: np.ndarray, setting: Setting) -> Channels:
     if not (np.isfinite(slope).all() and np.isfinite(start).all()):
         raise ValueError("a gain or offset is not finite; check the batch normalization's variance")
     codes = np.where(trained["gain"][:, None] < 0, -codes, codes).astype(np.int64)
-    stretch = max(1, INT8_MAX // max(1, int(np.abs(codes).max(initial=0))))
+    stretch = max(1, LARGEST[setting.storage] // max(1, int(np.abs(codes).max(initial=0))))
     reach = Reach(codes, setting.input_low, setting.input_high)
 
     scale = (slope / setting.input_scale / stretch).astype(np.float32)
@@ -258,7 +261,7 @@ def _choose_scale(
         return least <= most
 
     best, done = scale, solved(scale)
-    shared = kernels.is_per_tensor(setting.operator, scale)
+    shared = kernels.is_per_tensor(setting.operator, scale, setting.storage)
     for ulps in ULPS[1:]:
         if done.all():
             break

@@ -12,7 +12,7 @@ import wrpn_tf
 from export import comparison, grouping, runtime, tflite_file
 from export.comparison import Difference
 from export.executor import execute
-from export.graph import Conv2D, DepthwiseConv2D, IntegerGraph, Weighted
+from export.graph import DepthwiseConv2D, IntegerGraph, Weighted
 from wrpn_tf import Kind, LayerView
 
 _BATCH = 100
@@ -60,7 +60,9 @@ def wrong_kernels(model: keras.Model, graph: IntegerGraph, file: bytes) -> list[
         elif expected is None or (is_move and expected.shape[:-1] != (1, 1, 1)):
             if not is_move or not np.isin(kernel, (-127, 0, 127)).all():
                 wrong.append(f"{output} (no trained kernel)")
-        elif not _same_codes(_channels_last(operator, kernel), expected, operator.stretch):
+        elif not _same_codes(
+            _channels_last(operator, kernel, expected.ndim), expected, operator.stretch
+        ):
             wrong.append(f"{output} (other codes)")
     return wrong
 
@@ -88,11 +90,12 @@ def _trained_kernels(views: list[LayerView]) -> dict[str, np.ndarray]:
     return kernels
 
 
-def _channels_last(operator: Weighted, kernel: np.ndarray) -> np.ndarray:
-    """A TFLite kernel in the axis order of Keras."""
+def _channels_last(operator: Weighted, kernel: np.ndarray, rank: int) -> np.ndarray:
+    """A TFLite kernel in the axis order of Keras, where a dense layer may be a 1x1 convolution."""
     if isinstance(operator, DepthwiseConv2D):
         return kernel
-    return np.moveaxis(kernel, 0, -1) if isinstance(operator, Conv2D) else kernel.T
+    kernel = np.moveaxis(kernel, 0, -1)
+    return kernel.reshape(*(1,) * (rank - kernel.ndim), *kernel.shape)
 
 
 def _same_codes(kernel: np.ndarray, codes: np.ndarray, stretch: int) -> bool:

@@ -92,6 +92,8 @@ def run_operator(
       int8 ``[batch, ...]``.
     """
     kernels = rules.effective_kernels(graph, operator, kernels)
+    if not isinstance(operator, Weighted):
+        kernels = rules.family(kernels)
     function = _FUNCTIONS[type(operator)]
     batch = inputs[0].shape[0]
     if isinstance(

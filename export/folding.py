@@ -9,6 +9,7 @@ import numpy as np
 import tf_keras as keras
 
 from export import channels, ideal
+from export import storage as storages
 from export.graph import (
     TRAINED,
     Conv2D,
@@ -84,6 +85,7 @@ def fit(
     affine: Affine,
     source: OutputGrid,
     target: OutputGrid,
+    storage: int = 8,
 ) -> channels.Channels:
     """`channels.fit` for kernel codes ``[channels, taps]`` of `scale`, followed by `affine`."""
     trained = np.zeros(len(codes), TRAINED)
@@ -99,14 +101,20 @@ def fit(
         output_scale=target.scale,
         output_low=target.low,
         output_high=target.high,
+        storage=storage,
     )
     return channels.fit(codes, trained, setting)
 
 
 def fit_kernel(
-    view: LayerView, kernel: KernelCodes, affine: Affine, source: OutputGrid, target: OutputGrid
+    view: LayerView,
+    kernel: KernelCodes,
+    affine: Affine,
+    source: OutputGrid,
+    target: OutputGrid,
+    weights: str,
 ) -> tuple[type[Weighted], channels.Channels, dict[str, Any]]:
-    """A convolution or dense layer as an operator.
+    """A convolution or dense layer as an operator, its kernel stored as `weights` says.
 
     Returns:
       The operator's class, the fitted channels, and its other fields: the kernel in TFLite's layout
@@ -117,11 +125,15 @@ def fit_kernel(
     depthwise = operator is DepthwiseConv2D
     taps = int(np.prod(shape[:2])) if depthwise else int(np.prod(shape[:-1]))
     scale = np.broadcast_to(kernel.scale, shape).reshape(taps, -1)[0]
-    fitted = fit(operator, kernel.codes.reshape(taps, -1).T, scale, affine, source, target)
+    if operator is Conv2D and storages.is_cheaper_as_dense(kernel.codes, layer.strides, weights):
+        operator = FullyConnected
+    storage = storages.narrowest(weights, operator, kernel.codes)
+    rows = kernel.codes.reshape(taps, -1).T
+    fitted = fit(operator, rows, scale, affine, source, target, storage)
+    fields: dict[str, Any] = {"bits": kernel.bits, "storage": storage}
     if operator is FullyConnected:
-        return operator, fitted, {"kernel": fitted.kernel, "bits": kernel.bits}
-    fields = {
-        "bits": kernel.bits,
+        return operator, fitted, fields | {"kernel": fitted.kernel}
+    fields |= {
         "strides": tuple(layer.strides),
         "dilation": tuple(layer.dilation_rate),
         "padding": layer.padding.upper(),

@@ -87,6 +87,8 @@ class Weighted(Operator):
       relu: whether codes below the output's zero point are clipped to it (fused RELU).
       stretch: the factor by which the trained codes were multiplied, at least 1.
       bits: weight bits the layer was trained with.
+      storage: bits in which a .tflite file holds a code of the kernel: 8, 4 or 2
+        (`export.storage`).
       trained: `TRAINED`, one record per output channel: what `export.prove` holds the integers
         against; None where nothing is known of a training.
     """
@@ -97,6 +99,7 @@ class Weighted(Operator):
     relu: bool = False
     stretch: int = 1
     bits: int = 8
+    storage: int = 8
     trained: np.ndarray | None = None
 
 
@@ -136,7 +139,7 @@ class DepthwiseConv2D(Weighted):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class FullyConnected(Weighted):
-    """FULLY_CONNECTED on a ``[batch, in]`` tensor; kernel ``[out, in]``."""
+    """FULLY_CONNECTED over the last axis of a ``[batch, ..., in]`` tensor; kernel ``[out, in]``."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -257,11 +260,11 @@ class IntegerGraph:
 
         validation.validate(self)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, for_transport: bool = False) -> None:
         """Writes the graph to one .npz file; see `export.serialize`."""
         from export import serialize  # serialize reads this module
 
-        serialize.save(self, path)
+        serialize.save(self, path, for_transport=for_transport)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> IntegerGraph:

@@ -42,9 +42,10 @@ from export.graph import (
     Softmax,
     Weighted,
 )
+from export.storage import is_delegated
 
 KERNELS = ("xnnpack", "optimized", "reference")
-# All that convolutions and dense layers are proven for; the executor runs KERNELS.
+# All that convolutions and dense layers are proven for, and the executor runs.
 TARGETS = ("xnnpack", "optimized", "optimized_arm", "reference", "reference_2_14")
 # Channels that the vector loop of the optimized depthwise kernel takes at a time.
 _VECTOR = 8
@@ -52,8 +53,14 @@ _VECTOR = 8
 
 def check_kernels(kernels: str) -> None:
     """Raises ValueError where `kernels` is not the name of a kernel set."""
-    if kernels not in KERNELS:
-        raise ValueError(f"kernels must be one of {', '.join(KERNELS)}, not {kernels!r}")
+    if kernels not in TARGETS:
+        raise ValueError(f"kernels must be one of {', '.join(TARGETS)}, not {kernels!r}")
+
+
+def family(kernels: str) -> str:
+    """The kernel set on x86-64 in 2.3 that all but convolutions and dense layers share with it."""
+    check_kernels(kernels)
+    return kernels.removesuffix("_arm").removesuffix("_2_14")
 
 
 def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> str:
@@ -62,7 +69,7 @@ def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> 
     XNNPACK leaves to the built-in kernels int8 AVERAGE_POOL_2D, int8 SOFTMAX, ADD with an input
     scale outside ``[2 ** -10, 2 ** 8)`` output scales and MUL with a product of input scales
     outside ``[2 ** -16, 2 ** 8)`` output scales. (It leaves some operators too that are exact
-    everywhere.)
+    everywhere.) Of kernels stored in fewer than 8 bits it takes few: `storage.is_delegated`.
     """
     check_kernels(kernels)
     if kernels != "xnnpack":
@@ -73,6 +80,8 @@ def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> 
         taken = all(2.0**-10 <= scale / output_scale < 2.0**8 for scale in scales)
     elif isinstance(operator, Multiply):
         taken = bool(2.0**-16 <= scales[0] * scales[1] / output_scale < 2.0**8)
+    elif isinstance(operator, Weighted):
+        taken = is_delegated(operator)
     else:
         taken = not isinstance(operator, Softmax) and not (
             isinstance(operator, Pool2D) and operator.kind == "average"
@@ -104,9 +113,13 @@ def weighted_rule(operator: Weighted, kernels: str) -> str:
     return rounding_rules(type(operator))[kernels]
 
 
-def is_per_tensor(operator: type[Weighted], kernel_scale: np.ndarray) -> bool:
-    """Whether the writer gives the kernel a single scale: dense layers with equal scales."""
-    return issubclass(operator, FullyConnected) and bool((kernel_scale == kernel_scale[0]).all())
+def is_per_tensor(operator: type[Weighted], kernel_scale: np.ndarray, storage: int) -> bool:
+    """Whether the writer gives the kernel a single scale: dense layers with equal scales.
+
+    Not those with INT2 codes, which XNNPACK takes with a scale for each channel only.
+    """
+    takes_one = issubclass(operator, FullyConnected) and storage > 2
+    return takes_one and bool((kernel_scale == kernel_scale[0]).all())
 
 
 def real_multiplier(
@@ -114,7 +127,7 @@ def real_multiplier(
 ) -> np.ndarray:
     """`multipliers` of an operator."""
     check_kernels(kernels)
-    per_tensor = is_per_tensor(type(operator), operator.kernel_scale)
+    per_tensor = is_per_tensor(type(operator), operator.kernel_scale, operator.storage)
     return multipliers(operator.kernel_scale, per_tensor, input_scale, output_scale, kernels)
 
 

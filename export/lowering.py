@@ -16,7 +16,7 @@ import numpy as np
 import tf_keras as keras
 
 import wrpn_tf
-from export import folding, grouping, movement
+from export import folding, grouping, movement, storage
 from export.builder import GraphBuilder
 from export.folding import Affine
 from export.graph import (
@@ -46,6 +46,7 @@ def lower(
     model: keras.Model,
     metadata: Mapping[str, Any] | None = None,
     *,
+    weights: str = "int8",
     split_groups: bool = True,
 ) -> IntegerGraph:
     """The integer graph of a quantized model.
@@ -60,6 +61,9 @@ def lower(
         they are, and 'inexact_channels' counts by operator and by target (`export.kernels.TARGETS`)
         the channels whose integers do not give the trained code for every possible input;
         'trained_grids' holds each tensor's scale, smallest and largest code as trained.
+      weights: how a .tflite file is to hold the codes, 'int8', 'int4' or 'int2': each kernel in the
+        narrowest storage from there on that holds its codes (`export.storage`). The narrower, the
+        smaller the stretch and the coarser the grid of the biases.
       split_groups: see `export.grouping`: False leaves a grouped convolution one operator, which
         TFLite's kernels run and the Edge TPU does not.
 
@@ -69,7 +73,7 @@ def lower(
     """
     views = {view.name: view for view in wrpn_tf.view(model)}
     _check_quantized(views)
-    lowering = _Lowering(views)
+    lowering = _Lowering(views, weights)
     inputs = [lowering.input(name) for name in model.input_names]
     for view in views.values():  # In execution order, so that no recursion goes deep.
         if view.grid is not None:
@@ -125,8 +129,10 @@ def _clipped(view: LayerView, grid: OutputGrid) -> OutputGrid:
 class _Lowering:
     """Produces tensors on demand, each once."""
 
-    def __init__(self, views: Mapping[str, LayerView]):
+    def __init__(self, views: Mapping[str, LayerView], weights: str):
+        storage.check_weights(weights)
         self._views = views
+        self._weights = weights
         self._made: dict[tuple[str, OutputGrid | None], str] = {}
         self.builder = GraphBuilder()
 
@@ -225,6 +231,7 @@ class _Lowering:
             affine,
             self.builder.grids[source],
             _clipped(view, grid),
+            self._weights,
         )
         return self.builder.emit_weighted(operator, source, view, grid, fitted, **fields)
 

@@ -55,19 +55,22 @@ def opcode(graph: IntegerGraph, operator: Operator) -> Opcode:
       TypeError: for a class of operators that has none.
     """
     if isinstance(operator, Conv2D):
-        version = 6 if isinstance(operator, GroupedConv2D) else 3
+        version = 6 if isinstance(operator, GroupedConv2D) else 3 if operator.storage == 8 else 7
         return _named("CONV_2D", version, "Conv2D", **_convolution(operator))
     if isinstance(operator, DepthwiseConv2D):
         depth = graph.tensors[operator.inputs[0]].shape[3]
         return _named(
             "DEPTHWISE_CONV_2D",
-            3,
+            3,  # INT4 too, nominally 7: the reference kernels compute it but refuse the number
             "DepthwiseConv2D",
             depthMultiplier=operator.kernel.shape[3] // depth,
             **_convolution(operator),
         )
     if isinstance(operator, FullyConnected):
-        return _named("FULLY_CONNECTED", 4, "FullyConnected", **_activation(operator))
+        keeps = len(graph.tensors[operator.inputs[0]].shape) > 2
+        version = 10 if operator.storage < 8 else 5 if keeps else 4
+        fields = _activation(operator) | {"keepNumDims": keeps}
+        return _named("FULLY_CONNECTED", version, "FullyConnected", **fields)
     if isinstance(operator, Add):
         return _named("ADD", 2, "Add", **_activation(operator))
     if isinstance(operator, Multiply):

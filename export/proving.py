@@ -10,7 +10,7 @@ that a graph whose operators are all proven is proven as a whole.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -240,6 +240,7 @@ def _prove_pairs(
         codes.astype(object) - (127 - grids[name][2])
         for codes, name in zip((left, right), operator.inputs, strict=True)
     ]
+    rule: Callable[..., np.ndarray]
     if isinstance(operator, Add):
         rule, total, step = addition.add_codes, steps[0] * one + steps[1] * other, output
     else:

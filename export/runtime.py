@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from export.kernels import check_kernels
-
 try:
     from ai_edge_litert import interpreter as _litert
 except ImportError:  # tflite-runtime: the same Interpreter under its older name
@@ -73,7 +71,8 @@ def load(model: bytes, kernels: str = "xnnpack") -> Any:
     Raises:
       ValueError: the bytes are not a TFLite model.
     """
-    check_kernels(kernels)
+    if kernels not in _RESOLVERS:
+        raise ValueError(f"kernels must be one of {', '.join(_RESOLVERS)}, not {kernels!r}")
     if bytes(model[_IDENTIFIER]) != b"TFL3":
         raise ValueError("not a TFLite model: the identifier TFL3 is missing")
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import lzma
 import os
 import zipfile
 import zlib
@@ -16,18 +17,22 @@ from typing import Any
 
 import numpy as np
 
+from export import transport
 from export.files import write_bytes
-from export.graph import OPERATORS, Grid, IntegerGraph, Operator, Tensor
+from export.graph import OPERATORS, DepthwiseConv2D, Grid, IntegerGraph, Operator, Tensor
 
 FORMAT_VERSION = 1
+_XZ = b"\xfd7zXZ\0"
 
 
-def save(graph: IntegerGraph, path: str | os.PathLike[str]) -> None:
+def save(graph: IntegerGraph, path: str | os.PathLike[str], *, for_transport: bool = False) -> None:
     """Writes `graph` to `path`, completely or not at all.
 
     Args:
       graph: the graph; validated first.
       path: file to write or to replace; no suffix is added.
+      for_transport: pack kernels to their information size (`export.transport`), leave out what
+        only `export.prove` needs, and compress by LZMA: ``xz -d`` makes it a .npz file again.
 
     Raises:
       ValueError: the graph is not valid, or the file cannot be written.
@@ -39,7 +44,12 @@ def save(graph: IntegerGraph, path: str | os.PathLike[str]) -> None:
         fields: dict[str, Any] = {"type": type(operator).__name__}
         for field in dataclasses.fields(operator):
             value = getattr(operator, field.name)
-            if isinstance(value, np.ndarray):
+            if for_transport and field.name == "trained":
+                continue
+            packed = transport.pack(operator) if for_transport and field.name == "kernel" else None
+            if packed is not None:
+                arrays |= {f"{index}.kernel.{key}": part for key, part in packed.items()}
+            elif isinstance(value, np.ndarray):
                 arrays[f"{index}.{field.name}"] = value
             else:
                 fields[field.name] = value
@@ -54,6 +64,10 @@ def save(graph: IntegerGraph, path: str | os.PathLike[str]) -> None:
     }
     text = np.array(json.dumps(structure, default=_plain))
     content = io.BytesIO()
+    if for_transport:
+        np.savez(content, graph=text, **arrays)
+        write_bytes(path, lzma.compress(content.getvalue()))
+        return
     np.savez_compressed(content, graph=text, **arrays)
     write_bytes(path, content.getvalue())
 
@@ -67,7 +81,11 @@ def load(path: str | os.PathLike[str]) -> IntegerGraph:
     """
     name = os.fspath(path)
     try:
-        with open(name, "rb") as file, np.load(file, allow_pickle=False) as members:
+        with open(name, "rb") as file:
+            content = file.read()
+        if content.startswith(_XZ):
+            content = lzma.decompress(content)
+        with np.load(io.BytesIO(content), allow_pickle=False) as members:
             structure = json.loads(str(members["graph"]))
             version = structure["format_version"]
             arrays = {key: members[key] for key in members.files if key != "graph"}
@@ -83,6 +101,7 @@ def load(path: str | os.PathLike[str]) -> IntegerGraph:
         NotImplementedError,
         zipfile.BadZipFile,
         zlib.error,
+        lzma.LZMAError,
     ) as error:
         raise ValueError(f"{name} is not a saved integer graph.") from error
     if version != FORMAT_VERSION:
@@ -113,6 +132,10 @@ def _build(structure: dict[str, Any], arrays: dict[str, np.ndarray]) -> IntegerG
             key = f"{index}.{field.name}"
             if key in arrays:
                 values[field.name] = arrays[key]
+            elif f"{key}.digits" in arrays:
+                packed = {part: arrays[f"{key}.{part}"] for part in transport.FIELDS}
+                is_depthwise = issubclass(operator_type, DepthwiseConv2D)
+                values[field.name] = transport.unpack(packed, is_depthwise)
         operators.append(operator_type(**values))
     return IntegerGraph(
         tensors=tensors,

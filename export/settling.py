@@ -26,7 +26,7 @@ _ROUNDS = 12
 _MOST_STEPS = 2048
 
 
-def settle(model: keras.Model) -> None:
+def settle(model: keras.Model, *, weights: str = "int8") -> None:
     """Moves offsets so that the device computes the trained codes for every input, in place.
 
     A device's bias is a whole number of accumulator steps and its kernels round, so where an output
@@ -46,11 +46,12 @@ def settle(model: keras.Model) -> None:
 
     Args:
       model: see `export.lower`.
+      weights: see `export.lower`: whose grid to settle on.
 
     Raises:
       LoweringError: if the model has no integer form.
     """
-    graph = lower(model, split_groups=False)
+    graph = lower(model, weights=weights, split_groups=False)
     views = {view.name: view for view in wrpn_tf.view(model)}
     layers = graph.metadata["keras_layers"]
     for operator in graph.operators:
@@ -94,7 +95,7 @@ def settled(graph: IntegerGraph, operator: Weighted, *, gains: bool = False) -> 
       `export.graph.TRAINED` ``[channels]``; 'offset' and 'gain' are float32 numbers.
     """
     attempts = []
-    shared = kernels.is_per_tensor(type(operator), operator.kernel_scale)
+    shared = kernels.is_per_tensor(type(operator), operator.kernel_scale, operator.storage)
     for ulps in ULPS if shared else (0,):
         attempt = _Settler(graph, operator, ulps)
         attempt.run(gains, (0,) if shared else ULPS)

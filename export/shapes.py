@@ -47,9 +47,9 @@ def output_shape(operator: Operator, inputs: list[tuple[int, ...]]) -> tuple[int
         )
         return (first[0], *size, depth)
     if isinstance(operator, FullyConnected):
-        if len(first) != 2 or operator.kernel.shape[1] != first[1]:
+        if operator.kernel.shape[1] != first[-1]:
             raise ValueError(f"kernel {operator.kernel.shape} does not fit the input {first}")
-        return (first[0], operator.kernel.shape[0])
+        return (*first[:-1], operator.kernel.shape[0])
     if isinstance(operator, Pool2D):
         if operator.kind not in ("max", "average"):
             raise ValueError(f"kind must be 'max' or 'average', not {operator.kind!r}")

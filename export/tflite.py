@@ -3,6 +3,10 @@
     python -m export.tflite --workdir=runs/w2a4 --output=model.tflite
 
 ``--graph=model.npz`` also saves the integer graph: codes, scales and zero points.
+``--transport=model.wrpn`` saves it at its information size: 1 bit for each weight of a binary
+network, 1.6 for each of a ternary one.
+``--weights=int4`` and ``--weights=int2`` make smaller files, most of which run slower: the program
+measures size and latency beside int8.
 """
 
 from __future__ import annotations
@@ -11,13 +15,25 @@ import sys
 
 from absl import app, flags
 
+from export import storage, storage_report
 from export.files import write_bytes
+from export.kernels import TARGETS
 from export.workdir import Workdir
 from export.writer import to_flatbuffer
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished training.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "The .tflite file to write.", required=True)
+_WEIGHTS = flags.DEFINE_enum(
+    "weights",
+    "int8",
+    list(storage.WEIGHTS),
+    "Narrowest type of the kernels. int4: convolutions and dense layers of at most 4 bits; int2: "
+    "dense layers of at most 2 bits too. Other layers stay int8.",
+)
 _GRAPH = flags.DEFINE_string("graph", None, "Also save the integer graph as this .npz file.")
+_TRANSPORT = flags.DEFINE_string(
+    "transport", None, "Also save the integer graph at its information size, as this .wrpn file."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -25,18 +41,25 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
     try:
-        graph = Workdir.load(_WORKDIR.value).graph()
+        graph = Workdir.load(_WORKDIR.value).graph(_WEIGHTS.value)
         content = to_flatbuffer(graph)
         write_bytes(_OUTPUT.value, content)
         if _GRAPH.value:
             graph.save(_GRAPH.value)
+        if _TRANSPORT.value:
+            graph.save(_TRANSPORT.value, for_transport=True)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    inexact = sum(counts["xnnpack"] for counts in graph.metadata["inexact_channels"].values())
+    inexact = graph.metadata["inexact_channels"].values()
+    worst = max(sum(counts[target] for counts in inexact) for target in TARGETS)
     print(
         f"{_OUTPUT.value}: {len(content):,} bytes, {len(graph.operators)} operators; "
-        f"{inexact} channels round differently from training somewhere (XNNPACK)"
+        f"{worst} channels round differently for some input with some kernel"
     )
+    if _TRANSPORT.value:
+        print(storage_report.transport(graph, _TRANSPORT.value))
+    if _WEIGHTS.value != "int8":
+        print(storage_report.beside_int8(graph, content, _WEIGHTS.value))
 
 
 if __name__ == "__main__":

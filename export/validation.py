@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from export import shapes
+from export import shapes, storage
 from export.graph import (
     TRAINED,
     Add,
@@ -148,6 +148,10 @@ def _weighted_problem(operator: Weighted) -> str:
         return f"the bias is {bias.dtype} {bias.shape}, not int32 {channels}"
     if kernel.min() < -127:
         return "the kernel holds -128; codes lie in [-127, 127]"
+    if operator.storage not in storage.LARGEST:
+        return f"storage of {operator.storage} bits; 8, 4 and 2 exist"
+    if np.abs(kernel).max() > storage.LARGEST[operator.storage]:
+        return f"the kernel does not fit its storage of {operator.storage} bits"
     trained = operator.trained
     if trained is not None and (trained.dtype != TRAINED or trained.shape != channels):
         return f"what was trained is {trained.dtype} {trained.shape}, not {TRAINED} {channels}"

@@ -12,6 +12,7 @@ import tf_keras as keras
 import wrpn_tf
 from export.graph import IntegerGraph
 from export.lowering import lower
+from export.settling import settle
 from wrpn_tf import datasets
 
 
@@ -57,10 +58,17 @@ class Workdir:
                 f"{error}"
             ) from error
 
-    def graph(self) -> IntegerGraph:
-        """The model's integer graph with the labels in its metadata."""
+    def graph(self, weights: str = "int8") -> IntegerGraph:
+        """The model's integer graph with the labels in its metadata.
+
+        For 'int4' and 'int2' the model is settled on that storage's coarser grid first, in place,
+        as training settled it on that of int8.
+        """
+        if weights != "int8":
+            settle(self.model, weights=weights)
         description = f"{self.model.name} trained on {self.dataset} by wrpn_tf"
-        return lower(self.model, {"labels": list(self.labels), "description": description})
+        metadata = {"labels": list(self.labels), "description": description}
+        return lower(self.model, metadata, weights=weights)
 
     def load_data(self, data_dir: str | None = None) -> datasets.Dataset:
         """The data set, from `data_dir` if given, else from where the training read it.

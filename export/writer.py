@@ -13,7 +13,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from export import metadata
+from export import metadata, storage
 from export.graph import (
     DepthwiseConv2D,
     Grid,
@@ -31,10 +31,14 @@ from export.opcodes import opcode
 SIGNATURE = "serving_default"
 _SCHEMA_VERSION = 3
 _BUFFER_ALIGNMENT = 16
-# Every int8 operator below was in TensorFlow Lite 1.14.
-_MIN_RUNTIME_VERSION = "1.14.0"
+# Every int8 operator was in TensorFlow Lite 1.14, INT4 kernels came with 2.11.
+_MIN_RUNTIME_VERSION = {8: "1.14.0", 4: "2.11.0", 2: "2.11.0"}
+_KERNEL_TYPES = {
+    8: schema.TensorType.INT8,
+    4: schema.TensorType.INT4,
+    2: schema.TensorType.INT2,
+}
 _TYPES = {
-    np.dtype(np.int8): schema.TensorType.INT8,
     np.dtype(np.int32): schema.TensorType.INT32,
 }
 
@@ -114,7 +118,7 @@ class _Writer:
         model.subgraphs = [subgraph]
         model.signatureDefs = [self._signature(outputs)]
         model.metadata = [
-            self._metadata("min_runtime_version", _MIN_RUNTIME_VERSION.encode().ljust(16, b"\0")),
+            self._metadata("min_runtime_version", self._runtime_version().ljust(16, b"\0")),
             self._metadata("TFLITE_METADATA", metadata.model_metadata(graph, outputs)),
         ]
         model.buffers = self._buffers
@@ -145,6 +149,19 @@ class _Writer:
         little_endian = array.astype(array.dtype.newbyteorder("<"))
         self._tensors[index].buffer = self._buffer(little_endian.tobytes())
         return index
+
+    def _kernel(self, operator: Weighted, quantization: Any) -> int:
+        name = f"{operator.output}/kernel"
+        kind = _KERNEL_TYPES[operator.storage]
+        index = self._tensor(name, operator.kernel.shape, kind, quantization)
+        packed = storage.pack(operator.kernel, operator.storage)
+        self._tensors[index].buffer = self._buffer(packed.tobytes())
+        return index
+
+    def _runtime_version(self) -> bytes:
+        weighted = (op for op in self._graph.operators if isinstance(op, Weighted))
+        narrowest = min((operator.storage for operator in weighted), default=8)
+        return _MIN_RUNTIME_VERSION[narrowest].encode()
 
     def _metadata(self, name: str, data: bytes) -> Any:
         entry = schema.MetadataT()
@@ -203,13 +220,13 @@ class _Writer:
     def _weights(self, operator: Weighted) -> list[int]:
         input_scale = np.float32(self._graph.tensors[operator.inputs[0]].grid.scale)
         scale = operator.kernel_scale
-        if is_per_tensor(type(operator), operator.kernel_scale):
+        if is_per_tensor(type(operator), operator.kernel_scale, operator.storage):
             scale = scale[:1]
         axis = 3 if isinstance(operator, DepthwiseConv2D) else 0
-        name = operator.output
+        bias_scale = _per_channel(input_scale * scale, 0)
         return [
-            self._constant(f"{name}/kernel", operator.kernel, _per_channel(scale, axis)),
-            self._constant(f"{name}/bias", operator.bias, _per_channel(input_scale * scale, 0)),
+            self._kernel(operator, _per_channel(scale, axis)),
+            self._constant(f"{operator.output}/bias", operator.bias, bias_scale),
         ]
 
 

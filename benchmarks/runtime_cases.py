@@ -1,0 +1,51 @@
+"""Writes what `benchmarks/runtime_check.py` compares other runtimes and processors with.
+
+    python -m benchmarks.runtime_cases --output=runs/cases runs/digits runs/resnet20
+
+For each workdir: the .tflite file with every tensor exposed, int8 images, and every integer that
+the NumPy executor computes under each kernel's rule.
+"""
+
+import io
+import pathlib
+import sys
+
+import numpy as np
+from absl import app, flags
+
+import export
+from export import kernels, tflite_file, writer
+from export.files import write_bytes
+from export.workdir import Workdir
+
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write into.", required=True)
+_IMAGES = flags.DEFINE_integer("images", 20, "Images of a network.", 1)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS data; default: as in training.")
+
+
+def main(argv: list[str]) -> None:
+    """Runs the program."""
+    if len(argv) < 2:
+        sys.exit("error: name the workdirs of one or more trained networks")
+    for path in argv[1:]:
+        try:
+            workdir = Workdir.load(path)
+            graph, data = workdir.graph(), workdir.load_data(_DATA_DIR.value)
+        except ValueError as error:
+            sys.exit(f"error: {error}")
+        images = (data.test_images[: _IMAGES.value].astype(np.int16) - 128).astype(np.int8)
+        values = {"image": images}
+        for target in kernels.TARGETS:
+            codes = export.execute(graph, {graph.inputs[0]: images}, target)
+            values |= {f"{target}:{name}": codes[name] for name in graph.tensors}
+        content = io.BytesIO()
+        np.savez_compressed(content, **values)
+        target_path = pathlib.Path(_OUTPUT.value) / pathlib.Path(path).name
+        write_bytes(f"{target_path}.npz", content.getvalue())
+        exposed = tflite_file.expose_tensors(writer.to_flatbuffer(graph))
+        write_bytes(f"{target_path}.tflite", exposed)
+        print(f"{target_path}: {len(graph.tensors)} tensors, {len(images)} images")
+
+
+if __name__ == "__main__":
+    app.run(main)

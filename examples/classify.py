@@ -1,0 +1,167 @@
+"""Classifies an image with an exported .tflite file, on a PC, a Raspberry Pi or a Coral board.
+
+    python classify.py model.tflite image.jpg
+
+Needs NumPy, Pillow and either ai-edge-litert or tflite-runtime; copy this one file to the device.
+Size, normalization and labels come from the model file. The Edge TPU is used where
+libedgetpu.so.1 loads (tried in another process: a library of another version than the runtime
+crashes); the model must have gone through edgetpu_compiler for it to matter.
+"""
+
+import argparse
+import io
+import subprocess
+import sys
+import time
+import zipfile
+
+import numpy as np
+from PIL import Image
+
+try:
+    from ai_edge_litert import interpreter as litert
+except ImportError:
+    from tflite_runtime import interpreter as litert
+
+EDGE_TPU = "libedgetpu.so.1"
+PROBE = f"""
+try:
+    from ai_edge_litert.interpreter import load_delegate, Interpreter
+except ImportError:
+    from tflite_runtime.interpreter import load_delegate, Interpreter
+import sys
+delegate = load_delegate({EDGE_TPU!r})
+Interpreter(sys.argv[1], experimental_delegates=[delegate]).allocate_tensors()
+"""
+
+
+def edge_tpu_works(model: str) -> bool:
+    """Whether the model loads with the Edge TPU, without risking this process."""
+    command = [sys.executable, "-c", PROBE, model]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def read_labels(content: bytes) -> list[str]:
+    """The class names in the zip archive that ends the file; empty without one."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".txt")]
+            return archive.read(names[0]).decode().splitlines() if names else []
+    except zipfile.BadZipFile:
+        return []
+
+
+def read_normalization(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation from the file's metadata: real = (pixel - mean) / std.
+
+    A walk through the flatbuffer: Model.metadata names a buffer, which holds ModelMetadata, whose
+    first subgraph's first input has process units; the one of type 1 is the normalization.
+    """
+    model = Table(content, 0)
+    for entry in model.tables(6):
+        if entry.text(0) == "TFLITE_METADATA":
+            buffer = model.tables(4)[entry.number(1)].array(0, np.uint8).tobytes()
+            image = Table(buffer, 0).tables(3)[0].tables(2)[0]
+            for unit in image.tables(4):
+                if unit.number(0, 1) == 1:
+                    options = unit.table(1)
+                    return options.array(0, np.float32), options.array(1, np.float32)
+    sys.exit("error: the file has no normalization in its metadata")
+
+
+class Table:
+    """A flatbuffer table, read field by field by number."""
+
+    def __init__(self, data: bytes, at: int):
+        self._data = data
+        self._at = at + self._read(at, "<u4")
+
+    def _read(self, at: int, kind: str) -> int:
+        return int(np.frombuffer(self._data, kind, 1, at)[0])
+
+    def _field(self, index: int) -> int:
+        """Where a field is; 0 where it is absent."""
+        vtable = self._at - self._read(self._at, "<i4")
+        if 4 + 2 * index >= self._read(vtable, "<u2"):
+            return 0
+        offset = self._read(vtable + 4 + 2 * index, "<u2")
+        return self._at + offset if offset else 0
+
+    def number(self, index: int, size: int = 4) -> int:
+        """An unsigned number of `size` bytes."""
+        at = self._field(index)
+        return self._read(at, f"<u{size}") if at else 0
+
+    def table(self, index: int) -> "Table":
+        """A table within this one."""
+        return Table(self._data, self._field(index))
+
+    def _vector(self, index: int) -> tuple[int, int]:
+        at = self._field(index)
+        if not at:
+            return 0, 0
+        at += self._read(at, "<u4")
+        return at + 4, self._read(at, "<u4")
+
+    def tables(self, index: int) -> list["Table"]:
+        """A vector of tables."""
+        start, count = self._vector(index)
+        return [Table(self._data, start + 4 * i) for i in range(count)]
+
+    def array(self, index: int, dtype: type) -> np.ndarray:
+        """A vector of numbers."""
+        start, count = self._vector(index)
+        return np.frombuffer(self._data, dtype, count, start)
+
+    def text(self, index: int) -> str:
+        """A string."""
+        return self.array(index, np.uint8).tobytes().decode()
+
+
+def main() -> None:
+    """Runs the program."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="the .tflite file")
+    parser.add_argument("image", help="an image that Pillow reads")
+    parser.add_argument("--top", type=int, default=3, help="classes to print")
+    parser.add_argument("--cpu", action="store_true", help="do not look for an Edge TPU")
+    arguments = parser.parse_args()
+    try:
+        with open(arguments.model, "rb") as file:
+            content = file.read()
+        picture = Image.open(arguments.image)
+    except OSError as error:
+        sys.exit(f"error: {error}")
+    if content[4:8] != b"TFL3":
+        sys.exit(f"error: {arguments.model} is not a .tflite file")
+
+    on_tpu = not arguments.cpu and edge_tpu_works(arguments.model)
+    delegates = [litert.load_delegate(EDGE_TPU)] if on_tpu else None
+    interpreter = litert.Interpreter(arguments.model, experimental_delegates=delegates)
+    interpreter.allocate_tensors()
+    source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+
+    _, height, width, channels = source["shape"]
+    picture = picture.convert("L" if channels == 1 else "RGB").resize((width, height))
+    mean, std = read_normalization(content)
+    reals = (np.asarray(picture, np.float32).reshape(source["shape"]) - mean) / std
+    scale, zero_point = source["quantization"]
+    info = np.iinfo(source["dtype"])
+    codes = np.floor(reals / scale + 0.5) + zero_point
+    interpreter.set_tensor(
+        source["index"], np.clip(codes, info.min, info.max).astype(source["dtype"])
+    )
+    start = time.perf_counter()
+    interpreter.invoke()
+    milliseconds = (time.perf_counter() - start) * 1e3
+
+    scale, zero_point = result["quantization"]
+    logits = (interpreter.get_tensor(result["index"])[0].astype(np.float32) - zero_point) * scale
+    labels = read_labels(content) or [str(index) for index in range(len(logits))]
+    for index in np.argsort(-logits)[: arguments.top]:
+        print(f"{logits[index]:8.3f}  {labels[index]}")
+    print(f"{milliseconds:.2f} ms on the {'Edge TPU' if on_tpu else 'CPU'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+/* Operators of an integer graph in C99, without libraries: every integer that the reference
+ * kernels of TensorFlow Lite compute (`export.execute(graph, inputs, "reference")`).
+ *
+ * Tensors are int8, [height][width][channels] of one image; real = scale * (code - zero_point).
+ * Compile without contraction of floating-point expressions (gcc: -std=c99 or -ffp-contract=off).
+ */
+#ifndef WRPN_KERNELS_H_
+#define WRPN_KERNELS_H_
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Sizes of an operator that moves a window over an image. */
+typedef struct {
+  int32_t in_height, in_width, in_channels;
+  int32_t out_height, out_width, out_channels;
+  int32_t height, width; /* of the window */
+  int32_t stride_y, stride_x, dilation_y, dilation_x;
+  int32_t pad_top, pad_left;
+} wrpn_window;
+
+/* A real number mantissa * 2^(shift - 31). */
+typedef struct {
+  int32_t mantissa, shift;
+} wrpn_multiplier;
+
+/* Where output steps become codes. */
+typedef struct {
+  int32_t zero_point, low; /* low: the smallest code, the zero point behind a ReLU */
+} wrpn_output;
+
+/* kernel: [out_channels][height][width][in_channels / groups]. */
+void wrpn_conv2d(const wrpn_window *window, int32_t groups, const int8_t *kernel,
+                 const int32_t *bias, const wrpn_multiplier *multipliers,
+                 int32_t input_zero_point, wrpn_output to, const int8_t *input, int8_t *output);
+
+/* kernel: [height][width][out_channels]. */
+void wrpn_depthwise_conv2d(const wrpn_window *window, const int8_t *kernel, const int32_t *bias,
+                           const wrpn_multiplier *multipliers, int32_t input_zero_point,
+                           wrpn_output to, const int8_t *input, int8_t *output);
+
+/* kernel: [outputs][inputs]; multipliers are real: the reference kernel computes them so. */
+void wrpn_fully_connected(int32_t rows, int32_t inputs, int32_t outputs, const int8_t *kernel,
+                          const int32_t *bias, const double *multipliers,
+                          int32_t input_zero_point, wrpn_output to, const int8_t *input,
+                          int8_t *output);
+
+/* multipliers: of left, right and their sum. */
+void wrpn_add(int32_t size, const wrpn_multiplier multipliers[3], int32_t left_zero_point,
+              int32_t right_zero_point, wrpn_output to, const int8_t *left, const int8_t *right,
+              int8_t *output);
+
+void wrpn_max_pool(const wrpn_window *window, const int8_t *input, int8_t *output);
+void wrpn_average_pool(const wrpn_window *window, const int8_t *input, int8_t *output);
+
+/* Copies rows of `inner` codes into rows of `stride` codes: one input of a concatenation. */
+void wrpn_concatenate(int32_t outer, int32_t inner, int32_t stride, const int8_t *input,
+                      int8_t *output);
+
+/* Pads with the zero point; pad_top and pad_left of the window, the rest by its sizes. */
+void wrpn_pad(const wrpn_window *window, int32_t zero_point, const int8_t *input, int8_t *output);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,176 @@
+"""The exported C compiles without a warning and computes every integer of the executor."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import random_graphs
+import small_networks
+from equality import assert_same
+
+import export
+import wrpn_tf
+from export import c_arena, c_arrays, c_source, writer
+from export.graph import IntegerGraph
+
+COMPILER = shutil.which("gcc")
+FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1"]
+IMAGES = 4
+WITHOUT_C = ("multiply", "scale channels", "slice", "resize", "logistic", "softmax")
+# Reads one image after the other, writes every tensor as it is computed.
+MAIN = """
+#include <stdio.h>
+#include "net.h"
+static int8_t in[{count}][{largest}], out[{count}][{largest}];
+static void observe(const net_tensor *tensor, const int8_t *codes) {{
+  fwrite(codes, 1, (size_t)tensor->size, stdout);
+}}
+int main(void) {{
+  const int8_t *inputs[{count}];
+  int8_t *outputs[{count}];
+  for (int i = 0; i < {count}; i++) {{ inputs[i] = in[i]; outputs[i] = out[i]; }}
+  for (int image = 0; image < {images}; image++) {{
+    for (int i = 0; i < {inputs}; i++) {{
+      if (!fread(in[i], (size_t)net_tensors[i].size, 1, stdin)) return 1;
+    }}
+    net_run(inputs, outputs, observe);
+  }}
+  return 0;
+}}
+"""
+needs_compiler = pytest.mark.skipif(not COMPILER, reason="no gcc here")
+
+
+def export_c(graph: IntegerGraph, folder) -> str:
+    """Runs the program; returns what it printed."""
+    graph.save(folder / "graph.npz")
+    command = [sys.executable, "-m", "export.c", f"--model-graph={folder / 'graph.npz'}"]
+    result = subprocess.run(
+        [*command, f"--output={folder}", "--name=net"], capture_output=True, text=True, check=True
+    )
+    return result.stdout
+
+
+def run_c(graph: IntegerGraph, folder, inputs: dict) -> dict:
+    """Compiles the exported sources and runs them on a batch."""
+    sizes = {name: int(np.prod(tensor.shape)) for name, tensor in graph.tensors.items()}
+    settings = {
+        "count": max(len(graph.inputs), len(graph.outputs)),
+        "largest": max(sizes.values()),
+        "images": IMAGES,
+        "inputs": len(graph.inputs),
+    }
+    (folder / "main.c").write_text(MAIN.format(**settings))
+    sources = [folder / name for name in ("main.c", "net.c", "wrpn_kernels.c")]
+    program = folder / "program"
+    subprocess.run([COMPILER, *FLAGS, *sources, "-o", program], check=True)
+    images = b"".join(
+        inputs[name][image].tobytes() for image in range(IMAGES) for name in graph.inputs
+    )
+    written = subprocess.run([program], input=images, capture_output=True, check=True).stdout
+    rows = np.frombuffer(written, np.int8).reshape(IMAGES, -1)
+    order = [*graph.inputs, *(operator.output for operator in graph.operators)]
+    ends = np.cumsum([sizes[name] for name in order])
+    return {
+        name: rows[:, end - sizes[name] : end].reshape(IMAGES, *graph.tensors[name].shape[1:])
+        for name, end in zip(order, ends, strict=True)
+    }
+
+
+def assert_equals_executor(graph: IntegerGraph, folder) -> None:
+    source = c_source.generate(graph, "net")
+    (folder / "net.h").write_text(source.header)
+    (folder / "net.c").write_text(source.body)
+    for path in (c_source.RUNTIME / "wrpn_kernels.h", c_source.RUNTIME / "wrpn_kernels.c"):
+        shutil.copy(path, folder)
+    rng = np.random.default_rng(0)
+    inputs = {
+        name: rng.integers(-128, 128, (IMAGES, *graph.tensors[name].shape[1:])).astype(np.int8)
+        for name in graph.inputs
+    }
+    expected = export.execute(graph, inputs, "reference")
+    actual = run_c(graph, folder, inputs)
+    assert set(actual) == set(expected)
+    for name, codes in expected.items():
+        assert_same(actual[name], codes)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind in random_graphs.KINDS if kind not in WITHOUT_C],
+)
+@pytest.mark.parametrize("seed", range(2))
+def test_every_operator_equals_the_executor(kind, seed, tmp_path):
+    assert_equals_executor(random_graphs.one_operator(kind, seed), tmp_path)
+
+
+@needs_compiler
+def test_every_structure_equals_the_executor(tmp_path):
+    model = small_networks.quantize(small_networks.network(3), 3, weight_bits=2, activation_bits=4)
+    assert_equals_executor(export.lower(model), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    model = wrpn_tf.models.build("digits_cnn", num_classes=10, input_shape=(8, 8, 1))
+    model = wrpn_tf.quantize_model(model, 2, 4, input_range=(0.0, 1.0))
+    images = np.random.default_rng(0).random((32, 8, 8, 1), np.float32)
+    wrpn_tf.calibrate(model, [images])
+    return export.lower(model)
+
+
+@needs_compiler
+def test_digits_cnn_equals_the_executor(digits, tmp_path):
+    assert_equals_executor(digits, tmp_path)
+
+
+@needs_compiler
+def test_the_program_writes_all_that_compiles(digits, tmp_path):
+    printed = export_c(digits, tmp_path)
+    assert "net_run: " in printed and "bytes of memory" in printed
+    for source in ("net.c", "net_tflite.c", "wrpn_kernels.c"):
+        subprocess.run(
+            [COMPILER, *FLAGS, "-c", tmp_path / source, "-o", tmp_path / "out.o"], check=True
+        )
+    text = (tmp_path / "net_tflite.c").read_text()
+    values = text.split("= {")[1].split("}")[0]
+    assert bytes(map(int, values.split(","))) == writer.to_flatbuffer(digits)
+
+
+def test_tensors_that_live_together_do_not_overlap(digits):
+    for graph in (digits, random_graphs.network(0)):
+        offsets, size = c_arena.plan(graph)
+        sizes = {name: int(np.prod(tensor.shape)) for name, tensor in graph.tensors.items()}
+        owner = np.full(size, -1)
+        names = list(sizes)
+        for name in graph.inputs:
+            owner[offsets[name] : offsets[name] + sizes[name]] = names.index(name)
+        for operator in graph.operators:
+            for name in operator.inputs:
+                held = owner[offsets[name] : offsets[name] + sizes[name]]
+                assert (held == names.index(name)).all(), name
+            start = offsets[operator.output]
+            assert all(
+                start + sizes[operator.output] <= offsets[name]
+                or offsets[name] + sizes[name] <= start
+                for name in operator.inputs
+            )
+            owner[start : start + sizes[operator.output]] = names.index(operator.output)
+        for name in graph.outputs:
+            held = owner[offsets[name] : offsets[name] + sizes[name]]
+            assert (held == names.index(name)).all()
+        assert size < sum(sizes.values())
+
+
+def test_what_has_no_c_form_is_named(digits):
+    with pytest.raises(ValueError, match="Softmax"):
+        c_source.generate(random_graphs.network(0), "net")
+    with pytest.raises(ValueError, match="'2 nets' is no name in C"):
+        c_source.generate(digits, "2 nets")
+
+
+def test_strings_are_escaped():
+    assert c_arrays.string('a"\\?é') == '"a\\042\\134\\077\\303\\251"'
