@@ -1,64 +1,390 @@
-"""Reading .tflite files back: constants, and a variant that shows every tensor."""
+"""Reads any .tflite file: every offset, index and size is checked before anything is believed.
+
+The flatbuffer is read through the accessors of the generated schema into plain records. What does
+not fit together (an offset behind the end of the file, an index of a tensor that is not there, a
+constant whose bytes do not fill its shape, an operator that reads what nothing wrote) is one
+`ValueError`: TFLite's loaders accept some of these files and crash on them.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import functools
+import math
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-_WEIGHTED = (
-    schema.BuiltinOperator.CONV_2D,
-    schema.BuiltinOperator.DEPTHWISE_CONV_2D,
-    schema.BuiltinOperator.FULLY_CONNECTED,
-)
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_IDENTIFIER = slice(4, 8)
+_MAX_RANK = 16
+_MAX_TENSOR_BYTES = 2**31
+_CUSTOM = 32
+_TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if name.isupper()}
+_OPERATOR_NAMES = {
+    value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()
+}
+# Bits of an element, by type; types that are not here have no fixed size.
+_BITS = {
+    **dict.fromkeys(("INT2",), 2),
+    **dict.fromkeys(("INT4", "UINT4"), 4),
+    **dict.fromkeys(("INT8", "UINT8", "BOOL", "FLOAT8_E4M3FN", "FLOAT8_E5M2"), 8),
+    **dict.fromkeys(("INT16", "UINT16", "FLOAT16", "BFLOAT16"), 16),
+    **dict.fromkeys(("INT32", "UINT32", "FLOAT32"), 32),
+    **dict.fromkeys(("INT64", "UINT64", "FLOAT64", "COMPLEX64"), 64),
+    "COMPLEX128": 128,
+}
+# Inputs that an operator cannot do without.
+_LEAST_INPUTS = {
+    **dict.fromkeys("AVERAGE_POOL_2D MAX_POOL_2D QUANTIZE SOFTMAX LOGISTIC RESHAPE PACK".split(), 1),
+    **dict.fromkeys("CONCATENATION SQUEEZE TANH RELU RELU6 RSQRT SPACE_TO_DEPTH".split(), 1),
+    **dict.fromkeys(("ADD SUB MUL MAXIMUM MINIMUM SQUARED_DIFFERENCE PRELU SPLIT".split()), 2),
+    **dict.fromkeys(("MEAN SUM REDUCE_MAX REDUCE_MIN PAD TILE EXPAND_DIMS TRANSPOSE".split()), 2),
+    **dict.fromkeys((*WEIGHTED, "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"), 2),
+    **dict.fromkeys(("SLICE", "TRANSPOSE_CONV"), 3),
+    "STRIDED_SLICE": 4,
+}
+_DTYPES = {
+    name: np.dtype(name.lower()).newbyteorder("<")
+    for name in ("INT8 UINT8 INT16 UINT16 INT32 UINT32 INT64 UINT64".split())
+    + ["FLOAT16", "FLOAT32", "FLOAT64"]
+}
+# What reading past the end, or a text that is not one, raises in flatbuffers, struct and NumPy.
+_UNREADABLE = (struct.error, ValueError, TypeError, IndexError, OverflowError, AttributeError)
+_Read = TypeVar("_Read")
 
 
-def kernels(model: bytes) -> dict[str, np.ndarray]:
-    """The int8 kernels of a .tflite file, by the name of the tensor that their operator writes."""
-    parsed = _parse(model)
-    (graph,) = parsed.subgraphs
-    found = {}
-    for operator in graph.operators:
-        if parsed.operatorCodes[operator.opcodeIndex].builtinCode in _WEIGHTED:
-            tensor = graph.tensors[operator.inputs[1]]
-            data = np.asarray(parsed.buffers[tensor.buffer].data, np.uint8).view(np.int8)
-            name = graph.tensors[operator.outputs[0]].name.decode()
-            found[name] = data.reshape(tensor.shape)
-    return found
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Tensor:
+    """A tensor.
 
-
-def tensor_names(model: bytes) -> set[str]:
-    """Names of all tensors of a .tflite file."""
-    return {tensor.name.decode() for graph in _parse(model).subgraphs for tensor in graph.tensors}
-
-
-def float_tensors(model: bytes) -> list[str]:
-    """Names of the tensors of a .tflite file that are not integers."""
-    integers = (schema.TensorType.INT8, schema.TensorType.INT32)
-    return [
-        tensor.name.decode()
-        for graph in _parse(model).subgraphs
-        for tensor in graph.tensors
-        if tensor.type not in integers
-    ]
-
-
-def expose_tensors(model: bytes) -> bytes:
-    """The same model with every tensor that an operator writes as an output.
-
-    XNNPACK does not fill tensors between its own nodes; as outputs it must. Operators, constants
-    and arithmetic stay those of the file.
+    Attributes:
+      name: its name, not always unique.
+      type: name of its TFLite type, as 'INT8'.
+      shape: its dimensions.
+      signature: its dimensions with -1 where they may change, or None.
+      scale: float32, one per channel or one in all; empty: not quantized.
+      zero_point: int64, as many as `scale`, or one, or none.
+      axis: the dimension that the scales belong to where there are several.
+      data: the bytes of a constant; None: computed, fed or kept between calls.
+      external: whether the constant lies outside the flatbuffer, behind it in the file.
+      variable: whether it keeps its value between calls.
     """
-    parsed = _parse(model)
-    (graph,) = parsed.subgraphs
-    graph.outputs = [tensor for operator in graph.operators for tensor in operator.outputs]
-    parsed.signatureDefs = []
-    builder = flatbuffers.Builder(len(model))
-    builder.Finish(parsed.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    signature: tuple[int, ...] | None
+    scale: np.ndarray
+    zero_point: np.ndarray
+    axis: int
+    data: memoryview | None
+    external: bool
+    variable: bool
+
+    @property
+    def size(self) -> int:
+        """How many elements it has."""
+        return math.prod(self.shape)
+
+    @property
+    def grid(self) -> tuple[list[float], list[int]]:
+        """Scales and zero points, to be compared."""
+        return self.scale.tolist(), self.zero_point.tolist()
+
+    def array(self) -> np.ndarray:
+        """A constant's values; INT4 and INT2 are unpacked to int8, low bits first.
+
+        Raises:
+          ValueError: the tensor is not a constant, or its type has no array.
+        """
+        if self.data is None:
+            raise ValueError(f"tensor {self.name!r} is not a constant")
+        if self.type in ("INT4", "INT2"):
+            bits = _BITS[self.type]
+            packed = np.frombuffer(self.data, np.uint8)
+            fields = packed[:, None] >> np.arange(0, 8, bits, dtype=np.uint8)
+            raised = (fields << (8 - bits)).astype(np.uint8).view(np.int8)  # sign bit to the top
+            return (raised >> (8 - bits)).reshape(-1)[: self.size].reshape(self.shape)
+        if self.type not in _DTYPES:
+            raise ValueError(f"tensor {self.name!r} is {self.type}, which is not read as an array")
+        return np.frombuffer(self.data, _DTYPES[self.type]).reshape(self.shape)
 
 
-def _parse(model: bytes) -> Any:
-    return schema.ModelT.InitFromPackedBuf(model, 0)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Operator:
+    """An operator.
+
+    Attributes:
+      code: its builtin code, 32 for a custom operator.
+      name: name of the code, as 'CONV_2D'; a custom operator's own name.
+      version: its version.
+      inputs: indices of the tensors it reads; -1: left out.
+      outputs: indices of the tensors it writes.
+      options: fields of its options table, by the schema's object API names; empty: defaults.
+    """
+
+    code: int
+    name: str
+    version: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: Mapping[str, Any]
+
+    @property
+    def custom(self) -> bool:
+        """Whether it is a custom operator."""
+        return self.code == _CUSTOM
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Subgraph:
+    """Operators in the order they run, over one list of tensors."""
+
+    tensors: tuple[Tensor, ...]
+    operators: tuple[Operator, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Model:
+    """A .tflite file, read.
+
+    Attributes:
+      subgraphs: at least one; the first is the network.
+      metadata: content by name.
+      content: the file.
+    """
+
+    subgraphs: tuple[Subgraph, ...]
+    metadata: Mapping[str, bytes]
+    content: bytes
+
+    @property
+    def main(self) -> Subgraph:
+        """The network itself."""
+        return self.subgraphs[0]
+
+
+def read(content: bytes) -> Model:
+    """Reads and checks the bytes of a .tflite file.
+
+    Raises:
+      ValueError: they are not a sound TFLite model; the message says what is wrong.
+    """
+    if not content:
+        raise ValueError("not a TFLite model: the file is empty")
+    if bytes(content[_IDENTIFIER]) != b"TFL3":
+        raise ValueError("not a TFLite model: the identifier TFL3 is missing")
+    try:
+        return _Reader(bytes(content)).model()
+    except _Unsound as error:
+        raise ValueError(f"not a sound TFLite model: {error}") from error
+    except _UNREADABLE as error:
+        raise ValueError("not a sound TFLite model: cut short or overwritten") from error
+
+
+class _Unsound(Exception):
+    """What does not fit together in a file whose tables can be read."""
+
+
+class _Reader:
+    """Reads one file. Counts what it reads: tables that share their parts can be endless."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._left = len(content) // 4  # Every entry of a vector of tables takes 4 bytes.
+        self._root = schema.Model.GetRootAs(content, 0)
+
+    def model(self) -> Model:
+        root = self._root
+        subgraphs = self._each(root.SubgraphsLength(), lambda i: self._subgraph(root.Subgraphs(i)))
+        if not subgraphs:
+            raise _Unsound("it holds no network")
+        entries = self._each(root.MetadataLength(), lambda i: self._metadata(root.Metadata(i)))
+        return Model(subgraphs=subgraphs, metadata=dict(entries), content=self._content)
+
+    def _each(self, length: int, item: Callable[[int], _Read]) -> tuple[_Read, ...]:
+        self._left -= length
+        if self._left < 0:
+            raise _Unsound("it claims more parts than its bytes can hold")
+        return tuple(item(index) for index in range(length))
+
+    def _metadata(self, entry: Any) -> tuple[str, bytes]:
+        data, _ = self._buffer(entry.Buffer())
+        return (entry.Name() or b"").decode(), bytes(data or b"")
+
+    @functools.lru_cache(maxsize=None)  # noqa: B019  A reader lives as long as one file is read.
+    def _buffer(self, index: int) -> tuple[memoryview | None, bool]:
+        """A buffer's content, None where it is empty, and whether it lies outside."""
+        if index >= self._root.BuffersLength():
+            raise _Unsound(f"there is no buffer {index}")
+        buffer = self._root.Buffers(index)
+        if buffer.Offset() > 1:  # 1 marks a buffer whose place was never filled in
+            start, size = buffer.Offset(), buffer.Size()
+            if start + size > len(self._content):
+                raise _Unsound(f"buffer {index} reaches behind the end of the file")
+            return memoryview(self._content)[start : start + size], True
+        if not buffer.DataLength():
+            return None, False
+        return memoryview(buffer.DataAsNumpy()), False  # type: ignore[arg-type]
+
+    def _subgraph(self, table: Any) -> Subgraph:
+        tensors = self._each(table.TensorsLength(), lambda i: self._tensor(table.Tensors(i)))
+
+        def indices(values: Any, optional: bool = False) -> tuple[int, ...]:
+            found = tuple(np.atleast_1d(values).tolist()) if values is not None else ()
+            self._each(len(found), int)
+            low = -1 if optional else 0
+            for index in found:
+                if not low <= index < len(tensors):
+                    raise _Unsound(f"there is no tensor {index}")
+            return found
+
+        def vector(length: int, array: Callable[[], Any]) -> Any:
+            return array() if length else None
+
+        def operator(index: int) -> Operator:
+            item = table.Operators(index)
+            code, name, version = self._code(item.OpcodeIndex())
+            return Operator(
+                code=code,
+                name=name,
+                version=version,
+                inputs=indices(vector(item.InputsLength(), item.InputsAsNumpy), optional=True),
+                outputs=indices(vector(item.OutputsLength(), item.OutputsAsNumpy)),
+                options=_options(item),
+            )
+
+        subgraph = Subgraph(
+            tensors=tensors,
+            operators=self._each(table.OperatorsLength(), operator),
+            inputs=indices(vector(table.InputsLength(), table.InputsAsNumpy)),
+            outputs=indices(vector(table.OutputsLength(), table.OutputsAsNumpy)),
+        )
+        _check_order(subgraph)
+        return subgraph
+
+    @functools.lru_cache(maxsize=None)  # noqa: B019
+    def _code(self, index: int) -> tuple[int, str, int]:
+        """Builtin code, name and version of an operator code."""
+        if index >= self._root.OperatorCodesLength():
+            raise _Unsound(f"there is no operator code {index}")
+        code = self._root.OperatorCodes(index)
+        # Files from before 2020 have the deprecated field alone, which ends at 127.
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        if number == _CUSTOM:
+            return number, (code.CustomCode() or b"").decode(), code.Version()
+        return number, _OPERATOR_NAMES.get(number, f"BUILTIN_{number}"), code.Version()
+
+    def _tensor(self, table: Any) -> Tensor:
+        name = (table.Name() or b"").decode()
+        kind = _TYPE_NAMES.get(table.Type())
+        if kind is None:
+            raise _Unsound(f"tensor {name!r} is of the unknown type {table.Type()}")
+        if max(table.ShapeLength(), table.ShapeSignatureLength()) > _MAX_RANK:
+            raise _Unsound(f"tensor {name!r} has more than {_MAX_RANK} dimensions")
+        shape = tuple(table.Shape(i) for i in range(table.ShapeLength()))
+        signature = tuple(table.ShapeSignature(i) for i in range(table.ShapeSignatureLength()))
+        scale, zero_point, axis = _quantization(table.Quantization(), name, shape)
+        data, external = self._buffer(table.Buffer())
+        tensor = Tensor(
+            name=name,
+            type=kind,
+            shape=shape,
+            signature=signature or None,
+            scale=scale,
+            zero_point=zero_point,
+            axis=axis,
+            data=data,
+            external=external,
+            variable=bool(table.IsVariable()),
+        )
+        _check_size(tensor, sparse=table.Sparsity() is not None)
+        return tensor
+
+
+def _quantization(
+    table: Any, name: str, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Scales, zero points and their dimension."""
+    empty = np.zeros(0, np.float32), np.zeros(0, np.int64), 0
+    if table is None or not table.ScaleLength():
+        return empty
+    scale = np.asarray(table.ScaleAsNumpy())
+    zero_point = np.asarray(table.ZeroPointAsNumpy()) if table.ZeroPointLength() else empty[1]
+    axis = table.QuantizedDimension()
+    if len(scale) > 1 and not (0 <= axis < len(shape) and shape[axis] == len(scale)):
+        raise _Unsound(f"tensor {name!r} has {len(scale)} scales for its shape {list(shape)}")
+    if len(zero_point) not in (0, 1, len(scale)):
+        raise _Unsound(f"tensor {name!r} has {len(zero_point)} zero points, {len(scale)} scales")
+    if not np.isfinite(scale).all() or (scale < 0).any():
+        raise _Unsound(f"tensor {name!r} has a scale that is not a positive number")
+    return scale, zero_point, axis
+
+
+def _check_size(tensor: Tensor, sparse: bool) -> None:
+    if any(size < 0 for size in tensor.shape):
+        raise _Unsound(f"tensor {tensor.name!r} has the shape {list(tensor.shape)}")
+    if tensor.type not in _BITS:
+        return
+    expected = (tensor.size * _BITS[tensor.type] + 7) // 8
+    if expected > _MAX_TENSOR_BYTES:
+        raise _Unsound(f"tensor {tensor.name!r} would take {expected:,} bytes")
+    if tensor.data is not None and not sparse and len(tensor.data) != expected:
+        raise _Unsound(
+            f"tensor {tensor.name!r} has {len(tensor.data):,} bytes of data, "
+            f"its shape {list(tensor.shape)} of {tensor.type} takes {expected:,}"
+        )
+
+
+def _check_order(subgraph: Subgraph) -> None:
+    """Operators have what they write, and what they read was written or given before."""
+    tensors = subgraph.tensors
+    ready = {
+        index
+        for index, tensor in enumerate(tensors)
+        if tensor.data is not None or tensor.variable or not tensor.size
+    } | {-1, *subgraph.inputs}
+    for number, operator in enumerate(subgraph.operators):
+        needed = operator.inputs[: _LEAST_INPUTS.get(operator.name, 0)]
+        complete = len(needed) == _LEAST_INPUTS.get(operator.name, 0) and -1 not in needed
+        if not complete or not operator.outputs:
+            raise _Unsound(f"operator {number} ({operator.name}) lacks inputs or outputs")
+        for index in operator.inputs:
+            if index not in ready:
+                raise _Unsound(
+                    f"operator {number} ({operator.name}) reads {tensors[index].name!r}, "
+                    "which nothing has written"
+                )
+        ready.update(operator.outputs)
+    for index in subgraph.outputs:
+        if index not in ready:
+            raise _Unsound(f"nothing writes the output {tensors[index].name!r}")
+
+
+def _options(operator: Any) -> dict[str, Any]:
+    union = operator.BuiltinOptions()
+    if union is None:
+        return {}
+    options = schema.BuiltinOptionsCreator(operator.BuiltinOptionsType(), union)
+    return {} if options is None else dict(vars(options))
+
+
+def kernels(model: Model) -> dict[str, np.ndarray]:
+    """The kernels of a model, by the name of the tensor that their operator writes."""
+    graph = model.main
+    return {
+        graph.tensors[operator.outputs[0]].name: graph.tensors[operator.inputs[1]].array()
+        for operator in graph.operators
+        if operator.name in WEIGHTED
+    }
+
+
+def all_tensors(model: Model) -> Iterator[Tensor]:
+    """The tensors of all subgraphs."""
+    return (tensor for subgraph in model.subgraphs for tensor in subgraph.tensors)
