@@ -11,12 +11,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+
+from export.files import read_bytes
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _IDENTIFIER = slice(4, 8)
@@ -53,7 +56,7 @@ _DTYPES = {
     + ["FLOAT16", "FLOAT32", "FLOAT64"]
 }
 # What reading past the end, or a text that is not one, raises in flatbuffers, struct and NumPy.
-_UNREADABLE = (struct.error, ValueError, TypeError, IndexError, OverflowError, AttributeError)
+UNREADABLE = (struct.error, ValueError, TypeError, IndexError, OverflowError, AttributeError)
 _Read = TypeVar("_Read")
 
 
@@ -184,7 +187,7 @@ def read(content: bytes) -> Model:
         return _Reader(bytes(content)).model()
     except _Unsound as error:
         raise ValueError(f"not a sound TFLite model: {error}") from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ValueError("not a sound TFLite model: cut short or overwritten") from error
 
 
@@ -375,9 +378,25 @@ def _options(operator: Any) -> dict[str, Any]:
     return {} if options is None else dict(vars(options))
 
 
-def kernels(model: Model) -> dict[str, np.ndarray]:
-    """The kernels of a model, by the name of the tensor that their operator writes."""
-    graph = model.main
+def read_path(path: str | os.PathLike[str]) -> Model:
+    """Reads and checks a .tflite file.
+
+    Raises:
+      ValueError: it cannot be read or is not a sound TFLite model; the message names it.
+    """
+    content = read_bytes(path)
+    try:
+        return read(content)
+    except ValueError as error:
+        raise ValueError(f"{path} is {error}") from error
+
+
+def kernels(content: bytes) -> dict[str, np.ndarray]:
+    """The kernels of a model, by the name of the tensor that their operator writes.
+
+    INT4 and INT2 kernels are unpacked to int8.
+    """
+    graph = read(content).main
     return {
         graph.tensors[operator.outputs[0]].name: graph.tensors[operator.inputs[1]].array()
         for operator in graph.operators
@@ -385,6 +404,16 @@ def kernels(model: Model) -> dict[str, np.ndarray]:
     }
 
 
-def all_tensors(model: Model) -> Iterator[Tensor]:
-    """The tensors of all subgraphs."""
-    return (tensor for subgraph in model.subgraphs for tensor in subgraph.tensors)
+def tensor_names(content: bytes) -> set[str]:
+    """Names of all tensors of a model."""
+    return {tensor.name for tensor in _all_tensors(content)}
+
+
+def float_tensors(content: bytes) -> list[str]:
+    """Names of the tensors of a model that are not integers."""
+    integers = ("INT2", "INT4", "INT8", "INT32")
+    return [tensor.name for tensor in _all_tensors(content) if tensor.type not in integers]
+
+
+def _all_tensors(content: bytes) -> Iterator[Tensor]:
+    return (tensor for subgraph in read(content).subgraphs for tensor in subgraph.tensors)
