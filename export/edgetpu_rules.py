@@ -77,7 +77,7 @@ class Rule:
     """One demand of the Edge TPU.
 
     Attributes:
-      sentence: what it asks.
+      sentence: what it asks, or what the compiler was seen to do.
       fix: what to do about an operator that breaks it.
       broken: whether an operator breaks it.
       verdict: what becomes of an operator that does.
@@ -168,7 +168,7 @@ def _newer_builtin(site: Site) -> bool:
 
 
 @_rule(
-    "The compiler parses this operator only up to an older version.",
+    "The compiler parses older versions of this operator only.",
     "Write the version that int8 needs; --fix does where nothing newer is used.",
     *_PARSED_VERSIONS,
     verdict=Verdict.REJECTED,
@@ -178,7 +178,7 @@ def _newer_version(site: Site) -> bool:
 
 
 @_rule(
-    "Weights are stored as 8-bit integers.",
+    "Tensors of fewer than 8 bits are expected to be rejected.",
     "Export int8 weights for the Edge TPU; packed int4 and int2 are for other devices.",
     verdict=Verdict.REJECTED,
 )
@@ -187,15 +187,15 @@ def _sub_byte(site: Site) -> bool:
 
 
 @_rule(
-    "The Edge TPU has this operator.",
-    "Leave it out of the model and compute it after the model's output, or use operators it has.",
+    "The Edge TPU does not have this operator.",
+    "Compute it after the model's output, or use operators that the Edge TPU has.",
 )
 def _unsupported(site: Site) -> bool:
     return site.operator.custom or site.operator.name not in SUPPORTED
 
 
 @_rule(
-    "What flows through an operator is int8 or uint8.",
+    "Only int8 and uint8 may flow through an operator.",
     "Quantize the model in full, with integer inputs and outputs.",
 )
 def _other_type(site: Site) -> bool:
@@ -203,7 +203,7 @@ def _other_type(site: Site) -> bool:
 
 
 @_rule(
-    "Parameters are constants of the flatbuffer.",
+    "Parameters outside the flatbuffer are no constants to the compiler.",
     "Write the weights into the flatbuffer; --fix does.",
 )
 def _external_buffer(site: Site) -> bool:
@@ -211,7 +211,7 @@ def _external_buffer(site: Site) -> bool:
 
 
 @_rule(
-    "Weights, shapes and other parameters are constants.",
+    "Weights, shapes and other parameters must be constants.",
     "Compute them before export: give Flatten and Reshape a fixed batch of 1.",
 )
 def _computed_parameter(site: Site) -> bool:
@@ -227,7 +227,7 @@ def _computed_parameter(site: Site) -> bool:
 
 
 @_rule(
-    "A tensor has one to three dimensions above 1, the innermost ones: the batch is 1.",
+    "Only the three innermost dimensions may be above 1; the batch is 1.",
     "Export with a batch of 1, and keep everything else in the last three dimensions.",
 )
 def _high_rank(site: Site) -> bool:
@@ -246,7 +246,7 @@ def _fused_activation(site: Site) -> bool:
 
 
 @_rule(
-    "Input and output have one scale and zero point.",
+    "Inputs and output must have the same scale and zero point.",
     "Give both the same quantization; --fix does where that changes no integer.",
     *SAME_GRID,
 )
@@ -256,7 +256,7 @@ def _unequal_grids(site: Site) -> bool:
 
 
 @_rule(
-    "A concatenation with a constant has two inputs, and the constant is zero.",
+    "A concatenation with a constant must have two inputs, and the constant be zero.",
     "Pad instead, or concatenate the constant before export.",
     "CONCATENATION",
 )
@@ -288,7 +288,7 @@ def _concatenation_unknown(site: Site) -> bool:
 
 
 @_rule(
-    "Dilation is the same along height and width.",
+    "Dilation must be the same along height and width.",
     "Use equal dilation rates.",
     "CONV_2D",
     "DEPTHWISE_CONV_2D",
@@ -298,7 +298,7 @@ def _unequal_dilation(site: Site) -> bool:
 
 
 @_rule(
-    "A convolution's kernel has as many channels as its input.",
+    "The compiler rejects grouped convolutions.",
     "Split a grouped convolution into one for each group.",
     "CONV_2D",
     verdict=Verdict.REJECTED,
@@ -309,7 +309,7 @@ def _grouped(site: Site) -> bool:
 
 
 @_rule(
-    "Scales per channel belong to the output channels.",
+    "Scales per channel must belong to the output channels.",
     "Quantize the kernel per output channel or per tensor.",
     "CONV_2D",
     "DEPTHWISE_CONV_2D",
@@ -322,7 +322,7 @@ def _other_axis(site: Site) -> bool:
 
 
 @_rule(
-    "Dense weights are in the default format.",
+    "Dense weights must be in the default format.",
     "Convert the model without shuffled weights.",
     "FULLY_CONNECTED",
 )
@@ -331,7 +331,7 @@ def _shuffled_weights(site: Site) -> bool:
 
 
 @_rule(
-    "A dense layer's output has one dimension beside the batch of 1.",
+    "The output of a dense layer must be one-dimensional.",
     "Flatten its input, or use a 1x1 convolution.",
     "FULLY_CONNECTED",
 )
@@ -340,7 +340,7 @@ def _dense_rank(site: Site) -> bool:
 
 
 @_rule(
-    "A mean is not over the batch, and over the depth only of a multiple of 4 channels.",
+    "A mean must not be over the batch, and over the depth only of a multiple of 4 channels.",
     "Average over height and width, as AVERAGE_POOL_2D.",
     "MEAN",
 )
@@ -354,7 +354,7 @@ def _mean_axes(site: Site) -> bool:
 
 
 @_rule(
-    "Padding is not along the batch.",
+    "Padding must not be along the batch.",
     "Pad height, width or depth alone.",
     "PAD",
 )
@@ -363,13 +363,13 @@ def _padded_batch(site: Site) -> bool:
     return amounts is None or (len(amounts) == 8 and bool(np.any(amounts[:2])))
 
 
-@_rule("Packing is not along the batch.", "Pack along another axis.", "PACK")
+@_rule("Packing must not be along the batch.", "Pack along another axis.", "PACK")
 def _packed_batch(site: Site) -> bool:
     return site.option("axis", 0) in (0, -len(site.outputs[0].shape))
 
 
 @_rule(
-    "PRELU has one slope per channel.",
+    "PRELU must have one slope per channel.",
     "Share the slopes along height and width.",
     "PRELU",
 )
@@ -378,7 +378,7 @@ def _prelu_slopes(site: Site) -> bool:
 
 
 @_rule(
-    "Softmax is over one dimension of at most 16,000 elements.",
+    "Softmax must be one-dimensional, of at most 16,000 elements.",
     "Give the logits as output and compute the softmax on the CPU.",
     "SOFTMAX",
 )
@@ -388,7 +388,7 @@ def _softmax_shape(site: Site) -> bool:
 
 
 @_rule(
-    "The output's scale is 1/256 and its zero point the lowest code.",
+    "The output's scale must be 1/256, its zero point the lowest code.",
     "Give it that quantization.",
     "SOFTMAX",
     "LOGISTIC",
@@ -399,7 +399,7 @@ def _probability_grid(site: Site) -> bool:
 
 
 @_rule(
-    "A strided slice has strides of 1 and neither ellipsis nor new axes.",
+    "A strided slice must have strides of 1, no ellipsis and no new axis.",
     "Slice with strides of 1, or pool.",
     "STRIDED_SLICE",
 )
@@ -410,7 +410,7 @@ def _strided(site: Site) -> bool:
 
 
 @_rule(
-    "A reshape was seen mapped up to 2,304 elements.",
+    "A reshape was seen mapped up to 2,304 elements only.",
     "Make it smaller, or compile it to know.",
     "RESHAPE",
     verdict=Verdict.UNKNOWN_SIZE,
@@ -429,7 +429,7 @@ def _transpose_too_large(site: Site) -> bool:
 
 
 @_rule(
-    "A transpose was seen mapped up to 57,600 elements.",
+    "A transpose was seen mapped up to 57,600 elements, and not of 230,400.",
     "Make it smaller, or compile it to know.",
     "TRANSPOSE",
     verdict=Verdict.UNKNOWN_SIZE,
@@ -450,7 +450,7 @@ def _resize_too_large(site: Site) -> bool:
 
 
 @_rule(
-    "Resizing was seen mapped by factors of 1 and 2 up to 55,296 elements.",
+    "Resizing was seen mapped by factors of 1 and 2 up to 55,296 elements only.",
     "Resize by 2 at a time, or compile it to know.",
     "RESIZE_BILINEAR",
     "RESIZE_NEAREST_NEIGHBOR",

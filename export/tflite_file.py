@@ -94,6 +94,17 @@ class Tensor:
         return math.prod(self.shape)
 
     @property
+    def dtype(self) -> np.dtype:
+        """The type of its elements in NumPy.
+
+        Raises:
+          ValueError: if there is none.
+        """
+        if self.type not in _DTYPES:
+            raise ValueError(f"tensor {self.name!r} is {self.type}, which is not read as an array")
+        return _DTYPES[self.type]
+
+    @property
     def grid(self) -> tuple[list[float], list[int]]:
         """Scales and zero points, to be compared."""
         return self.scale.tolist(), self.zero_point.tolist()
@@ -112,9 +123,7 @@ class Tensor:
             fields = packed[:, None] >> np.arange(0, 8, bits, dtype=np.uint8)
             raised = (fields << (8 - bits)).astype(np.uint8).view(np.int8)  # sign bit to the top
             return (raised >> (8 - bits)).reshape(-1)[: self.size].reshape(self.shape)
-        if self.type not in _DTYPES:
-            raise ValueError(f"tensor {self.name!r} is {self.type}, which is not read as an array")
-        return np.frombuffer(self.data, _DTYPES[self.type]).reshape(self.shape)
+        return np.frombuffer(self.data, self.dtype).reshape(self.shape)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -171,6 +180,16 @@ class Model:
     def main(self) -> Subgraph:
         """The network itself."""
         return self.subgraphs[0]
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """The tensors that the network is fed."""
+        return [self.main.tensors[index] for index in self.main.inputs]
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """The tensors that it gives."""
+        return [self.main.tensors[index] for index in self.main.outputs]
 
 
 def read(content: bytes) -> Model:
