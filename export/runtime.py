@@ -6,7 +6,7 @@ first, which checks them, and run in a process of their own: ``Isolated(Runner, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ class Runner:
 
     def __init__(self, model: bytes, kernels: str = "xnnpack", threads: int = 1) -> None:
         self._interpreter = load(model, kernels, threads)
-        _allocate(self._interpreter)
+        allocate(self._interpreter)
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs it on one batch.
@@ -70,13 +70,10 @@ class Runner:
                 interpreter.resize_tensor_input(detail["index"], array.shape)
                 resized = True
         if resized:
-            _allocate(interpreter)
+            allocate(interpreter)
         for name, detail in details.items():
             interpreter.set_tensor(detail["index"], np.ascontiguousarray(inputs[name]))
-        try:
-            interpreter.invoke()
-        except RuntimeError as error:
-            raise ValueError(f"the Interpreter cannot run this model: {error}") from error
+        invoke(interpreter)
         return {
             detail["name"]: interpreter.get_tensor(detail["index"])
             for detail in interpreter.get_output_details()
@@ -128,7 +125,7 @@ def load(model: bytes, kernels: str = "xnnpack", threads: int = 1) -> Any:
 def delegated_operators(model: bytes) -> int:
     """How many of the model's operators XNNPACK takes on this machine."""
     interpreter = load(model, "xnnpack")
-    _allocate(interpreter)
+    allocate(interpreter)
     # The list keeps the replaced operators and adds one DELEGATE for each group of them.
     details = interpreter._get_ops_details()
     writers = {
@@ -153,8 +150,18 @@ def delegated_operators(model: bytes) -> int:
     return len(delegated)
 
 
-def _allocate(interpreter: Any) -> None:
+def allocate(interpreter: Any) -> None:
+    """Allocates an Interpreter's tensors; ValueError where it cannot."""
+    _attempt(interpreter.allocate_tensors)
+
+
+def invoke(interpreter: Any) -> None:
+    """Runs an Interpreter once; ValueError where it cannot."""
+    _attempt(interpreter.invoke)
+
+
+def _attempt(step: Callable[[], None]) -> None:
     try:
-        interpreter.allocate_tensors()
+        step()
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"the Interpreter cannot run this model: {error}") from error
