@@ -264,7 +264,9 @@ def _constant_operand(site: Site) -> bool:
     constants = [tensor for tensor in site.inputs if tensor.data is not None]
     return bool(constants) and (
         len(site.inputs) != 2
-        or any(np.any(t.array() != (t.zero_point[0] if len(t.zero_point) else 0)) for t in constants)
+        or any(
+            np.any(t.array() != (t.zero_point[0] if len(t.zero_point) else 0)) for t in constants
+        )
     )
 
 

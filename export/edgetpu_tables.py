@@ -76,9 +76,7 @@ def _show_compiled(console: Console, prediction: Prediction, on_cpu: Collection[
             )
 
 
-def _runs(
-    findings: Sequence[Finding], every: bool
-) -> Iterator[tuple[Finding, Sequence[Finding]]]:
+def _runs(findings: Sequence[Finding], every: bool) -> Iterator[tuple[Finding, Sequence[Finding]]]:
     """Neighbouring findings with one verdict and reason, together."""
     for _, run in itertools.groupby(
         findings, lambda finding: (finding.verdict, finding.reason, every and finding.index)

@@ -119,7 +119,9 @@ def _fit(
         target = tf.constant([height, width])
         if resize == "crop":
             ratio = tf.reduce_max(target / size) / crop_fraction
-            larger = tf.maximum(tf.cast(tf.round(tf.cast(size, ratio.dtype) * ratio), size.dtype), target)
+            larger = tf.maximum(
+                tf.cast(tf.round(tf.cast(size, ratio.dtype) * ratio), size.dtype), target
+            )
             whole = tf.image.resize(image, larger, antialias=True)
             top, left = tf.unstack((larger - target) // 2)
             result = whole[top : top + height, left : left + width]

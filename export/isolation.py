@@ -109,15 +109,15 @@ def serve() -> None:
     os.dup2(2, 1)  # What native code prints is not a reply.
     target: Callable[..., Any] = _make
     while True:
+        reply: tuple[Exception | None, Any]
         try:
             message = pickle.load(requests)
-        except EOFError:
-            return
-        try:
             result = target(*message)
             if target is _make:
                 target, result = result, None
             reply = None, result
+        except EOFError:
+            return
         except ValueError as error:
             reply = ValueError(str(error)), None
         except Exception as error:  # A mistake of ours: the parent shows it as one.

@@ -80,6 +80,14 @@ class Runner:
         }
 
 
+class Trial:
+    """`run` as an object that `Isolated` makes, for one file after the other."""
+
+    def __call__(self, model: bytes, inputs: Mapping[str, np.ndarray], kernels: str) -> None:
+        """Runs a model; ValueError where it cannot be run."""
+        run(model, inputs, kernels)
+
+
 def run(
     model: bytes, inputs: Mapping[str, np.ndarray], kernels: str = "xnnpack"
 ) -> dict[str, np.ndarray]:

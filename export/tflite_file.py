@@ -42,7 +42,9 @@ _BITS = {
 }
 # Inputs that an operator cannot do without.
 _LEAST_INPUTS = {
-    **dict.fromkeys("AVERAGE_POOL_2D MAX_POOL_2D QUANTIZE SOFTMAX LOGISTIC RESHAPE PACK".split(), 1),
+    **dict.fromkeys(
+        "AVERAGE_POOL_2D MAX_POOL_2D QUANTIZE SOFTMAX LOGISTIC RESHAPE PACK".split(), 1
+    ),
     **dict.fromkeys("CONCATENATION SQUEEZE TANH RELU RELU6 RSQRT SPACE_TO_DEPTH".split(), 1),
     **dict.fromkeys(("ADD SUB MUL MAXIMUM MINIMUM SQUARED_DIFFERENCE PRELU SPLIT".split()), 2),
     **dict.fromkeys(("MEAN SUM REDUCE_MAX REDUCE_MIN PAD TILE EXPAND_DIMS TRANSPOSE".split()), 2),
@@ -240,7 +242,7 @@ class _Reader:
         data, _ = self._buffer(entry.Buffer())
         return (entry.Name() or b"").decode(), bytes(data or b"")
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019  A reader lives as long as one file is read.
+    @functools.cache  # noqa: B019  A reader lives as long as one file is read.
     def _buffer(self, index: int) -> tuple[memoryview | None, bool]:
         """A buffer's content, None where it is empty, and whether it lies outside."""
         if index >= self._root.BuffersLength():
@@ -291,7 +293,7 @@ class _Reader:
         _check_order(subgraph)
         return subgraph
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019
+    @functools.cache  # noqa: B019
     def _code(self, index: int) -> tuple[int, str, int]:
         """Builtin code, name and version of an operator code."""
         if index >= self._root.OperatorCodesLength():
