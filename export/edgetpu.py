@@ -75,7 +75,8 @@ def main(argv: list[str]) -> None:
 
 
 def _preflight(path: str) -> Preflight:
-    model, fixes = tflite_file.read_path(path), ()
+    model = tflite_file.read_path(path)
+    fixes: tuple[str, ...] = ()
     prediction = predict(model)
     _check_runs(path, model)
     if _FIX.value:

@@ -98,9 +98,8 @@ def _lower_versions(model: Model, say: Callable[[str], None], parsed: Any) -> No
 
 def _needs_newer(graph: tflite_file.Subgraph, operator: tflite_file.Operator) -> bool:
     """Whether an operator uses what the mapped version did not have."""
-    tensors = [
-        graph.tensors[index] for index in (*operator.inputs, *operator.outputs) if index >= 0
-    ]
+    indices = (*operator.inputs, *operator.outputs)
+    tensors = [graph.tensors[index] for index in indices if index >= 0]
     grouped = operator.name == "CONV_2D" and tensors[0].shape[-1:] != tensors[1].shape[-1:]
     keeps = operator.options.get("keepNumDims") and len(tensors[0].shape) > 2
     return grouped or bool(keeps) or any(tensor.type not in _OLD_TYPES for tensor in tensors)
@@ -112,9 +111,8 @@ def _drop_keep_num_dims(model: Model, say: Callable[[str], None], parsed: Any) -
         flat = len(graph.tensors[operator.inputs[0]].shape) == 2 if operator.inputs else False
         if operator.name == "FULLY_CONNECTED" and operator.options.get("keepNumDims") and flat:
             table.builtinOptions.keepNumDims = False
-            say(
-                f"{graph.tensors[operator.outputs[0]].name}: keep_num_dims left out, it does nothing."
-            )
+            name = graph.tensors[operator.outputs[0]].name
+            say(f"{name}: keep_num_dims left out, it does nothing.")
 
 
 def _dense_per_tensor(model: Model, say: Callable[[str], None], parsed: Any) -> None:

@@ -54,7 +54,7 @@ def show(
         f"Parameters: {prediction.parameter_bytes / 2**20:.2f} MiB of the about "
         f"{CACHE_BYTES / 2**20:.1f} MiB cached on the chip"
         + (
-            f"; {prediction.streamed_bytes / 2**20:.2f} MiB stream from the host at every inference."
+            f"; {prediction.streamed_bytes / 2**20:.2f} MiB come from the host at every inference."
             if prediction.streamed_bytes
             else "."
         )

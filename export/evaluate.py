@@ -109,8 +109,8 @@ def _run() -> None:
         print(json.dumps(record, indent=1))
     else:
         print(
-            f"{_MODEL.value} on {data.name}: {accuracy.images:,} images, top-1 {accuracy.top1:.2%}, "
-            f"top-5 {accuracy.top5:.2%} ({seconds:.1f} s)"
+            f"{_MODEL.value} on {data.name}: {accuracy.images:,} images, "
+            f"top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} ({seconds:.1f} s)"
         )
 
 

@@ -45,8 +45,7 @@ class Images:
             lambda image, label: (_fit(image, shape, resize, crop_fraction), label),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
-        for images, labels in elements.batch(batch).prefetch(2).as_numpy_iterator():
-            yield images, labels
+        yield from elements.batch(batch).prefetch(2).as_numpy_iterator()
 
 
 def from_tfds(name: str, split: str, data_dir: str | None) -> Images:

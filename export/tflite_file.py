@@ -54,8 +54,8 @@ _LEAST_INPUTS = {
 }
 _DTYPES = {
     name: np.dtype(name.lower()).newbyteorder("<")
-    for name in ("INT8 UINT8 INT16 UINT16 INT32 UINT32 INT64 UINT64".split())
-    + ["FLOAT16", "FLOAT32", "FLOAT64"]
+    for name, bits in _BITS.items()
+    if bits >= 8 and name.removeprefix("U").rstrip("0123456789") in ("INT", "FLOAT")
 }
 # What reading past the end, or a text that is not one, raises in flatbuffers, struct and NumPy.
 UNREADABLE = (struct.error, ValueError, TypeError, IndexError, OverflowError, AttributeError)

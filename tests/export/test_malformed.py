@@ -7,7 +7,7 @@ import fuzz_tflite
 import pytest
 import random_graphs
 
-from export import tflite_file, writer
+from export import tflite_edit, tflite_file, writer
 from export.isolation import Isolated
 
 
@@ -25,14 +25,14 @@ def test_a_few_hundred_mutations(content):
 
 @pytest.mark.parametrize("data", [b"", b"text", b"\x1c\0\0\0TFL3" + bytes(100)])
 def test_wrong_files(data):
-    with pytest.raises(ValueError, match="not a (sound )?TFLite model"):
+    with pytest.raises(ValueError, match=r"not a (sound )?TFLite model"):
         tflite_file.read(data)
 
 
 def test_truncation_anywhere_is_refused(content):
     end = len(content) - content[::-1].index(b"KP"[::-1]) if b"PK" in content else len(content)
     for length in range(8, min(end, len(content)) // 2, 997):
-        with pytest.raises(ValueError, match="not a sound TFLite model"):
+        with pytest.raises(ValueError, match="TFLite model"):
             tflite_file.read(content[:length])
 
 
@@ -40,8 +40,6 @@ def test_constants_must_fill_their_shapes(content):
     def grow(parsed):
         kernel = parsed.subgraphs[0].tensors[parsed.subgraphs[0].operators[-1].inputs[0]]
         kernel.shape = [-1, *list(kernel.shape)[1:]]
-
-    from export import tflite_edit
 
     broken = tflite_edit.edit(tflite_file.read(content), grow)
     with pytest.raises(ValueError, match="has the shape"):
@@ -61,7 +59,7 @@ class Dies:
 def test_a_death_is_a_sentence():
     with Isolated(Dies) as dies, pytest.raises(ValueError, match="died on this file: SIGABRT"):
         dies("abort")
-    with Isolated(Dies, seconds=1) as dies, pytest.raises(ValueError, match="within 1 seconds"):
+    with Isolated(Dies, seconds=8) as dies, pytest.raises(ValueError, match="within 8 seconds"):
         dies("sleep")
 
 
