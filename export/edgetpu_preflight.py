@@ -11,7 +11,8 @@ import collections
 import dataclasses
 from collections.abc import Iterable
 
-from export.edgetpu_rules import RULES, Rule, Site, Verdict
+from export.edgetpu_operator_rules import ALL_RULES
+from export.edgetpu_rules import Rule, Site, Verdict
 from export.tflite_file import Model, Operator, Subgraph
 
 # Of the 8 MiB on the chip, what is left for parameters beside the program and activations.
@@ -97,7 +98,7 @@ def predict(model: Model) -> Prediction:
 
 
 def _first_broken(site: Site) -> Rule | None:
-    return next((rule for rule in RULES if rule.applies(site)), None)
+    return next((rule for rule in ALL_RULES if rule.applies(site)), None)
 
 
 def _finding(graph: Subgraph, index: int, verdict: Verdict, reason: str, fix: str) -> Finding:

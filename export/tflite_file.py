@@ -8,37 +8,25 @@ constant whose bytes do not fill its shape, an operator that reads what nothing 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import math
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from export.files import read_bytes
+from export.tflite_model import BITS, CUSTOM, Model, Operator, Subgraph, Tensor
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _IDENTIFIER = slice(4, 8)
 _MAX_RANK = 16
 _MAX_TENSOR_BYTES = 2**31
-_CUSTOM = 32
 _TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if name.isupper()}
 _OPERATOR_NAMES = {
     value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()
-}
-# Bits of an element, by type; types that are not here have no fixed size.
-_BITS = {
-    **dict.fromkeys(("INT2",), 2),
-    **dict.fromkeys(("INT4", "UINT4"), 4),
-    **dict.fromkeys(("INT8", "UINT8", "BOOL", "FLOAT8_E4M3FN", "FLOAT8_E5M2"), 8),
-    **dict.fromkeys(("INT16", "UINT16", "FLOAT16", "BFLOAT16"), 16),
-    **dict.fromkeys(("INT32", "UINT32", "FLOAT32"), 32),
-    **dict.fromkeys(("INT64", "UINT64", "FLOAT64", "COMPLEX64"), 64),
-    "COMPLEX128": 128,
 }
 # Inputs that an operator cannot do without.
 _LEAST_INPUTS = {
@@ -52,146 +40,9 @@ _LEAST_INPUTS = {
     **dict.fromkeys(("SLICE", "TRANSPOSE_CONV"), 3),
     "STRIDED_SLICE": 4,
 }
-_DTYPES = {
-    name: np.dtype(name.lower()).newbyteorder("<")
-    for name, bits in _BITS.items()
-    if bits >= 8 and name.removeprefix("U").rstrip("0123456789") in ("INT", "FLOAT")
-}
 # What reading past the end, or a text that is not one, raises in flatbuffers, struct and NumPy.
 UNREADABLE = (struct.error, ValueError, TypeError, IndexError, OverflowError, AttributeError)
 _Read = TypeVar("_Read")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Tensor:
-    """A tensor.
-
-    Attributes:
-      name: its name, not always unique.
-      type: name of its TFLite type, as 'INT8'.
-      shape: its dimensions.
-      signature: its dimensions with -1 where they may change, or None.
-      scale: float32, one per channel or one in all; empty: not quantized.
-      zero_point: int64, as many as `scale`, or one, or none.
-      axis: the dimension that the scales belong to where there are several.
-      data: the bytes of a constant; None: computed, fed or kept between calls.
-      external: whether the constant lies outside the flatbuffer, behind it in the file.
-      variable: whether it keeps its value between calls.
-    """
-
-    name: str
-    type: str
-    shape: tuple[int, ...]
-    signature: tuple[int, ...] | None
-    scale: np.ndarray
-    zero_point: np.ndarray
-    axis: int
-    data: memoryview | None
-    external: bool
-    variable: bool
-
-    @property
-    def size(self) -> int:
-        """How many elements it has."""
-        return math.prod(self.shape)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The type of its elements in NumPy.
-
-        Raises:
-          ValueError: if there is none.
-        """
-        if self.type not in _DTYPES:
-            raise ValueError(f"tensor {self.name!r} is {self.type}, which is not read as an array")
-        return _DTYPES[self.type]
-
-    @property
-    def grid(self) -> tuple[list[float], list[int]]:
-        """Scales and zero points, to be compared."""
-        return self.scale.tolist(), self.zero_point.tolist()
-
-    def array(self) -> np.ndarray:
-        """A constant's values; INT4 and INT2 are unpacked to int8, low bits first.
-
-        Raises:
-          ValueError: the tensor is not a constant, or its type has no array.
-        """
-        if self.data is None:
-            raise ValueError(f"tensor {self.name!r} is not a constant")
-        if self.type in ("INT4", "INT2"):
-            bits = _BITS[self.type]
-            packed = np.frombuffer(self.data, np.uint8)
-            fields = packed[:, None] >> np.arange(0, 8, bits, dtype=np.uint8)
-            raised = (fields << (8 - bits)).astype(np.uint8).view(np.int8)  # sign bit to the top
-            return (raised >> (8 - bits)).reshape(-1)[: self.size].reshape(self.shape)
-        return np.frombuffer(self.data, self.dtype).reshape(self.shape)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Operator:
-    """An operator.
-
-    Attributes:
-      code: its builtin code, 32 for a custom operator.
-      name: name of the code, as 'CONV_2D'; a custom operator's own name.
-      version: its version.
-      inputs: indices of the tensors it reads; -1: left out.
-      outputs: indices of the tensors it writes.
-      options: fields of its options table, by the schema's object API names; empty: defaults.
-    """
-
-    code: int
-    name: str
-    version: int
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    options: Mapping[str, Any]
-
-    @property
-    def custom(self) -> bool:
-        """Whether it is a custom operator."""
-        return self.code == _CUSTOM
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Subgraph:
-    """Operators in the order they run, over one list of tensors."""
-
-    tensors: tuple[Tensor, ...]
-    operators: tuple[Operator, ...]
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Model:
-    """A .tflite file, read.
-
-    Attributes:
-      subgraphs: at least one; the first is the network.
-      metadata: content by name.
-      content: the file.
-    """
-
-    subgraphs: tuple[Subgraph, ...]
-    metadata: Mapping[str, bytes]
-    content: bytes
-
-    @property
-    def main(self) -> Subgraph:
-        """The network itself."""
-        return self.subgraphs[0]
-
-    @property
-    def inputs(self) -> list[Tensor]:
-        """The tensors that the network is fed."""
-        return [self.main.tensors[index] for index in self.main.inputs]
-
-    @property
-    def outputs(self) -> list[Tensor]:
-        """The tensors that it gives."""
-        return [self.main.tensors[index] for index in self.main.outputs]
 
 
 def read(content: bytes) -> Model:
@@ -301,7 +152,7 @@ class _Reader:
         code = self._root.OperatorCodes(index)
         # Files from before 2020 have the deprecated field alone, which ends at 127.
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-        if number == _CUSTOM:
+        if number == CUSTOM:
             return number, (code.CustomCode() or b"").decode(), code.Version()
         return number, _OPERATOR_NAMES.get(number, f"BUILTIN_{number}"), code.Version()
 
@@ -354,9 +205,9 @@ def _quantization(
 def _check_size(tensor: Tensor, sparse: bool) -> None:
     if any(size < 0 for size in tensor.shape):
         raise _Unsound(f"tensor {tensor.name!r} has the shape {list(tensor.shape)}")
-    if tensor.type not in _BITS:
+    if tensor.type not in BITS:
         return
-    expected = (tensor.size * _BITS[tensor.type] + 7) // 8
+    expected = (tensor.size * BITS[tensor.type] + 7) // 8
     if expected > _MAX_TENSOR_BYTES:
         raise _Unsound(f"tensor {tensor.name!r} would take {expected:,} bytes")
     if tensor.data is not None and not sparse and len(tensor.data) != expected:

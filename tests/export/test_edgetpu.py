@@ -19,8 +19,9 @@ import export
 import wrpn_tf
 from export import edgetpu_compiler, tflite_edit, tflite_file, writer
 from export.edgetpu_fixes import fix
+from export.edgetpu_operator_rules import ALL_RULES
 from export.edgetpu_preflight import predict
-from export.edgetpu_rules import RULES, Verdict
+from export.edgetpu_rules import Verdict
 
 ON_CPU = (Verdict.CPU, Verdict.CPU_FROM_HERE)
 UNKNOWN = (Verdict.UNKNOWN_SIZE, Verdict.UNKNOWN_VERSION)
@@ -81,7 +82,7 @@ def test_exported_networks_run_on_the_tpu(name, shape):
 
 
 def test_every_rule_is_two_sentences():
-    for rule in RULES:
+    for rule in ALL_RULES:
         assert rule.sentence.endswith(".") and rule.fix.endswith("."), rule
 
 

@@ -3,10 +3,10 @@
 import subprocess
 import sys
 
-import fuzz_tflite
 import pytest
 import random_graphs
 
+from benchmarks import fuzz_tflite
 from export import tflite_edit, tflite_file, writer
 from export.isolation import Isolated
 
@@ -29,9 +29,8 @@ def test_wrong_files(data):
         tflite_file.read(data)
 
 
-def test_truncation_anywhere_is_refused(content):
-    end = len(content) - content[::-1].index(b"KP"[::-1]) if b"PK" in content else len(content)
-    for length in range(8, min(end, len(content)) // 2, 997):
+def test_truncation_is_refused(content):
+    for length in range(8, len(content) // 2, 997):
         with pytest.raises(ValueError, match="TFLite model"):
             tflite_file.read(content[:length])
 

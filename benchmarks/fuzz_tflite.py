@@ -1,8 +1,8 @@
 """Malformed .tflite files through the tools: each a clear ValueError, or read, or run.
 
-    python -m tests.export.fuzz_tflite --mutations=10000 [seed.tflite ...]
+    python -m benchmarks.fuzz_tflite --mutations=10000 seed.tflite [...]
 
-Seeds default to a small network written here. Every mutation goes through what the programs share:
+Every mutation goes through what the programs share:
 the checked reader, the preflight, the classifier's interface, verification's constants and exposed
 variant, and LiteRT in a process of its own with one of the kernel sets. Exits with status 1 if
 anything but a ValueError comes out.
@@ -128,13 +128,9 @@ def fuzz(
 
 def main(argv: list[str]) -> None:
     """Runs the program."""
-    if len(argv) > 1:
-        seeds = [pathlib.Path(path).read_bytes() for path in argv[1:]]
-    else:
-        from export import writer
-        from tests.export import random_graphs
-
-        seeds = [writer.to_flatbuffer(random_graphs.network(seed)) for seed in range(4)]
+    if len(argv) < 2:
+        sys.exit("error: name .tflite files to mutate")
+    seeds = [pathlib.Path(path).read_bytes() for path in argv[1:]]
     started = time.perf_counter()
     counts, failures = fuzz(seeds, _MUTATIONS.value, _SEED.value)
     for outcome, count in counts.most_common():
