@@ -14,7 +14,7 @@ import numpy as np
 from absl import app, flags
 
 import export
-from export import kernels, tflite_file, writer
+from export import kernels, tflite_edit, writer
 from export.files import write_bytes
 from export.workdir import Workdir
 
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
         np.savez_compressed(content, **values)
         target_path = pathlib.Path(_OUTPUT.value) / pathlib.Path(path).name
         write_bytes(f"{target_path}.npz", content.getvalue())
-        exposed = tflite_file.expose_tensors(writer.to_flatbuffer(graph))
+        exposed = tflite_edit.expose_tensors(writer.to_flatbuffer(graph))
         write_bytes(f"{target_path}.tflite", exposed)
         print(f"{target_path}: {len(graph.tensors)} tensors, {len(images)} images")
 

@@ -9,10 +9,11 @@ import numpy as np
 import tf_keras as keras
 
 import wrpn_tf
-from export import comparison, grouping, runtime, tflite_file
+from export import comparison, grouping, runtime, tflite_edit, tflite_file
 from export.comparison import Difference
 from export.executor import execute
 from export.graph import DepthwiseConv2D, IntegerGraph, Weighted
+from export.isolation import Isolated
 from wrpn_tf import Kind, LayerView
 
 _BATCH = 100
@@ -127,15 +128,16 @@ def compare_with_executor(
     Returns:
       Differences by tensor, and the distinct codes that the file produced by tensor.
     """
-    exposed = tflite_file.expose_tensors(file)
+    exposed = tflite_edit.expose_tensors(file)
     differences: dict[str, Difference] = {}
     seen: dict[str, set[int]] = {name: set() for name in graph.tensors}
-    for inputs in _inputs(graph, images):
-        expected = execute(graph, inputs, kernels)
-        actual = runtime.run(exposed, inputs, kernels)
-        for name in graph.tensors:
-            _accumulate(differences, comparison.compare(name, actual[name], expected[name]))
-            seen[name].update(np.unique(actual[name]).tolist())
+    with Isolated(runtime.Runner, exposed, kernels) as run:
+        for inputs in _inputs(graph, images):
+            expected = execute(graph, inputs, kernels)
+            actual = inputs | run(inputs)
+            for name in graph.tensors:
+                _accumulate(differences, comparison.compare(name, actual[name], expected[name]))
+                seen[name].update(np.unique(actual[name]).tolist())
     return differences, seen
 
 
@@ -143,15 +145,16 @@ def compare_with_keras(
     model: keras.Model, graph: IntegerGraph, file: bytes, images: Images
 ) -> dict[str, Difference]:
     """Each operator's codes against the Keras evaluation graph, fed the device's own inputs."""
-    exposed = tflite_file.expose_tensors(file)
+    exposed = tflite_edit.expose_tensors(file)
     twin = comparison.KerasTwin(model, graph)
     differences: dict[str, Difference] = {}
-    for inputs in _inputs(graph, images):
-        values = runtime.run(exposed, inputs, "xnnpack")
-        for operator in filter(twin.knows, graph.operators):
-            codes = twin.codes(operator, values)
-            difference = comparison.compare(operator.output, values[operator.output], codes)
-            _accumulate(differences, difference)
+    with Isolated(runtime.Runner, exposed) as run:
+        for inputs in _inputs(graph, images):
+            values = inputs | run(inputs)
+            for operator in filter(twin.knows, graph.operators):
+                codes = twin.codes(operator, values)
+                difference = comparison.compare(operator.output, values[operator.output], codes)
+                _accumulate(differences, difference)
     return differences
 
 
@@ -165,11 +168,12 @@ def measure_accuracy(
     """Top-1 of the file in LiteRT with XNNPACK and of the Keras evaluation graph."""
     source = graph.tensors[graph.inputs[0]]
     device, reference = [], []
-    for batch in _batches(images):
-        outputs = runtime.run(file, {graph.inputs[0]: batch}, "xnnpack")
-        device.append(outputs[graph.outputs[0]].argmax(axis=-1))
-        reals = comparison.dequantize(batch, source)
-        reference.append(model(reals, training=False).numpy().argmax(axis=-1))
+    with Isolated(runtime.Runner, file) as run:
+        for batch in _batches(images):
+            outputs = run({graph.inputs[0]: batch})
+            device.append(outputs[graph.outputs[0]].argmax(axis=-1))
+            reals = comparison.dequantize(batch, source)
+            reference.append(model(reals, training=False).numpy().argmax(axis=-1))
     on_device, in_keras = np.concatenate(device), np.concatenate(reference)
     return Accuracy(
         images=len(labels),

@@ -1,9 +1,21 @@
-"""Writing results: whole or not at all."""
+"""Reading files, and writing results whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import pathlib
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The content of a file.
+
+    Raises:
+      ValueError: if the file cannot be read.
+    """
+    try:
+        return pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"Cannot read {path}: {error.strerror}.") from error
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:

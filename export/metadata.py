@@ -7,12 +7,11 @@ Tables follow metadata_schema.fbs 1.0 (file identifier M001), field by field; th
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Sequence
 
 import flatbuffers
 
+from export.archive import append_files
 from export.graph import IntegerGraph, Tensor
 
 LABELS_FILE = "labels.txt"
@@ -21,7 +20,6 @@ _TENSOR_AXIS_LABELS = 2
 _FEATURE_PROPERTIES, _IMAGE_PROPERTIES = 1, 2
 _NORMALIZATION_OPTIONS = 1
 _COLOR_SPACES = {3: 1, 1: 2}  # channels: RGB, GRAYSCALE
-_FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def model_metadata(graph: IntegerGraph, outputs: Sequence[str]) -> bytes:
@@ -85,11 +83,8 @@ def append_labels(model: bytes, graph: IntegerGraph) -> bytes:
     labels = graph.metadata.get("labels")
     if labels is None:
         return model
-    stream = io.BytesIO(model)
-    with zipfile.ZipFile(stream, "a") as archive:
-        text = "".join(f"{label}\n" for label in labels)
-        archive.writestr(zipfile.ZipInfo(LABELS_FILE, _FIXED_TIME), text)
-    return stream.getvalue()
+    text = "".join(f"{label}\n" for label in labels)
+    return append_files(model, {LABELS_FILE: text.encode()})
 
 
 def _tensor(

@@ -40,6 +40,10 @@ from export.proof import OperatorProof, Proof
 from export.reach import Reach
 
 _COPIES = (Concatenate, Pad, Reshape, ResizeNearest, Slice)
+_PAIR_RULES: dict[type[Operator], Callable[..., np.ndarray]] = {
+    Add: addition.add_codes,
+    Multiply: multiplication.multiply_codes,
+}
 _MOST_CODES = 256
 
 
@@ -240,17 +244,16 @@ def _prove_pairs(
         codes.astype(object) - (127 - grids[name][2])
         for codes, name in zip((left, right), operator.inputs, strict=True)
     ]
-    rule: Callable[..., np.ndarray]
     if isinstance(operator, Add):
-        rule, total, step = addition.add_codes, steps[0] * one + steps[1] * other, output
+        total, step = steps[0] * one + steps[1] * other, output
     else:
-        rule = multiplication.multiply_codes
         total, step = steps[0] * steps[1] * (one * other), output * common_unit
     wanted = np.clip(((2 * total + step) // (2 * step)).astype(np.int64), low, high)
     wanted += 127 - high
 
     device = graph.tensors[operator.output].grid
     triple = (inputs[0].grid, inputs[1].grid, device)
+    rule = _PAIR_RULES[type(operator)]
     different, worst = {}, {}
     for name in TARGETS:
         kernel = kernels.effective_kernels(graph, operator, name.split("_")[0])

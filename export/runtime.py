@@ -1,8 +1,12 @@
-"""Runs a .tflite file in the LiteRT (or TFLite) Interpreter, with a chosen set of kernels."""
+"""Runs a .tflite file in the LiteRT (or TFLite) Interpreter, with a chosen set of kernels.
+
+The Interpreter can crash on a malformed file. Files that others wrote are read by `tflite_file`
+first, which checks them, and run in a process of their own: ``Isolated(Runner, content)``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +22,68 @@ _RESOLVERS = {
     "reference": _litert.OpResolverType.BUILTIN_REF,
 }
 _IDENTIFIER = slice(4, 8)
+
+
+class Runner:
+    """A model ready to run.
+
+    Args:
+      model: the bytes of a .tflite file.
+      kernels: 'xnnpack' (the Interpreter's default), 'optimized' or 'reference'.
+      threads: how many threads the kernels may use.
+
+    Raises:
+      ValueError: the file is not a model the Interpreter can run.
+    """
+
+    def __init__(self, model: bytes, kernels: str = "xnnpack", threads: int = 1) -> None:
+        self._interpreter = load(model, kernels, threads)
+        allocate(self._interpreter)
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs it on one batch.
+
+        Args:
+          inputs: ``[batch, ...]`` by input tensor name, of the model's dtype; any batch.
+
+        Returns:
+          The outputs by tensor name.
+
+        Raises:
+          ValueError: the inputs do not fit, or the Interpreter cannot run them.
+        """
+        interpreter = self._interpreter
+        details = {detail["name"]: detail for detail in interpreter.get_input_details()}
+        if set(details) != set(inputs):
+            raise ValueError(f"inputs are {sorted(inputs)}, the model takes {sorted(details)}")
+        resized = False
+        for name, detail in details.items():
+            array, shape = np.asarray(inputs[name]), tuple(detail["shape"])
+            if array.dtype != detail["dtype"] or array.shape[1:] != shape[1:]:
+                raise ValueError(
+                    f"input {name!r} is {array.dtype} {array.shape}, the model takes "
+                    f"{np.dtype(detail['dtype'])} {shape}"
+                )
+            if array.shape != shape:
+                interpreter.resize_tensor_input(detail["index"], array.shape)
+                resized = True
+        if resized:
+            allocate(interpreter)
+        for name, detail in details.items():
+            interpreter.set_tensor(detail["index"], np.ascontiguousarray(inputs[name]))
+        invoke(interpreter)
+        return {
+            detail["name"]: interpreter.get_tensor(detail["index"])
+            for detail in interpreter.get_output_details()
+        }
+
+
+class Trial:
+    """`run` as an object that `Isolated` makes, for one file after the other."""
+
+    def __call__(self, model: bytes, inputs: Mapping[str, np.ndarray], kernels: str) -> None:
+        """Runs a model; ValueError where it cannot be run."""
+        run(model, inputs, kernels)
 
 
 def run(
@@ -39,33 +105,11 @@ def run(
     Raises:
       ValueError: the file is not a model the Interpreter can run, or the inputs do not fit it.
     """
-    interpreter = load(model, kernels)
-    details = {detail["name"]: detail for detail in interpreter.get_input_details()}
-    if set(details) != set(inputs):
-        raise ValueError(f"inputs are {sorted(inputs)}, the model takes {sorted(details)}")
-    for name, detail in details.items():
-        array = np.asarray(inputs[name])
-        if array.dtype != detail["dtype"] or array.shape[1:] != tuple(detail["shape"][1:]):
-            raise ValueError(
-                f"input {name!r} is {array.dtype} {array.shape}, the model takes "
-                f"{np.dtype(detail['dtype'])} {tuple(detail['shape'])}"
-            )
-        if array.shape != tuple(detail["shape"]):
-            interpreter.resize_tensor_input(detail["index"], array.shape)
-    _allocate(interpreter)
-    for name, detail in details.items():
-        interpreter.set_tensor(detail["index"], np.ascontiguousarray(inputs[name]))
-    try:
-        interpreter.invoke()
-    except RuntimeError as error:
-        raise ValueError(f"the Interpreter cannot run this model: {error}") from error
-    result = {name: np.asarray(inputs[name]) for name in details}
-    for detail in interpreter.get_output_details():
-        result[detail["name"]] = interpreter.get_tensor(detail["index"])
-    return result
+    outputs = Runner(model, kernels)(inputs)
+    return {name: np.asarray(array) for name, array in inputs.items()} | outputs
 
 
-def load(model: bytes, kernels: str = "xnnpack") -> Any:
+def load(model: bytes, kernels: str = "xnnpack", threads: int = 1) -> Any:
     """An Interpreter over `model`, not allocated yet.
 
     Raises:
@@ -79,7 +123,7 @@ def load(model: bytes, kernels: str = "xnnpack") -> Any:
         return _litert.Interpreter(
             model_content=bytes(model),
             experimental_op_resolver_type=_RESOLVERS[kernels],
-            num_threads=1,
+            num_threads=threads,
         )
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"not a TFLite model: {error}") from error
@@ -88,7 +132,7 @@ def load(model: bytes, kernels: str = "xnnpack") -> Any:
 def delegated_operators(model: bytes) -> int:
     """How many of the model's operators XNNPACK takes on this machine."""
     interpreter = load(model, "xnnpack")
-    _allocate(interpreter)
+    allocate(interpreter)
     # The list keeps the replaced operators and adds one DELEGATE for each group of them.
     details = interpreter._get_ops_details()
     writers = {
@@ -113,8 +157,18 @@ def delegated_operators(model: bytes) -> int:
     return len(delegated)
 
 
-def _allocate(interpreter: Any) -> None:
+def allocate(interpreter: Any) -> None:
+    """Allocates an Interpreter's tensors; ValueError where it cannot."""
+    _attempt(interpreter.allocate_tensors)
+
+
+def invoke(interpreter: Any) -> None:
+    """Runs an Interpreter once; ValueError where it cannot."""
+    _attempt(interpreter.invoke)
+
+
+def _attempt(step: Callable[[], None]) -> None:
     try:
-        interpreter.allocate_tensors()
+        step()
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"the Interpreter cannot run this model: {error}") from error

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from export import checks, runtime, tflite_file
+from export import checks, tflite_file
 from export.graph import IntegerGraph
 from export.kernels import KERNELS
 from export.workdir import Workdir
@@ -35,7 +35,7 @@ def verify(
       The failures, one sentence each (empty where the file is verified), and the accuracies.
     """
     show = (console or Console()).print
-    runtime.load(file)  # A file that is no model at all ends here.
+    tflite_file.read(file)  # A file that is no sound model ends here.
     graph = workdir.graph(tflite_file.weights(file))
     data = workdir.load_data(data_dir)
     codes = (data.test_images.astype(np.int16) - 128).astype(np.int8)

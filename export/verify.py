@@ -10,11 +10,11 @@ Exits with status 1 if a check fails.
 
 from __future__ import annotations
 
-import pathlib
 import sys
 
 from absl import app, flags
 
+from export.files import read_bytes
 from export.verification import verify
 from export.workdir import Workdir
 
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     try:
         failures, _ = verify(
             Workdir.load(_WORKDIR.value),
-            _read(_MODEL.value),
+            read_bytes(_MODEL.value),
             data_dir=_DATA_DIR.value,
             images=_IMAGES.value,
             min_agreement=_AGREEMENT.value,
@@ -50,13 +50,6 @@ def main(argv: list[str]) -> None:
         print(f"FAILED: {failure}", file=sys.stderr)
     print("not verified" if failures else "verified")
     sys.exit(1 if failures else 0)
-
-
-def _read(path: str) -> bytes:
-    try:
-        return pathlib.Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"Cannot read {path}: {error.strerror}.") from error
 
 
 if __name__ == "__main__":

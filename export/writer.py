@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -27,10 +26,10 @@ from export.graph import (
 )
 from export.kernels import is_per_tensor
 from export.opcodes import opcode
+from export.tflite_edit import pack
 
 SIGNATURE = "serving_default"
 _SCHEMA_VERSION = 3
-_BUFFER_ALIGNMENT = 16
 # Every int8 operator was in TensorFlow Lite 1.14, INT4 kernels came with 2.11.
 _MIN_RUNTIME_VERSION = {8: "1.14.0", 4: "2.11.0", 2: "2.11.0"}
 _KERNEL_TYPES = {
@@ -64,30 +63,13 @@ def to_flatbuffer(graph: IntegerGraph, *, expose_all: bool = False) -> bytes:
     return _Writer(graph, expose_all).write()
 
 
-class _Buffer(schema.BufferT):
-    """A buffer whose data starts at a multiple of 16 bytes, as the schema asks."""
-
-    def Pack(self, builder: flatbuffers.Builder) -> int:
-        data = None
-        if self.data is not None:
-            content = bytes(self.data)
-            builder.StartVector(1, len(content), _BUFFER_ALIGNMENT)
-            builder.head -= len(content)
-            builder.Bytes[builder.head : builder.head + len(content)] = content
-            data = builder.EndVector()
-        schema.BufferStart(builder)
-        if data is not None:
-            schema.BufferAddData(builder, data)
-        return schema.BufferEnd(builder)
-
-
 class _Writer:
     """Collects buffers, tensors and operators of one model."""
 
     def __init__(self, graph: IntegerGraph, expose_all: bool) -> None:
         self._graph = graph
         self._expose_all = expose_all
-        self._buffers: list[Any] = [_Buffer()]  # buffer 0 is the empty one
+        self._buffers: list[Any] = [schema.BufferT()]  # buffer 0 is the empty one
         self._tensors: list[Any] = []
         self._codes: dict[tuple[int, int], int] = {}
         self._index = {
@@ -122,11 +104,7 @@ class _Writer:
             self._metadata("TFLITE_METADATA", metadata.model_metadata(graph, outputs)),
         ]
         model.buffers = self._buffers
-        builder = flatbuffers.Builder(
-            sum(len(buffer.data or b"") for buffer in self._buffers) + 4096
-        )
-        builder.Finish(model.Pack(builder), b"TFL3")
-        return metadata.append_labels(bytes(builder.Output()), graph)
+        return metadata.append_labels(pack(model), graph)
 
     def _tensor(self, name: str, shape: tuple[int, ...], kind: int, quantization: Any) -> int:
         tensor = schema.TensorT()
@@ -139,7 +117,7 @@ class _Writer:
         return len(self._tensors) - 1
 
     def _buffer(self, data: bytes) -> int:
-        buffer = _Buffer()
+        buffer = schema.BufferT()
         buffer.data = data
         self._buffers.append(buffer)
         return len(self._buffers) - 1

@@ -9,7 +9,7 @@ import small_networks
 from equality import assert_same
 
 import export
-from export import checks, runtime, storage, tflite_file, writer
+from export import checks, runtime, storage, tflite_edit, tflite_file, writer
 from export.graph import IntegerGraph, Weighted
 from export.kernels import KERNELS
 
@@ -42,12 +42,12 @@ def test_files_equal_executor_and_int8_twin(weights, bits):
     images = small_networks.codes(model, 8, 6)
     inputs = {graph.inputs[0]: images}
     for kernels in KERNELS:
-        actual = runtime.run(tflite_file.expose_tensors(file), inputs, kernels)
+        actual = runtime.run(tflite_edit.expose_tensors(file), inputs, kernels)
         expected = export.execute(graph, inputs, kernels)
         for name in actual:
             assert_same(actual[name], expected[name])
         if kernels != "xnnpack":  # which takes other operators of the twin than of the file
-            other = runtime.run(tflite_file.expose_tensors(twin), inputs, kernels)
+            other = runtime.run(tflite_edit.expose_tensors(twin), inputs, kernels)
             for name in actual:
                 assert_same(actual[name], other[name])
 

@@ -1,0 +1,37 @@
+"""The zip archive behind the flatbuffer of a .tflite file: labels and other associated files."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping
+
+_FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # The same files are the same bytes.
+
+
+def append_files(model: bytes, files: Mapping[str, bytes]) -> bytes:
+    """The flatbuffer followed by an archive of files by name, or alone where there are none."""
+    if not files:
+        return model
+    stream = io.BytesIO(model)
+    with zipfile.ZipFile(stream, "a") as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name, _FIXED_TIME), content)
+    return stream.getvalue()
+
+
+def appended_files(content: bytes) -> dict[str, bytes]:
+    """The files in the archive behind a flatbuffer, by name; none where there is no archive.
+
+    Raises:
+      ValueError: if the archive is damaged.
+    """
+    stream = io.BytesIO(content)
+    if not zipfile.is_zipfile(stream):
+        return {}
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
+        raise ValueError(f"the files appended to this model cannot be read: {error}") from error

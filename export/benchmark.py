@@ -1,0 +1,94 @@
+"""Latency and memory of .tflite files, side by side, over kernels and threads.
+
+    python -m export.benchmark model.tflite [others.tflite] --threads=1,2 --plot=latency.png
+
+Every combination of file, kernels and threads runs in a process of its own; the processes take
+turns, a few runs each, so that what disturbs the machine disturbs all alike. The first file with
+the first kernels and threads is what the ratios are relative to.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+
+from absl import app, flags
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from export import tflite_file
+from export.benchmarking import Measurement, measure
+from export.kernels import KERNELS
+
+_THREADS = flags.DEFINE_list("threads", ["1", "2"], "Numbers of threads.")
+_KERNELS = flags.DEFINE_multi_enum("kernels", list(KERNELS), KERNELS, "Kernels; repeat the flag.")
+_ROUNDS = flags.DEFINE_integer("rounds", 20, "Turns of each combination.", 1)
+_RUNS = flags.DEFINE_integer("runs", 5, "Runs in a turn.", 1)
+_FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "What to print.")
+_PLOT = flags.DEFINE_string("plot", None, "Also draw the latencies into this .png file.")
+
+
+def main(argv: list[str]) -> None:
+    """Runs the program."""
+    paths = argv[1:]
+    if not paths:
+        sys.exit("error: name a .tflite file: python -m export.benchmark model.tflite")
+    try:
+        models = {path: tflite_file.read_path(path) for path in paths}
+        measured = measure(
+            models, _KERNELS.value, _thread_counts(), rounds=_ROUNDS.value, runs=_RUNS.value
+        )
+        if _PLOT.value:
+            from export.latency_plot import draw  # matplotlib, which takes a second
+
+            draw(measured, _PLOT.value)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    if _FORMAT.value == "json":
+        print(json.dumps([dataclasses.asdict(row) for row in measured], indent=1))
+    else:
+        _show(measured)
+
+
+def _thread_counts() -> list[int]:
+    try:
+        counts = [int(value) for value in _THREADS.value]
+    except ValueError:
+        counts = []
+    if not counts or min(counts) < 1:
+        raise ValueError(f"--threads is {','.join(_THREADS.value)!r}; expected numbers, as 1,2")
+    return counts
+
+
+def _show(measured: list[Measurement]) -> None:
+    base = measured[0].median
+    console = Console()
+    for model in dict.fromkeys(row.model for row in measured):
+        title = f"{escape(model)}: latency in ms, {os.cpu_count()} cores"
+        table = Table(title=title, title_justify="left")
+        for heading in ("kernels", "threads", "median", "p10-p90", "ratio", "arena", "memory"):
+            table.add_column(heading, justify="left" if heading == "kernels" else "right")
+        for row in measured:
+            if row.model == model:
+                memory = row.process_bytes
+                table.add_row(
+                    row.kernels,
+                    str(row.threads),
+                    f"{row.median:.3f}",
+                    f"{row.low:.3f}-{row.high:.3f}",
+                    f"{row.median / base:.2f}x",
+                    f"{row.arena_bytes / 2**10:,.0f} KiB",
+                    "" if memory is None else f"{memory / 2**20:.1f} MiB",
+                )
+        console.print(table)
+    console.print(
+        "Arena: span of the tensors the Interpreter places, without those inside XNNPACK. Memory: "
+        "growth of the process, weights and delegates included."
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,126 @@
+"""Predicts which operators of .tflite files the Edge TPU runs, and says how to bring more there.
+
+    python -m export.edgetpu model.tflite [more.tflite]
+    python -m export.edgetpu model.tflite --fix --output=fixed.tflite
+
+Exits with status 0 only where every operator of every file maps to the Edge TPU. The verdicts are
+predicted, not compiled; where `edgetpu_compiler` is on PATH, it compiles the files and decides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import Any
+
+from absl import app, flags
+from rich.console import Console
+
+from export import edgetpu_compiler, edgetpu_tables, runtime, tflite_file
+from export.edgetpu_fixes import fix
+from export.edgetpu_preflight import CACHE_BYTES, Prediction, predict
+from export.files import write_bytes
+from export.isolation import Isolated
+from export.tflite_file import Model
+
+_FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "What to print.")
+_ALL = flags.DEFINE_bool("all", False, "A row for every operator; else neighbours share one.")
+_FIX = flags.DEFINE_bool("fix", False, "Change what can be changed without changing an integer.")
+_OUTPUT = flags.DEFINE_string("output", None, "The .tflite file that --fix writes.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preflight:
+    """What is known of one file.
+
+    Attributes:
+      path: the file.
+      prediction: the verdicts.
+      fixes: what --fix did.
+      on_cpu: operators that the compiler left on the CPU; None: not compiled.
+    """
+
+    path: str
+    prediction: Prediction
+    fixes: tuple[str, ...] = ()
+    on_cpu: frozenset[int] | None = None
+
+    @property
+    def maps(self) -> bool:
+        """Whether every operator runs on the Edge TPU."""
+        return self.prediction.maps if self.on_cpu is None else not self.on_cpu
+
+
+def main(argv: list[str]) -> None:
+    """Runs the program."""
+    paths = argv[1:]
+    if not paths:
+        sys.exit("error: name a .tflite file: python -m export.edgetpu model.tflite")
+    if _FIX.value != bool(_OUTPUT.value) or (_FIX.value and len(paths) > 1):
+        sys.exit("error: --fix takes one model and --output=fixed.tflite")
+    try:
+        files = [_preflight(path) for path in paths]
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    if _FORMAT.value == "json":
+        print(json.dumps([_record(file) for file in files], indent=1))
+    else:
+        console = Console()
+        for file in files:
+            edgetpu_tables.show(
+                console, file.path, file.prediction, file.fixes, file.on_cpu, every=_ALL.value
+            )
+    sys.exit(0 if all(file.maps for file in files) else 1)
+
+
+def _preflight(path: str) -> Preflight:
+    model = tflite_file.read_path(path)
+    fixes: tuple[str, ...] = ()
+    prediction = predict(model)
+    _check_runs(path, model)
+    if _FIX.value:
+        content, done = fix(model)
+        write_bytes(_OUTPUT.value, content)
+        path, model, fixes = _OUTPUT.value, tflite_file.read(content), tuple(done)
+        prediction = predict(model)
+    on_cpu = None
+    if edgetpu_compiler.is_installed():
+        compiled = edgetpu_compiler.compile_model(path)
+        every = range(len(model.main.operators))
+        on_cpu = frozenset(edgetpu_compiler.left_on_cpu(model, compiled) if compiled else every)
+    return Preflight(path=path, prediction=prediction, fixes=fixes, on_cpu=on_cpu)
+
+
+def _check_runs(path: str, model: Model) -> None:
+    """A file must load in an interpreter to be compiled; custom operators are the compiler's."""
+    if any(operator.custom for operator in model.main.operators):
+        return
+    try:
+        with Isolated(runtime.Runner, model.content, "reference"):
+            pass
+    except ValueError as error:
+        raise ValueError(f"{path} does not load in LiteRT: {error}") from error
+
+
+def _record(file: Preflight) -> dict[str, Any]:
+    """A file's verdicts for JSON."""
+    prediction = file.prediction
+    return {
+        "model": file.path,
+        "basis": "predicted, not compiled" if file.on_cpu is None else "compiled",
+        "all_on_tpu": file.maps,
+        "parameter_bytes": prediction.parameter_bytes,
+        "cache_bytes": CACHE_BYTES,
+        "streamed_bytes": prediction.streamed_bytes,
+        "fixes": list(file.fixes),
+        "compiled_on_cpu": None if file.on_cpu is None else sorted(file.on_cpu),
+        "operators": [
+            dataclasses.asdict(finding) | {"verdict": finding.verdict.value}
+            for finding in prediction.findings
+        ],
+    }
+
+
+if __name__ == "__main__":
+    app.run(main)

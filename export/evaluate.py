@@ -1,0 +1,130 @@
+"""Accuracy of any .tflite image classifier over a TFDS split or a tree of class folders.
+
+    python -m export.evaluate --model=model.tflite --dataset=imagenet2012 --split=validation
+    python -m export.evaluate --model=model.tflite --folder=photos --resize=squash --format=json
+
+Pixels become the input as the flags say (``real = (pixel - mean) / std``), else as the file's
+metadata says, else as codes. A model whose class 0 is the background takes ``--label_offset=1``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+
+from absl import app, flags, logging
+from rich.console import Console
+from rich.progress import Progress
+
+from export import classifier, tflite_file
+from export.evaluation import Accuracy, evaluate, labels_of_classes
+from export.kernels import KERNELS
+
+_MODEL = flags.DEFINE_string("model", None, "The .tflite file.", required=True)
+_DATASET = flags.DEFINE_string("dataset", None, "Name of a TFDS data set.")
+_SPLIT = flags.DEFINE_string("split", "test", "Its split, or a slice of one: validation[:100].")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS data; default: TFDS's own.")
+_FOLDER = flags.DEFINE_string("folder", None, "Instead: a folder of class folders of images.")
+_RESIZE = flags.DEFINE_enum(
+    "resize", "crop", ["crop", "squash"], "Central crop, or the whole image whatever its aspect."
+)
+_FRACTION = flags.DEFINE_float("crop_fraction", 0.875, "Share of the short side that is kept.")
+_MEAN = flags.DEFINE_list("mean", None, "Mean in pixels: one, or one for each channel.")
+_STD = flags.DEFINE_list("std", None, "Standard deviation in pixels.")
+_OFFSET = flags.DEFINE_integer("label_offset", 0, "The class that is label 0.", 0)
+_KERNELS = flags.DEFINE_enum("kernels", "xnnpack", KERNELS, "Kernels of the Interpreter.")
+_PROCESSES = flags.DEFINE_integer("processes", os.cpu_count(), "Processes that run the model.", 1)
+_FORMAT = flags.DEFINE_enum("format", "text", ["text", "json"], "What to print.")
+
+_BATCH = 32
+
+
+def main(argv: list[str]) -> None:
+    """Runs the program."""
+    if len(argv) > 1:
+        sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
+    if bool(_DATASET.value) == bool(_FOLDER.value):
+        sys.exit("error: give --dataset=NAME or --folder=PATH")
+    if not 0 < _FRACTION.value <= 1:
+        sys.exit("error: --crop_fraction must be above 0 and at most 1")
+    logging.set_verbosity(logging.WARNING)  # TFDS reports at INFO what it reads.
+    try:
+        _run()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+def _run() -> None:
+    model = tflite_file.read_path(_MODEL.value)
+    try:
+        description = classifier.interface(model, _normalization())
+    except ValueError as error:
+        raise ValueError(f"{_MODEL.value}: {error}") from error
+
+    from export import images  # TensorFlow, which takes seconds: after the file was looked at
+
+    if _FOLDER.value:
+        data = images.from_folder(_FOLDER.value)
+    else:
+        data = images.from_tfds(_DATASET.value, _SPLIT.value, _DATA_DIR.value)
+    mapping = labels_of_classes(description, data.class_names, _OFFSET.value)
+    batches = data.batches(description.image_shape, _RESIZE.value, _FRACTION.value, _BATCH)
+    started = time.perf_counter()
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("top-1", total=data.count)
+
+        def show(accuracy: Accuracy) -> None:
+            text = f"top-1 {accuracy.top1:.2%}"
+            progress.update(task, completed=accuracy.images, description=text)
+
+        accuracy = evaluate(
+            model.content,
+            description,
+            batches,
+            mapping,
+            kernels=_KERNELS.value,
+            processes=_PROCESSES.value,
+            progress=show,
+        )
+    seconds = time.perf_counter() - started
+    if _FORMAT.value == "json":
+        record = {
+            "model": _MODEL.value,
+            "data": data.name,
+            **dataclasses.asdict(accuracy),
+            "classes": description.classes,
+            "label_offset": _OFFSET.value,
+            "image_shape": description.image_shape,
+            "resize": _RESIZE.value,
+            "crop_fraction": _FRACTION.value,
+            "normalization": description.normalization,
+            "input": description.dtype,
+            "kernels": _KERNELS.value,
+            "processes": _PROCESSES.value,
+            "seconds": round(seconds, 3),
+        }
+        print(json.dumps(record, indent=1))
+    else:
+        print(
+            f"{_MODEL.value} on {data.name}: {accuracy.images:,} images, "
+            f"top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} ({seconds:.1f} s)"
+        )
+
+
+def _normalization() -> classifier.Normalization | None:
+    if _MEAN.value is None and _STD.value is None:
+        return None
+    try:
+        mean, std = (tuple(float(v) for v in flag.value or ()) for flag in (_MEAN, _STD))
+    except ValueError as error:
+        raise ValueError(f"--mean and --std are numbers: {error}") from error
+    if not mean or not std or any(value <= 0 for value in std):
+        raise ValueError("--mean and --std go together, and --std is above 0")
+    return mean, std
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,142 @@
+"""Labelled images from a TensorFlow Datasets split or a tree of class folders, made to one size."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Images:
+    """Labelled images, not loaded yet.
+
+    Attributes:
+      name: where they come from, for messages.
+      class_names: by label.
+      count: how many images there are.
+      elements: tf.data of (uint8 ``[H, W, C]``, int64 label).
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    count: int
+    elements: tf.data.Dataset
+
+    def batches(
+        self, shape: tuple[int, int, int], resize: str, crop_fraction: float, batch: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Batches of (uint8 ``[N, *shape]``, int64 ``[N]``), in a fixed order.
+
+        Args:
+          shape: (height, width, channels); channels 1 or 3.
+          resize: 'crop': the central `crop_fraction` of the image, in the target's aspect;
+            'squash': all of it, whatever its aspect. Bilinear, antialiased. Images that have the
+            target's size are taken as they are.
+          crop_fraction: in (0, 1].
+          batch: images in a batch.
+        """
+        elements = self.elements.map(
+            lambda image, label: (_fit(image, shape, resize, crop_fraction), label),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        yield from elements.batch(batch).prefetch(2).as_numpy_iterator()
+
+
+def from_tfds(name: str, split: str, data_dir: str | None) -> Images:
+    """A split of a prepared TFDS data set; the split may be a slice, as 'validation[:100]'.
+
+    Raises:
+      ValueError: the data set or the split is not there, or has no image and label.
+    """
+    import tensorflow_datasets as tfds  # takes a second, and folders do without
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+        if not builder.is_prepared():
+            raise ValueError(
+                f"data set {name!r} is not prepared: nothing at {builder.data_path}; prepare it "
+                f"with: tfds build {name} --data_dir={data_dir or builder.data_path}"
+            )
+        elements = builder.as_dataset(split=split, as_supervised=True, shuffle_files=False)
+        names = tuple(builder.info.features["label"].names)
+        count = builder.info.splits[split].num_examples
+    except (tfds.core.DatasetNotFoundError, KeyError, AttributeError, ValueError) as error:
+        raise ValueError(f"Cannot read {split!r} of data set {name!r}: {error}") from error
+    return Images(name=f"{name}, {split}", class_names=names, count=count, elements=elements)
+
+
+def from_folder(folder: str) -> Images:
+    """A tree of folders, one for each class, labelled in the order of their names.
+
+    Raises:
+      ValueError: there are no such folders, or no images in them.
+    """
+    root = pathlib.Path(folder)
+    if not root.is_dir():
+        raise ValueError(f"There is no folder {folder}.")
+    classes = sorted(path for path in root.iterdir() if path.is_dir())
+    found = [
+        (str(path), label)
+        for label, home in enumerate(classes)
+        for path in sorted(home.rglob("*"))
+        if path.suffix.lower() in _ENDINGS
+    ]
+    if not found:
+        raise ValueError(
+            f"{folder} has no images in class folders; expected {folder}/CLASS/NAME.jpg (or "
+            f"{', '.join(_ENDINGS[1:])})"
+        )
+    paths, labels = zip(*found, strict=True)
+    elements = tf.data.Dataset.from_tensor_slices((list(paths), np.array(labels, np.int64)))
+    return Images(
+        name=folder,
+        class_names=tuple(path.name for path in classes),
+        count=len(found),
+        elements=elements.map(_load, num_parallel_calls=tf.data.AUTOTUNE),
+    )
+
+
+def _load(path: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.io.decode_image(tf.io.read_file(path), expand_animations=False), label
+
+
+def _fit(
+    image: tf.Tensor, shape: tuple[int, int, int], resize: str, crop_fraction: float
+) -> tf.Tensor:
+    """An image of the target's shape."""
+    height, width, channels = shape
+    image = _with_channels(image, channels)
+    size = tf.shape(image)[:2]
+
+    def resized() -> tf.Tensor:
+        target = tf.constant([height, width])
+        if resize == "crop":
+            ratio = tf.reduce_max(target / size) / crop_fraction
+            larger = tf.maximum(
+                tf.cast(tf.round(tf.cast(size, ratio.dtype) * ratio), size.dtype), target
+            )
+            whole = tf.image.resize(image, larger, antialias=True)
+            top, left = tf.unstack((larger - target) // 2)
+            result = whole[top : top + height, left : left + width]
+        else:
+            result = tf.image.resize(image, target, antialias=True)
+        return tf.cast(tf.clip_by_value(tf.round(result), 0, 255), tf.uint8)
+
+    fitted = tf.cond(tf.reduce_all(size == [height, width]), lambda: image, resized)
+    return tf.ensure_shape(fitted, shape)
+
+
+def _with_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
+    """Grey as RGB, RGB as grey; transparency left out."""
+    given = tf.shape(image)[-1]
+    if channels == 3:
+        return tf.cond(given < 3, lambda: tf.repeat(image[..., :1], 3, -1), lambda: image[..., :3])
+    return tf.cond(
+        given < 3, lambda: image[..., :1], lambda: tf.image.rgb_to_grayscale(image[..., :3])
+    )

@@ -1,0 +1,200 @@
+"""Preflight for the Edge TPU: against the real compiler's results, and rule by rule."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import stat
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import random_graphs
+import small_networks
+import tf_keras as keras
+
+import export
+import wrpn_tf
+from export import edgetpu_compiler, tflite_edit, tflite_file, writer
+from export.edgetpu_fixes import fix
+from export.edgetpu_operator_rules import ALL_RULES
+from export.edgetpu_preflight import predict
+from export.edgetpu_rules import Verdict
+
+ON_CPU = (Verdict.CPU, Verdict.CPU_FROM_HERE)
+UNKNOWN = (Verdict.UNKNOWN_SIZE, Verdict.UNKNOWN_VERSION)
+
+
+@pytest.fixture(name="compiled_pairs", scope="module")
+def compiled_pairs_fixture():
+    folder = os.environ.get("WRPN_TF_CORAL")
+    if not folder or not (pathlib.Path(folder) / "ground_truth.json").exists():
+        pytest.skip("no pairs of models and compiled models: $WRPN_TF_CORAL names their folder")
+    folder = pathlib.Path(folder)
+    return folder, json.loads((folder / "ground_truth.json").read_text(encoding="utf-8"))
+
+
+def changed(content, change):
+    return tflite_file.read(tflite_edit.edit(tflite_file.read(content), change))
+
+
+def verdicts(model):
+    return [finding.verdict for finding in predict(model).findings]
+
+
+def test_predictions_agree_with_the_compiler(compiled_pairs):
+    folder, truth = compiled_pairs
+    operators = right = 0
+    for pair in truth:
+        findings = predict(tflite_file.read_path(folder / pair["model"])).findings
+        assert len(findings) == pair["ops"]
+        on_cpu = {operator["operator_index"] for operator in pair["cpu_ops"]}
+        for finding in findings:
+            promised = finding.verdict is Verdict.TPU
+            assert not (promised and finding.index in on_cpu), (pair["model"], finding)
+            operators += 1
+            expected = ON_CPU if finding.index in on_cpu else (Verdict.TPU,)
+            right += finding.verdict in expected
+    assert len(truth) == 14
+    assert right >= 0.99 * operators
+
+
+def test_compiled_files_tell_what_was_left_on_the_cpu(compiled_pairs):
+    folder, truth = compiled_pairs
+    for pair in truth:
+        model = tflite_file.read_path(folder / pair["model"])
+        compiled = tflite_file.read_path(folder / pair["compiled"])
+        on_cpu = {operator["operator_index"] for operator in pair["cpu_ops"]}
+        assert edgetpu_compiler.left_on_cpu(model, compiled) == on_cpu
+        with pytest.raises(ValueError, match="compiled for the Edge TPU already"):
+            predict(compiled)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("digits_cnn", (8, 8, 1)), ("resnet20", (32, 32, 3))])
+def test_exported_networks_run_on_the_tpu(name, shape):
+    model = wrpn_tf.models.build(name, num_classes=10, input_shape=shape)
+    model = wrpn_tf.quantize_model(model, 2, 4, input_range=(-1, 1))
+    images = np.random.default_rng(0).uniform(-1, 1, (8, *shape)).astype(np.float32)
+    wrpn_tf.calibrate(model, [images])
+    assert set(verdicts(tflite_file.read(export.to_tflite(model)))) == {Verdict.TPU}
+
+
+def test_every_rule_is_two_sentences():
+    for rule in ALL_RULES:
+        assert rule.sentence.endswith(".") and rule.fix.endswith("."), rule
+
+
+def test_what_follows_the_end_of_the_segment_is_on_the_cpu():
+    content = writer.to_flatbuffer(random_graphs.network(5))
+
+    def fuse(parsed):
+        (graph,) = parsed.subgraphs
+        pool = next(
+            op
+            for op in graph.operators
+            if isinstance(op.builtinOptions, tflite_edit.schema.Pool2DOptionsT)
+        )
+        pool.builtinOptions.fusedActivationFunction = 1
+
+    model = changed(content, fuse)
+    found = verdicts(model)
+    assert found.count(Verdict.CPU_FROM_HERE) == 1
+    at = found.index(Verdict.CPU_FROM_HERE)
+    assert "fused activation" in predict(model).findings[at].reason
+    assert set(found[:at]) <= {Verdict.TPU}
+    assert Verdict.CPU in found[at:]
+
+
+def test_a_newer_version_rejects_the_file_and_is_fixed():
+    content = writer.to_flatbuffer(random_graphs.network(5))
+
+    def raise_versions(parsed):
+        for code in parsed.operatorCodes:
+            if code.builtinCode == tflite_edit.schema.BuiltinOperator.PAD:
+                code.version = 4
+
+    model = changed(content, raise_versions)
+    assert set(verdicts(model)) == {Verdict.REJECTED}
+    lowered, done = fix(model)
+    assert done == ["PAD: version 2 instead of 4."]
+    assert Verdict.REJECTED not in verdicts(tflite_file.read(lowered))
+
+
+def test_equal_dense_scales_become_one():
+    graph = random_graphs.one_operator("dense", 0)
+    graph.operators[0].kernel_scale[:] = graph.operators[0].kernel_scale[0]
+    channels = len(graph.operators[0].bias)
+
+    def per_channel(parsed):
+        (subgraph,) = parsed.subgraphs
+        for index in subgraph.operators[0].inputs[1:]:
+            quantization = subgraph.tensors[index].quantization
+            quantization.scale = list(quantization.scale) * channels
+            quantization.zeroPoint = [0] * channels
+
+    model = changed(writer.to_flatbuffer(graph), per_channel)
+    content, done = fix(model)
+    kernel = tflite_file.read(content).main.operators[0].inputs[1]
+    if any(sentence.startswith("Not done") for sentence in done):
+        assert content == model.content
+    else:
+        assert len(tflite_file.read(content).main.tensors[kernel].scale) == 1
+
+
+def test_outside_buffers_are_moved_inside():
+    content = writer.to_flatbuffer(random_graphs.one_operator("dense", 0))
+    model = tflite_file.read(content)
+    kernel = model.main.tensors[model.main.operators[0].inputs[1]].array()
+    parsed = tflite_edit.schema.ModelT.InitFromPackedBuf(content, 0)
+    index = parsed.subgraphs[0].tensors[parsed.subgraphs[0].operators[0].inputs[1]].buffer
+    parsed.buffers[index].data = None
+    builder = tflite_edit.flatbuffers.Builder(1024)
+    for _ in range(2):  # Once to know the length.
+        parsed.buffers[index].size = kernel.size
+        parsed.buffers[index].offset = parsed.buffers[index].offset or 2
+        builder = tflite_edit.flatbuffers.Builder(1024)
+        builder.Finish(parsed.Pack(builder), b"TFL3")
+        parsed.buffers[index].offset = len(builder.Output())
+    outside = tflite_file.read(bytes(builder.Output()) + kernel.tobytes())
+    assert verdicts(outside) == [Verdict.CPU]
+    inside = tflite_file.read(tflite_edit.edit(outside, lambda _: None))
+    assert verdicts(inside) == [Verdict.TPU]
+    tensor = inside.main.tensors[inside.main.operators[0].inputs[1]]
+    assert np.array_equal(tensor.array(), kernel)
+
+
+def run(*arguments, path=None):
+    environment = os.environ | ({"PATH": f"{path}{os.pathsep}{os.environ['PATH']}"} if path else {})
+    command = [sys.executable, "-m", "export.edgetpu", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_the_program(tmp_path):
+    file = tmp_path / "model.tflite"
+    file.write_bytes(writer.to_flatbuffer(random_graphs.network(5)))
+    table = run(file)
+    assert table.returncode == 0
+    assert "Predicted, not compiled" in table.stdout
+    (record,) = json.loads(run(file, "--format=json").stdout)
+    assert record["all_on_tpu"] and record["basis"] == "predicted, not compiled"
+    (tmp_path / "wrong").write_bytes(b"text")
+    for wrong in (tmp_path / "wrong", tmp_path / "missing"):
+        refused = run(wrong)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith("error: ") and refused.stderr.count("\n") == 1
+    # A compiler on PATH that rejects everything decides.
+    compiler = tmp_path / "bin" / "edgetpu_compiler"
+    compiler.parent.mkdir()
+    compiler.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
+    rejected = run(file, "--format=json", path=compiler.parent)
+    assert rejected.returncode == 1
+    assert len(json.loads(rejected.stdout)[0]["compiled_on_cpu"]) == len(record["operators"])
+
+
+def test_small_networks_map():
+    model = small_networks.quantize(small_networks.network(0), 0)
+    assert isinstance(model, keras.Model)
+    assert set(verdicts(tflite_file.read(export.to_tflite(model)))) == {Verdict.TPU}
