@@ -3,7 +3,6 @@
 from wrpn_tf import datasets, models, quantizers
 from wrpn_tf.calibration import calibrate
 from wrpn_tf.configs import WRPNQuantizeConfig
-from wrpn_tf.cost import Cost, LayerCost, measure_cost
 from wrpn_tf.inspection import KernelCodes, LayerView, view
 from wrpn_tf.keras_quantizers import (
     ActivationQuantizer,
@@ -11,7 +10,9 @@ from wrpn_tf.keras_quantizers import (
     RangeQuantizer,
     WeightQuantizer,
 )
+from wrpn_tf.layer_cost import Cost, LayerCost, measure_cost
 from wrpn_tf.layers import Kind
+from wrpn_tf.memory import Memory
 from wrpn_tf.quantization import quantize_annotate, quantize_apply, quantize_model
 from wrpn_tf.rules import Rule
 from wrpn_tf.saving import custom_objects, load_model
@@ -26,6 +27,7 @@ __all__ = [
     "Kind",
     "LayerCost",
     "LayerView",
+    "Memory",
     "OutputGrid",
     "RangeQuantizer",
     "Rule",

@@ -4,7 +4,7 @@ from wrpn_tf.models.alexnet import alexnet
 from wrpn_tf.models.bn_inception import bn_inception
 from wrpn_tf.models.digits import digits_cnn
 from wrpn_tf.models.mobilenet import mobilenet_v1, mobilenet_v2
-from wrpn_tf.models.registry import ARCHITECTURES, build
+from wrpn_tf.models.registry import ARCHITECTURES, build, skeleton
 from wrpn_tf.models.resnet import resnet
 from wrpn_tf.models.resnet_cifar import resnet_cifar
 from wrpn_tf.models.vgg_small import vgg_small
@@ -19,5 +19,6 @@ __all__ = [
     "mobilenet_v2",
     "resnet",
     "resnet_cifar",
+    "skeleton",
     "vgg_small",
 ]

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
+import tensorflow as tf
 import tf_keras as keras
 
 from wrpn_tf.models.alexnet import alexnet
@@ -63,3 +65,16 @@ def build(
     given = {"num_classes": num_classes, "input_shape": input_shape}
     own = {name: value for name, value in given.items() if value is not None}
     return ARCHITECTURES[arch](width=width, **own)
+
+
+def skeleton(arch: str, **options: Any) -> keras.Model:
+    """A network of layers and shapes without the weights' values: for measuring, not for running.
+
+    It takes no memory for weights, and seconds for any network.
+
+    Args:
+        arch: See `build`.
+        **options: See `build`.
+    """
+    with tf.Graph().as_default():
+        return build(arch, **options)
