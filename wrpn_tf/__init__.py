@@ -1,6 +1,6 @@
 """Train k-bit vision networks in tf_keras and ship them as integers."""
 
-from wrpn_tf import datasets, models, quantizers
+from wrpn_tf import datasets, models, plots, quantizers
 from wrpn_tf.calibration import calibrate
 from wrpn_tf.configs import WRPNQuantizeConfig
 from wrpn_tf.inspection import KernelCodes, LayerView, view
@@ -11,9 +11,11 @@ from wrpn_tf.keras_quantizers import (
     WeightQuantizer,
 )
 from wrpn_tf.layer_cost import Cost, LayerCost, measure_cost
+from wrpn_tf.layer_summary import summary
 from wrpn_tf.layers import Kind
 from wrpn_tf.memory import Memory
 from wrpn_tf.quantization import quantize_annotate, quantize_apply, quantize_model
+from wrpn_tf.results import Result, pareto_front, read_results
 from wrpn_tf.rules import Rule
 from wrpn_tf.saving import custom_objects, load_model
 from wrpn_tf.scheme import WRPNScheme
@@ -30,6 +32,7 @@ __all__ = [
     "Memory",
     "OutputGrid",
     "RangeQuantizer",
+    "Result",
     "Rule",
     "WRPNQuantizeConfig",
     "WRPNScheme",
@@ -40,9 +43,13 @@ __all__ = [
     "load_model",
     "measure_cost",
     "models",
+    "pareto_front",
+    "plots",
     "quantize_annotate",
     "quantize_apply",
     "quantize_model",
     "quantizers",
+    "read_results",
+    "summary",
     "view",
 ]

@@ -151,6 +151,8 @@ def measure_cost(
         if policy == "interior":
             edges = set.union(*edge_layers(surgery.topology(model)))
             kernels = [step for step in kernels if step.origin not in edges]
+    if not kernels:
+        raise ValueError(f"Model {model.name!r} has no convolution or dense layer to count.")
     return Cost(
         layers=tuple(_layer_cost(step, flow.input_bits(step), batch_size) for step in kernels),
         memory=measure_memory(flow, batch_size),

@@ -13,7 +13,7 @@ _PREFIXES = ("", "K", "M", "G", "T", "P")
 
 def compact_table(title: str, **options: Any) -> Table:
     """A table without vertical lines, whose columns stand one space apart."""
-    return Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), **options)
+    return Table(title=title, box=box.SIMPLE_HEAD, padding=0, **options)
 
 
 def scaled(value: float) -> str:
@@ -36,7 +36,7 @@ def _with_prefix(value: float, base: int, unit: str) -> str:
     while value >= base and power < len(_PREFIXES) - 1:
         value /= base
         power += 1
-    number = f"{value:.3g}" if value < 1000 else f"{value:.0f}"
     if not power:
-        return f"{number} {unit}".rstrip()
-    return f"{value:#.3g}".rstrip(".") + f" {_PREFIXES[power]}{'i' if unit else ''}{unit}"
+        return f"{value:.4g} {unit}".rstrip()
+    number = f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
+    return f"{number} {_PREFIXES[power]}{'i' if unit else ''}{unit}"
