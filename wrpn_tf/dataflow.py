@@ -87,6 +87,8 @@ class Dataflow:
 
     def map_bits(self, step: Step) -> int:
         """Bits of a layer's output behind what is fused into the layer."""
+        if step.kind in _TRANSPARENT:
+            return self._bits_read(step)
         while step.output_bits is None:
             readers = self._readers[step.name]
             if len(readers) != 1 or readers[0].kind not in _FUSABLE:

@@ -14,6 +14,7 @@ import numpy as np
 import tf_keras as keras
 from matplotlib.figure import Figure
 
+from wrpn_tf import surgery
 from wrpn_tf.inspection import LayerView, view
 from wrpn_tf.memory import Memory
 from wrpn_tf.results import Result, pareto_front
@@ -50,11 +51,12 @@ def memory_shares(networks: Mapping[str, Sequence[Memory]]) -> Figure:
     """
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
+    batches = sorted({memory.batch_size for row in networks.values() for memory in row})
     for axes, use in zip(panels, ("training", "inference"), strict=True):
         for index, (label, memories) in enumerate(networks.items()):
-            batches = [memory.batch_size for memory in memories]
+            sizes = [memory.batch_size for memory in memories]
             shares = [100 * getattr(memory, f"{use}_share") for memory in memories]
-            axes.plot(batches, shares, "o-", color=_color(index), label=label, markersize=4)
+            axes.plot(sizes, shares, "o-", color=_color(index), label=label, markersize=4)
         axes.set_xscale("log", base=2)
         axes.set_xticks(batches, [str(batch) for batch in batches])
         axes.set(title=use.capitalize(), xlabel="batch size", ylim=(0, 100))
@@ -137,10 +139,11 @@ def activation_histograms(model: keras.Model, images: np.ndarray) -> Figure:
     Raises:
       ValueError: if no layer has a calibrated grid.
     """
-    layers = [layer for layer in view(model) if layer.grid is not None]
+    layers = [layer for layer in view(model) if layer.grid is not None and layer.inputs]
     if not layers:
         raise ValueError(f"Model {model.name!r} has no calibrated outputs.")
-    outputs = [model.get_layer(layer.name).output for layer in layers]
+    tensors = surgery.output_tensors(model)
+    outputs = [tensors[layer.name] for layer in layers]
     values = keras.Model(model.inputs, outputs).predict(images, verbose=0)
     figure, panels = _grid(len(layers))
     for layer, axes, value in zip(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import small_models
+from matplotlib.figure import Figure
 
 import wrpn_tf
 from wrpn_tf import Result, plots
@@ -64,4 +65,4 @@ def test_saving(tmp_path, suffix, start):
 
 def test_another_suffix_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\.png or \.svg"):
-        plots.save(plots.memory_shares({}), tmp_path / "figure.jpg")
+        plots.save(Figure(), tmp_path / "figure.jpg")
