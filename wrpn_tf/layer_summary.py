@@ -41,8 +41,9 @@ def summary(model: keras.Model, console: Console | None = None) -> None:
     footers = ("total", "", "", _zero_share(known), scaled(cost.fmas), "100%")
     headers = ("layer", "A/W", "scale", "zero", "FMAs", "cost")
     for header, footer in zip(headers, footers, strict=True):
-        justify = "left" if header == "layer" else "right"
-        table.add_column(header, footer, justify=justify, overflow="fold")
+        table.add_column(
+            header, footer, justify="left" if header == "layer" else "right", overflow="fold"
+        )
     for layer in cost.layers:
         kernel = kernels.get(layer.name)
         table.add_row(
