@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tf_keras as keras
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from wrpn_tf import surgery
 from wrpn_tf.inspection import LayerView, view
@@ -171,6 +172,7 @@ def _histogram(axes, codes: np.ndarray, *, signed: bool) -> None:
     axes.bar(positions, shares, width=0.85 if high - low < 32 else 1.0, color=colors)
     reach = max(abs(low), abs(high))
     axes.set_xlim(-reach - 1 if signed else -1, reach + 1)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.tick_params(labelsize=7)
     _tidy(axes)
 
