@@ -1,9 +1,8 @@
 """Train k-bit vision networks in tf_keras and ship them as integers."""
 
-from wrpn_tf import datasets, models, quantizers
+from wrpn_tf import datasets, models, plots, quantizers
 from wrpn_tf.calibration import calibrate
 from wrpn_tf.configs import WRPNQuantizeConfig
-from wrpn_tf.cost import Cost, LayerCost, measure_cost
 from wrpn_tf.inspection import KernelCodes, LayerView, view
 from wrpn_tf.keras_quantizers import (
     ActivationQuantizer,
@@ -11,8 +10,12 @@ from wrpn_tf.keras_quantizers import (
     RangeQuantizer,
     WeightQuantizer,
 )
+from wrpn_tf.layer_cost import Cost, LayerCost, measure_cost
+from wrpn_tf.layer_summary import summary
 from wrpn_tf.layers import Kind
+from wrpn_tf.memory import Memory
 from wrpn_tf.quantization import quantize_annotate, quantize_apply, quantize_model
+from wrpn_tf.results import Result, pareto_front, read_results
 from wrpn_tf.rules import Rule
 from wrpn_tf.saving import custom_objects, load_model
 from wrpn_tf.scheme import WRPNScheme
@@ -26,8 +29,10 @@ __all__ = [
     "Kind",
     "LayerCost",
     "LayerView",
+    "Memory",
     "OutputGrid",
     "RangeQuantizer",
+    "Result",
     "Rule",
     "WRPNQuantizeConfig",
     "WRPNScheme",
@@ -38,9 +43,13 @@ __all__ = [
     "load_model",
     "measure_cost",
     "models",
+    "pareto_front",
+    "plots",
     "quantize_annotate",
     "quantize_apply",
     "quantize_model",
     "quantizers",
+    "read_results",
+    "summary",
     "view",
 ]

@@ -1,101 +1,79 @@
-"""What a network costs: multiply-accumulates times bit-widths, and weight memory."""
+"""The cost of a network at given widths and bits.
+
+    python -m wrpn_tf.cost --arch=resnet34 --width=2 --wbits=2 --abits=4 --policy=paper
+
+Per layer and in total: multiply-accumulates (FMAs); WRPN's cost, FMAs x (bits_A + bits_W), relative
+to the same network at width 1 in float32; bit operations, FMAs x bits_A x bits_W; weight bytes at
+the trained bits and as shipped (int8); activation memory of training and inference by batch size.
+Nothing is trained or quantized, and no weight is stored: it takes seconds for any network.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import math
+import json
+import sys
 
-import numpy as np
-import tf_keras as keras
+from absl import app, flags
+from rich.console import Console
 
-from wrpn_tf import surgery
-from wrpn_tf.inspection import LayerView, view
-from wrpn_tf.layers import Kind
-from wrpn_tf.quantizers import OFF
+from wrpn_tf import models, quantizers
+from wrpn_tf.cost_report import print_tables, report, to_csv
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LayerCost:
-    """One layer with a kernel, for one image.
-
-    Attributes:
-      name: the layer.
-      fmas: multiply-accumulates.
-      weights: number of kernel values.
-      weight_bits: 1 to 8, or 32.
-      activation_bits: bits of the layer's input, 1 to 8, or 32.
-    """
-
-    name: str
-    fmas: int
-    weights: int
-    weight_bits: int
-    activation_bits: int
+_ARCH = flags.DEFINE_enum("arch", "resnet34", list(models.ARCHITECTURES), "Network.")
+_WIDTH = flags.DEFINE_float("width", 1.0, "Factor on the filters, at least 0.25.")
+_WBITS = flags.DEFINE_integer("wbits", 32, "Weight bits: 1 to 8, or 32 for float.")
+_ABITS = flags.DEFINE_integer("abits", 32, "Activation bits: 1 to 8, or 32 for float.")
+_POLICY = flags.DEFINE_enum(
+    "policy",
+    "paper",
+    ["paper", "integer", "uniform", "interior"],
+    "First and last layer: paper: float; integer: 8 bits; uniform: like all others; interior: not "
+    "counted.",
+)
+_BATCH_SIZE = flags.DEFINE_list(
+    "batch_size", ["1", "32"], "Batch sizes of the memory, with commas."
+)
+_CLASSES = flags.DEFINE_integer("num_classes", None, "Classes; the network's own if left out.", 1)
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Height and width of images.", 1)
+_FORMAT = flags.DEFINE_enum("format", "table", ["table", "csv", "json"], "Form of the output.")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cost:
-    """A network's cost for one image.
-
-    Attributes:
-      layers: in execution order.
-    """
-
-    layers: tuple[LayerCost, ...]
-
-    @property
-    def fmas(self) -> int:
-        """Multiply-accumulates."""
-        return sum(layer.fmas for layer in self.layers)
-
-    @property
-    def compute(self) -> int:
-        """The paper's measure: sum of ``FMAs * (bits_A + bits_W)`` (WRPN, footnote 1)."""
-        return sum(
-            layer.fmas * (layer.activation_bits + layer.weight_bits) for layer in self.layers
+def _batch_sizes() -> list[int]:
+    sizes = [int(size) if size.isdecimal() else 0 for size in _BATCH_SIZE.value]
+    if not sizes or min(sizes) < 1:
+        raise ValueError(
+            f"--batch_size must be positive integers with commas; got {','.join(_BATCH_SIZE.value)}"
         )
-
-    @property
-    def weight_bytes(self) -> float:
-        """Kernel memory at the trained bit-widths, in bytes."""
-        return sum(layer.weights * layer.weight_bits for layer in self.layers) / 8
+    return sizes
 
 
-def measure_cost(model: keras.Model) -> Cost:
-    """The cost of a float or quantized model.
-
-    Args:
-      model: built Sequential or Functional model; spatial sizes must be known.
-    """
-    surgery.check_model(model)
-    if any(isinstance(layer, keras.Model) for layer in model.layers):
-        model = surgery.flatten(model)
-    views = {layer.name: layer for layer in view(model)}
-    return Cost(layers=tuple(_measure(v, views) for v in views.values() if v.kind is Kind.KERNEL))
-
-
-def _measure(layer: LayerView, views: dict[str, LayerView]) -> LayerCost:
-    keras_layer = layer.layer
-    if layer.kernel is not None:
-        weights, bits = layer.kernel.codes.size, layer.kernel.bits
+def main(argv: list[str]) -> None:
+    """Runs the program."""
+    if len(argv) > 1:
+        sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
+    size = _IMAGE_SIZE.value
+    try:
+        for flag in (_WBITS, _ABITS):
+            quantizers.check_bits(flag.value, f"--{flag.name}")
+        facts = report(
+            _ARCH.value,
+            width=_WIDTH.value,
+            wbits=_WBITS.value,
+            abits=_ABITS.value,
+            policy=_POLICY.value,
+            batch_sizes=_batch_sizes(),
+            num_classes=_CLASSES.value,
+            input_shape=(size, size, 3) if size else None,
+        )
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    if _FORMAT.value == "json":
+        print(json.dumps(facts, indent=2))
+    elif _FORMAT.value == "csv":
+        print(to_csv(facts), end="")
     else:
-        kernels = [weight for weight in keras_layer.weights if "kernel" in weight.name]
-        weights, bits = sum(int(np.prod(kernel.shape)) for kernel in kernels), OFF
-    # A weight is used once for each pixel of the output; a dense layer's output has none.
-    pixels = math.prod(size or 0 for size in layer.output_shape[1:-1])
-    return LayerCost(
-        name=layer.name,
-        fmas=weights * pixels,
-        weights=weights,
-        weight_bits=bits,
-        activation_bits=_input_bits(layer, views),
-    )
+        print_tables(facts, Console())
 
 
-def _input_bits(layer: LayerView, views: dict[str, LayerView]) -> int:
-    """Bits of the activations that a layer reads: those of the nearest quantizer before it."""
-    while layer.inputs:
-        layer = views[layer.inputs[0]]
-        if layer.observes:
-            return layer.grid.bits if layer.grid else 8
-    return OFF
+if __name__ == "__main__":
+    app.run(main)

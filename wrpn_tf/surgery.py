@@ -138,6 +138,14 @@ def topology(model: keras.Model) -> list[Node]:
     return nodes
 
 
+def output_tensors(model: keras.Model) -> dict[str, Any]:
+    """The symbolic output of every layer of a model without nesting or sharing.
+
+    `layer.output` may be that of an earlier model that the layer was built in.
+    """
+    return {node.layer.name: node.outputs for node in _graph_nodes(model)}
+
+
 def consumers(nodes: list[Node]) -> dict[str, list[Node]]:
     """For each layer's name, the layers that read its output."""
     readers: dict[str, list[Node]] = {node.name: [] for node in nodes}

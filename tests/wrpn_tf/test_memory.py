@@ -1,0 +1,43 @@
+"""Footprints by hand."""
+
+import pytest
+from tf_keras import Sequential, layers
+
+from wrpn_tf import measure_cost
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Sequential(
+        [
+            layers.InputLayer((8, 8, 3)),
+            layers.Conv2D(4, 1, use_bias=False),  # 256 values out, 12 weights
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.MaxPooling2D(2),  # 64 values
+            layers.Conv2D(6, 1, use_bias=False),  # 96 values, 24 weights
+            layers.ReLU(),
+            layers.Flatten(),
+            layers.Dense(10, use_bias=False),  # 960 weights
+        ]
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 32])
+def test_float(model, batch):
+    memory = measure_cost(model, batch).memory
+    assert memory.activations == 4 * batch * (192 + 256 + 64 + 96 + 10)
+    assert memory.gradients == 4 * batch * (256 + 192)
+    assert memory.weights == memory.float_weights == 4 * (12 + 24 + 960)
+    assert memory.training == memory.activations + memory.gradients + memory.weights
+    assert memory.inference == 4 * batch * (192 + 256) + memory.weights
+    assert memory.inference_share == pytest.approx(1 - memory.weights / memory.inference)
+
+
+def test_bits(model):
+    memory = measure_cost(model, weight_bits=2, activation_bits=4).memory
+    assert memory.activations == 192 + 256 / 2 + 64 / 2 + 96 + 10  # The last layer reads 8 bits.
+    assert memory.weights == 12 + 24 / 4 + 960
+    assert memory.float_weights == 4 * (12 + 24 + 960)
+    assert memory.largest_input == 192
+    assert memory.largest_output == 256 / 2

@@ -1,0 +1,68 @@
+"""Figures: what is drawn, and what is written."""
+
+import numpy as np
+import pytest
+import small_models
+from matplotlib.figure import Figure
+
+import wrpn_tf
+from wrpn_tf import Result, plots
+
+
+@pytest.fixture(scope="module")
+def quantized():
+    model = wrpn_tf.quantize_model(small_models.tiny(), 2, 4, input_range=(-1, 1))
+    wrpn_tf.calibrate(model, [small_models.images(model)])
+    return model
+
+
+def test_memory_shares_are_those_of_the_model():
+    model = small_models.tiny()
+    memories = [wrpn_tf.measure_cost(model, batch).memory for batch in (1, 4)]
+    training, inference = plots.memory_shares({"tiny": memories}).axes
+    assert training.lines[0].get_ydata().tolist() == [100 * m.training_share for m in memories]
+    assert inference.lines[0].get_ydata().tolist() == [100 * m.inference_share for m in memories]
+
+
+def test_code_histograms_have_every_kernel_and_sum_to_the_whole(quantized):
+    figure = plots.code_histograms(quantized)
+    assert [axes.get_title() for axes in figure.axes] == [
+        f"{layer.name}, {layer.kernel.bits} bits"
+        for layer in wrpn_tf.view(quantized)
+        if layer.kernel is not None
+    ]
+    for axes in figure.axes:
+        assert sum(bar.get_height() for bar in axes.patches) == pytest.approx(100)
+
+
+def test_activation_histograms_stay_on_their_grid(quantized):
+    figure = plots.activation_histograms(quantized, small_models.images(quantized))
+    grids = [layer.grid for layer in wrpn_tf.view(quantized) if layer.grid is not None]
+    assert len(figure.axes) == len(grids)
+    for axes, grid in zip(figure.axes, grids, strict=True):
+        codes = [round(bar.get_x() + bar.get_width() / 2) for bar in axes.patches]
+        assert grid.low <= min(codes) <= max(codes) <= grid.high
+
+
+def test_a_model_without_codes_is_refused():
+    with pytest.raises(ValueError, match="has no quantized kernels"):
+        plots.code_histograms(small_models.tiny())
+    with pytest.raises(ValueError, match="has no calibrated outputs"):
+        plots.activation_histograms(small_models.tiny(), np.zeros((1, 6, 6, 2), np.float32))
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml")])
+def test_saving(tmp_path, suffix, start):
+    results = [
+        Result(name="a", arch="b", width=w, wbits=2, abits=4, cost=w / 3, accuracy=1 - 0.3 / w)
+        for w in (1, 2)
+    ]
+    path = tmp_path / "new" / f"figure{suffix}"
+    plots.save(plots.cost_accuracy(results), path)
+    assert path.read_bytes().startswith(start)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_another_suffix_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"\.png or \.svg"):
+        plots.save(Figure(), tmp_path / "figure.jpg")

@@ -1,0 +1,80 @@
+"""Figures from the command line, PNG or SVG by the output's suffix.
+
+    python -m wrpn_tf.plot memory --output=memory.svg --arch=alexnet,resnet50_post
+    python -m wrpn_tf.plot cost_accuracy --results=results.jsonl --output=results.png
+    python -m wrpn_tf.plot codes --model=runs/cifar10/model.h5 --output=codes.svg
+
+`memory`: activations' share of the memory footprint by batch size (WRPN's figure 1).
+`cost_accuracy`: results (see `wrpn_tf.results.Result`) with their Pareto front.
+`codes`: how often each weight code occurs, by layer, in a trained model.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+from absl import app, flags
+from matplotlib.figure import Figure
+
+from wrpn_tf import models, plots
+from wrpn_tf.layer_cost import measure_cost
+from wrpn_tf.results import read_results
+from wrpn_tf.saving import load_model
+
+_OUTPUT = flags.DEFINE_string("output", None, "File to write: .png or .svg.", required=True)
+_ARCHS = flags.DEFINE_list(
+    "arch", ["alexnet", "resnet50_post", "resnet101_post"], "memory: networks, with commas."
+)
+_RESULTS = flags.DEFINE_string("results", None, "cost_accuracy: JSON-lines file of results.")
+_MODEL = flags.DEFINE_string("model", None, "codes: model.h5 of a quantized model.")
+
+_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+def _memory() -> Figure:
+    unknown = [arch for arch in _ARCHS.value if arch not in models.ARCHITECTURES]
+    if unknown:
+        known = ", ".join(models.ARCHITECTURES)
+        raise ValueError(f"--arch: unknown network {unknown[0]!r}; known: {known}")
+    networks = {}
+    for arch in _ARCHS.value:
+        model = models.skeleton(arch)
+        networks[arch] = [measure_cost(model, batch).memory for batch in _BATCHES]
+    return plots.memory_shares(networks)
+
+
+def _cost_accuracy() -> Figure:
+    return plots.cost_accuracy(read_results(_existing(_RESULTS)))
+
+
+def _codes() -> Figure:
+    return plots.code_histograms(load_model(_existing(_MODEL)))
+
+
+def _existing(flag: flags.FlagHolder) -> str:
+    if not flag.value:
+        raise ValueError(f"this figure needs --{flag.name}")
+    if not pathlib.Path(flag.value).is_file():
+        raise ValueError(f"--{flag.name}: no file {flag.value}")
+    return flag.value
+
+
+_FIGURES = {"memory": _memory, "cost_accuracy": _cost_accuracy, "codes": _codes}
+
+
+def main(argv: list[str]) -> None:
+    """Runs the program."""
+    if len(argv) != 2 or argv[1] not in _FIGURES:
+        sys.exit(f"error: name one figure: {', '.join(_FIGURES)}; options are --name=value")
+    try:
+        if pathlib.Path(_OUTPUT.value).suffix.lower() not in plots.SUFFIXES:
+            raise ValueError(f"--output: {_OUTPUT.value} must end in {' or '.join(plots.SUFFIXES)}")
+        plots.save(_FIGURES[argv[1]](), _OUTPUT.value)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(f"Wrote {_OUTPUT.value}")
+
+
+if __name__ == "__main__":
+    app.run(main)

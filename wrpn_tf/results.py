@@ -1,0 +1,73 @@
+"""Records of trained networks, one JSON object a line: what a cost-accuracy plot is drawn from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """One trained network.
+
+    Attributes:
+      name: for the plot's legend: points of one name are drawn alike.
+      arch: a key of `models.ARCHITECTURES`.
+      width: factor on the filters.
+      wbits: weight bits, 1 to 8 or 32.
+      abits: activation bits, 1 to 8 or 32.
+      cost: relative to float32 at width 1.
+      accuracy: top-1, 0 to 1.
+    """
+
+    name: str
+    arch: str
+    width: float
+    wbits: int
+    abits: int
+    cost: float
+    accuracy: float
+
+
+def read_results(path: str | pathlib.Path) -> list[Result]:
+    """The records of a JSON-lines file; fields that a `Result` has not are ignored.
+
+    Raises:
+      ValueError: naming the file and line of what is not a record.
+      OSError: if the file cannot be read.
+    """
+    fields = [field.name for field in dataclasses.fields(Result)]
+    results = []
+    lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            result = Result(**{name: record[name] for name in fields})
+            cost, accuracy = float(result.cost), float(result.accuracy)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}, line {number}: not a record of a result with {', '.join(fields)} "
+                f"({type(error).__name__}: {error})."
+            ) from error
+        if not (cost > 0 and 0 <= accuracy <= 1):
+            raise ValueError(
+                f"{path}, line {number}: cost must be positive and accuracy between 0 and 1; got "
+                f"{cost} and {accuracy}."
+            )
+        results.append(result)
+    if not results:
+        raise ValueError(f"{path} holds no results.")
+    return results
+
+
+def pareto_front(results: Sequence[Result]) -> list[Result]:
+    """The results that none surpasses: cheaper ones are all less accurate. By rising cost."""
+    front: list[Result] = []
+    for result in sorted(results, key=lambda r: (r.cost, -r.accuracy)):
+        if not front or result.accuracy > front[-1].accuracy:
+            front.append(result)
+    return front
