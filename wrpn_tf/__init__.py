@@ -16,6 +16,8 @@ from wrpn_tf.quantization import quantize_annotate, quantize_apply, quantize_mod
 from wrpn_tf.rules import Rule
 from wrpn_tf.saving import custom_objects, load_model
 from wrpn_tf.scheme import WRPNScheme
+from wrpn_tf.widening import widen
+from wrpn_tf.widths import WidthRule
 
 __version__ = "0.1.0"
 
@@ -32,6 +34,7 @@ __all__ = [
     "WRPNQuantizeConfig",
     "WRPNScheme",
     "WeightQuantizer",
+    "WidthRule",
     "calibrate",
     "custom_objects",
     "datasets",
@@ -43,4 +46,5 @@ __all__ = [
     "quantize_model",
     "quantizers",
     "view",
+    "widen",
 ]

@@ -161,7 +161,9 @@ def problem(node) -> str | None:
     layer = node.layer
     if role(layer) is None:
         if isinstance(layer, TFOpLambda):
-            return f"the function tf.{layer.get_config()['function']} is not known to be elementwise"
+            return (
+                f"the function tf.{layer.get_config()['function']} is not known to be elementwise"
+            )
         return "the class is not known"
     if getattr(layer, "data_format", "channels_last") not in ("channels_last", None):
         return "data_format must be channels_last"

@@ -1,9 +1,9 @@
 """The weights and the configuration of a layer whose channels are copied.
 
 Net2Wider (Chen et al., arXiv 1511.05641, section 2.2): a copy of a channel has the weights of the
-original, and whoever sums over channels divides its weights by the number of copies. `noise`
-replaces the equal shares by random ones with the same sum, differently for each weight. The function
-stays the same, and the copies get different gradients, which equal shares do not give them.
+original, and whoever sums over channels divides its weights by the number of copies. Where Net2Net
+adds noise to the copies, here it moves the shares: equal ones become random ones with the same sum,
+drawn anew for each weight. The function stays the same, and the copies get different gradients.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def _share(
 def _copy_depthwise(kernel: np.ndarray, copies: np.ndarray) -> np.ndarray:
     """Repeats the outputs of a depthwise kernel [..., C, multiplier].
 
-    A grouped convolution's kernel is [..., 1, C * multiplier]. The m outputs of n equal channels are
-    the n copies of each of m outputs, in whatever order.
+    A grouped convolution's kernel is [..., 1, C * multiplier]. The m outputs of n equal channels
+    are the n copies of each of m outputs, in whatever order.
     """
     multiplier = kernel.shape[-1]
     flat = kernel.reshape(*kernel.shape[:-2], -1)
@@ -103,9 +103,7 @@ def _copy_depthwise(kernel: np.ndarray, copies: np.ndarray) -> np.ndarray:
     return np.repeat(flat, copies, axis=-1).reshape(*kernel.shape[:-2], -1, multiplier)
 
 
-def _copy_vector(
-    layer: keras.layers.Layer, weight: np.ndarray, copies: np.ndarray
-) -> np.ndarray:
+def _copy_vector(layer: keras.layers.Layer, weight: np.ndarray, copies: np.ndarray) -> np.ndarray:
     """Repeats a weight with a value for each channel; a scalar or a shared one stays."""
     shared = type(layer) is layers.PReLU and layer.param_broadcast[-1]
     if weight.ndim == 0 or shared:

@@ -83,9 +83,7 @@ class Rule(LayerRule):
 AnyRule = TypeVar("AnyRule", bound=LayerRule)
 
 
-def decide(
-    rules: Sequence[AnyRule], layers: Iterable[keras.layers.Layer]
-) -> list[AnyRule | None]:
+def decide(rules: Sequence[AnyRule], layers: Iterable[keras.layers.Layer]) -> list[AnyRule | None]:
     """For each layer the first rule that matches it, or None.
 
     Raises:

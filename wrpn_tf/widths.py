@@ -40,15 +40,13 @@ class WidthRule(LayerRule):
         `widen` does not know, together with the channels that it reads.
 
     Raises:
-      ValueError: if the rule selects nothing or its factor is missing or invalid.
+      ValueError: if the rule selects nothing or its factor is invalid.
     """
 
-    factor: float | None = None
+    factor: float
 
     def __post_init__(self):
         super().__post_init__()
-        if self.factor is None:
-            raise ValueError(f"{self} sets nothing: give it a factor.")
         check_factor(self.factor, f"factor of {self}")
 
 
@@ -75,22 +73,23 @@ def count_copies(
             continue
         own = classes_of(channels, layer)
         wanted = spread(len(own), rule.factor)
-        for channel_class, count in zip(own[counts[own] != wanted], wanted, strict=False):
-            if channel_class in channels.pinned:
+        unset = counts[own] < 0
+        for channel_class in own[~unset & (counts[own] != wanted)]:
+            other = decided_by.get(channel_class)
+            if other is None:
                 raise ValueError(
-                    f"{rule} cannot widen {layer.name}: {channels.pinned[int(channel_class)]}, and "
-                    f"its own are among them or added to them. Put WidthRule(name={layer.name!r}, "
+                    f"{rule} cannot widen {layer.name}: {channels.pinned[channel_class]}, and its "
+                    f"own are among them or meet them. Put WidthRule(name={layer.name!r}, "
                     "factor=1) before it, or narrow its pattern."
                 )
-            if channel_class in decided_by:
-                other = decided_by[channel_class]
+            if rules[other].factor != rule.factor:
                 raise ValueError(
-                    f"{rule} wants another width for {layer.name} than {rules[other]} for "
-                    f"{other.name}, but their channels are added or read by one layer, and must "
-                    "be as many."
+                    f"{rule} gives {layer.name} another width than {rules[other]} gives "
+                    f"{other.name}, but their channels meet, in a sum or in a layer that reads "
+                    "both, and must be as many."
                 )
-        counts[own] = wanted
-        decided_by |= dict.fromkeys(map(int, own), layer)
+        counts[own[unset]] = wanted[unset]
+        decided_by |= dict.fromkeys(own[unset].tolist(), layer)
     if first_layer == "keep":
         for layer in channels.firsts:
             own = classes_of(channels, layer)
