@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 from tf_keras import layers
 
@@ -179,16 +180,19 @@ def problem(node) -> str | None:
         return "it must group the last axis"
     if type(layer) is layers.Permute and layer.dims[-1] != rank - 1:
         return "it moves the channels to another axis"
-    if isinstance(layer, TFOpLambda) and any(
-        np.ndim(value)
-        for value in (*node.call_args, *node.call_kwargs.values())
-        if isinstance(value, np.ndarray | list | tuple) and not _holds_tensors(value)
-    ):
+    if isinstance(layer, TFOpLambda) and _has_constant_for_each_channel(node):
         return "one of its arguments is a constant for each channel"
     if role(layer) is Role.RESHAPE and None in (*node.input_shapes[1:], *shape[1:]):
         return "the size of its input is not known"
     return None
 
 
-def _holds_tensors(value) -> bool:
-    return any(keras.backend.is_keras_tensor(item) for item in value)
+def _has_constant_for_each_channel(node) -> bool:
+    tensors = {id(tensor) for tensor in node.keras_inputs}
+    for argument in (*node.call_args, *node.call_kwargs.values()):
+        if isinstance(argument, list | tuple):
+            if len(argument) > 1 and not any(id(item) in tensors for item in argument):
+                return True
+        elif isinstance(argument, np.ndarray | tf.Tensor) and np.size(argument) > 1:
+            return True
+    return False

@@ -51,7 +51,8 @@ class Channels:
       calls: in the order of `surgery.replay`.
       owned: layouts of the layers that choose their channels, in execution order.
       classes: class of each id, int [ids]; ids of one class have equally many copies.
-      pinned: classes that must keep one copy, and why ('it is an input of the model').
+      pinned: classes that must keep one copy, and why.
+      problems: layers that can only stay as they are, and why; their channels are pinned.
       firsts: layers that choose their channels and read nothing but inputs.
       alike: layers that compute statistics, and rows of channels: int64 [groups, C]. The channels
         of a row must have equally many copies, or the statistics change.
@@ -62,32 +63,24 @@ class Channels:
     owned: dict[keras.layers.Layer, Layout]
     classes: np.ndarray
     pinned: dict[int, str]
+    problems: dict[keras.layers.Layer, str]
     firsts: set[keras.layers.Layer]
     alike: list[tuple[keras.layers.Layer, np.ndarray]]
     single: list[tuple[keras.layers.Layer, Layout]]
 
 
-def trace(model: keras.Model, kept: set[keras.layers.Layer]) -> Channels:
-    """Follows the channels through a model.
-
-    Args:
-      model: built Sequential or Functional model.
-      kept: layers that stay as they are if their class is not known.
-
-    Raises:
-      ValueError: naming every layer that cannot be widened, and why.
-    """
-    return _Tracer(model, kept).trace()
+def trace(model: keras.Model) -> Channels:
+    """Follows the channels through a built Sequential or Functional model."""
+    return _Tracer(model).trace()
 
 
 class _Tracer:
-    def __init__(self, model: keras.Model, kept: set[keras.layers.Layer]):
+    def __init__(self, model: keras.Model):
         self.model = model
-        self.kept = kept
         self.size = 0
         self.ties: list[np.ndarray] = []
         self.pins: list[tuple[Layout, str]] = []
-        self.problems: dict[str, None] = {}
+        self.problems: dict[keras.layers.Layer, str] = {}
         self.calls: list[Call] = []
         self.owned: dict[keras.layers.Layer, Layout] = {}
         self.firsts: set[keras.layers.Layer] = set()
@@ -102,11 +95,6 @@ class _Tracer:
             self.pin(layout, "the model's inputs keep their channels")
         for layout in surgery.replay(self.model, inputs, self.visit):
             self.pin(layout, "the model's outputs keep their channels")
-        if self.problems:
-            raise ValueError(
-                f"Layers that cannot be widened: {'; '.join(self.problems)}. Replace them, or keep "
-                "them and the channels that they read with WidthRule(name=..., factor=1)."
-            )
         classes = self.solve()
         pinned: dict[int, str] = {}
         for layout, reason in self.pins:
@@ -117,6 +105,7 @@ class _Tracer:
             owned=self.owned,
             classes=classes,
             pinned=pinned,
+            problems=self.problems,
             firsts=self.firsts,
             alike=self.alike,
             single=self.single,
@@ -149,8 +138,7 @@ class _Tracer:
         if problem is None:
             outputs = [self.output(node, inputs)]
         else:
-            if layer not in self.kept:
-                self.problems[f"{layer.name} ({type(layer).__name__}: {problem})"] = None
+            self.problems.setdefault(layer, problem)
             outputs = [self.new(tensor.shape[-1] or 1) for tensor in tf.nest.flatten(node.outputs)]
             for layout in (*inputs, *outputs):
                 self.pin(layout, f"{layer.name} keeps its channels")

@@ -26,6 +26,8 @@ def widened_config(call: Call, copies: np.ndarray) -> dict[str, Any]:
       copies: number of copies of each channel id.
     """
     layer = call.layer
+    if _is_as_it_was(call, copies):
+        return {}
     outputs = int(copies[call.outputs[0]].sum())
     match role(layer):
         case Role.CHOOSE:
@@ -51,27 +53,32 @@ def widened_weights(
       random: where the noise comes from.
     """
     layer, weights = call.layer, call.layer.get_weights()
-    if role(layer) is None or not weights:
+    if _is_as_it_was(call, copies):
         return weights
     reads, writes = copies[call.inputs[0]], copies[call.outputs[0]]
     match role(layer):
         case Role.CHOOSE if type(layer) in SEPARABLE:
-            depthwise, pointwise, *bias = weights
+            depthwise, pointwise, *vectors = weights
             between = np.repeat(reads, layer.depth_multiplier)
             pointwise = _share(pointwise, between, -2, noise, random)
             kernels = [_copy_depthwise(depthwise, between), np.repeat(pointwise, writes, axis=-1)]
         case Role.CHOOSE:
-            kernel, *bias = weights
+            kernel, *vectors = weights
             inputs, outputs = (-1, -2) if type(layer) in TRANSPOSED else (-2, -1)
             group = reads[: kernel.shape[inputs]]  # all groups are alike
             kernel = _share(kernel, group, inputs, noise, random)
             kernels = [np.repeat(kernel, writes, axis=outputs)]
         case Role.DEPTHWISE:
-            kernel, *bias = weights
+            kernel, *vectors = weights
             kernels = [_copy_depthwise(kernel, writes)]
         case _:
-            kernels, bias = [], weights
-    return kernels + [_copy_vector(layer, weight, writes) for weight in bias]
+            kernels, vectors = [], weights
+    return kernels + [_copy_vector(layer, weight, writes) for weight in vectors]
+
+
+def _is_as_it_was(call: Call, copies: np.ndarray) -> bool:
+    """Whether all channels around a call have one copy; so have those of layers not known."""
+    return all((copies[layout] == 1).all() for layout in (*call.inputs, *call.outputs))
 
 
 def _share(
@@ -105,7 +112,7 @@ def _copy_depthwise(kernel: np.ndarray, copies: np.ndarray) -> np.ndarray:
 
 def _copy_vector(layer: keras.layers.Layer, weight: np.ndarray, copies: np.ndarray) -> np.ndarray:
     """Repeats a weight with a value for each channel; a scalar or a shared one stays."""
-    shared = type(layer) is layers.PReLU and layer.param_broadcast[-1]
-    if weight.ndim == 0 or shared:
+    shared = type(layer) is layers.PReLU and weight.ndim in (layer.shared_axes or ())
+    if shared or weight.ndim == 0:
         return weight
     return np.repeat(weight, copies, axis=-1)

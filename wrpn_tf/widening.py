@@ -61,10 +61,11 @@ def widen(
     _check_option("first_layer", first_layer, ("widen", "keep"))
     if not 0 <= noise <= 1:
         raise ValueError(f"noise must be between 0 and 1; got {noise!r}.")
-    deciding = {n.layer: None for n in surgery.walk(model) if role(n.layer) in (Role.CHOOSE, None)}
+    channels = trace(model)
+    deciding = [*channels.owned, *channels.problems]
     decisions = zip(deciding, decide(rules, deciding), strict=True)
     decided = {layer: rule for layer, rule in decisions if rule is not None}
-    channels = trace(model, {layer for layer, rule in decided.items() if rule.factor == 1})
+    _check_possible(channels, decided)
     copies = count_copies(channels, factor, decided, first_layer)
     if initialization == "preserve":
         _check_preserved(channels, copies)
@@ -75,6 +76,20 @@ def widen(
 def _check_option(name: str, value: str, allowed: tuple[str, str]) -> None:
     if value not in allowed:
         raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}; got {value!r}.")
+
+
+def _check_possible(channels: Channels, decided: dict[keras.layers.Layer, WidthRule]) -> None:
+    """Raises ValueError naming the layers that cannot be widened and that no rule keeps."""
+    problems = [
+        f"{layer.name} ({type(layer).__name__}: {problem})"
+        for layer, problem in channels.problems.items()
+        if layer not in decided or decided[layer].factor != 1
+    ]
+    if problems:
+        raise ValueError(
+            f"Layers that cannot be widened: {'; '.join(problems)}. Replace them, or keep them and "
+            "the channels that they read with WidthRule(name=..., factor=1)."
+        )
 
 
 def _check_preserved(channels: Channels, copies: np.ndarray) -> None:
@@ -132,6 +147,8 @@ class _Rebuilder:
         outputs = surgery.call_as(node, new, tensors)
         if self.preserve or role(layer) is Role.FIX:
             new.set_weights(widened_weights(call, self.copies, self.noise, self.random))
+        if isinstance(new, keras.layers.Normalization):
+            new.finalize_state()  # it computes with copies of its weights
         return outputs
 
     def unique(self, name: str) -> str:
