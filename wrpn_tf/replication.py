@@ -89,7 +89,8 @@ def _share(
     shape[axis] = -1
     shares = np.repeat(kernel / copies.reshape(shape).astype(kernel.dtype), copies, axis)
     if noise and (copies > 1).any():
-        deviation = random.standard_normal(shares.shape, np.float32)
+        precision = np.promote_types(np.float32, shares.dtype)
+        deviation = random.standard_normal(shares.shape, precision)
         starts = np.cumsum(copies) - copies
         means = np.add.reduceat(deviation, starts, axis) / copies.reshape(shape)
         deviation -= np.repeat(means, copies, axis)

@@ -11,7 +11,7 @@ import numpy as np
 import tf_keras as keras
 
 from wrpn_tf.channels import Channels
-from wrpn_tf.models.layers import widen_filters
+from wrpn_tf.models.layers import MIN_WIDTH, widen_filters
 from wrpn_tf.rules import LayerRule
 
 FirstLayer = Literal["widen", "keep"]
@@ -20,8 +20,8 @@ FirstLayer = Literal["widen", "keep"]
 def check_factor(factor: float, name: str) -> float:
     """Returns `factor`; raises ValueError naming it unless it is a number of at least 0.25."""
     number = isinstance(factor, int | float | np.integer | np.floating)
-    if not number or isinstance(factor, bool) or not (math.isfinite(factor) and factor >= 0.25):
-        raise ValueError(f"{name} must be a number of at least 0.25; got {factor!r}.")
+    if not number or isinstance(factor, bool) or not MIN_WIDTH <= factor < math.inf:
+        raise ValueError(f"{name} must be a number of at least {MIN_WIDTH}; got {factor!r}.")
     return factor
 
 
