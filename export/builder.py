@@ -57,6 +57,7 @@ class GraphBuilder:
         view: LayerView,
         grid: OutputGrid,
         shape: Sequence[int | None] | None = None,
+        part: str = "",
         **fields: Any,
     ) -> str:
         """Adds an operator and the tensor it writes; returns the tensor's name.
@@ -67,9 +68,10 @@ class GraphBuilder:
           view: the Keras layer whose output it computes.
           grid: the grid of the output.
           shape: shape of the output; None: that of the Keras layer's.
+          part: appended to the layer's name where another operator writes the layer's output.
           **fields: what the operator's class has beyond inputs and output.
         """
-        name = view.name.removeprefix("quant_")
+        name = view.name.removeprefix("quant_") + part
         output = self.tensor(name, view.name, shape or view.output_shape, grid)
         self.operators.append(operator(inputs=tuple(inputs), output=output, **fields))
         return output

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import tf_keras as keras
 
 import wrpn_tf
-from export import comparison, runtime, tflite_file
+from export import comparison, grouping, runtime, tflite_file
 from export.comparison import Difference
 from export.executor import execute
 from export.graph import Conv2D, DepthwiseConv2D, IntegerGraph, Weighted
 from wrpn_tf import Kind, LayerView
 
 _BATCH = 100
+
+Images = np.ndarray | Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,19 +49,19 @@ def wrong_kernels(model: keras.Model, graph: IntegerGraph, file: bytes) -> list[
     in_file = tflite_file.kernels(file)
     trained = _trained_kernels(wrpn_tf.view(model))
     wrong = []
-    for operator in graph.operators:
-        if not isinstance(operator, Weighted):
-            continue
-        kernel = in_file.get(operator.output)
-        expected = trained.get(graph.metadata["keras_layers"][operator.output])
+    for output, operators in grouping.kernels_by_layer(graph).items():
+        operator = operators[0]
+        parts = [in_file[part.output] for part in operators if part.output in in_file]
+        kernel = np.concatenate(parts) if len(parts) == len(operators) else None
+        expected = trained.get(graph.metadata["keras_layers"][output])
         is_move = isinstance(operator, DepthwiseConv2D) and operator.kernel.shape[1:3] == (1, 1)
         if kernel is None:
-            wrong.append(f"{operator.output} (not in the file)")
+            wrong.append(f"{output} (not in the file)")
         elif expected is None or (is_move and expected.shape[:-1] != (1, 1, 1)):
             if not is_move or not np.isin(kernel, (-127, 0, 127)).all():
-                wrong.append(f"{operator.output} (no trained kernel)")
+                wrong.append(f"{output} (no trained kernel)")
         elif not _same_codes(_channels_last(operator, kernel), expected, operator.stretch):
-            wrong.append(f"{operator.output} (other codes)")
+            wrong.append(f"{output} (other codes)")
     return wrong
 
 
@@ -109,14 +111,14 @@ def _same_codes(kernel: np.ndarray, codes: np.ndarray, stretch: int) -> bool:
 
 
 def compare_with_executor(
-    graph: IntegerGraph, file: bytes, images: np.ndarray, kernels: str
+    graph: IntegerGraph, file: bytes, images: Images, kernels: str
 ) -> tuple[dict[str, Difference], dict[str, set[int]]]:
     """Every tensor of the file, run with one kernel set, against the NumPy executor.
 
     Args:
       graph: the integer graph.
       file: the .tflite file; a variant of it with every tensor exposed is what runs.
-      images: int8 ``[images, ...]``.
+      images: int8 ``[images, ...]``; a dictionary of them by input name where there are several.
       kernels: 'xnnpack', 'optimized' or 'reference'.
 
     Returns:
@@ -125,8 +127,7 @@ def compare_with_executor(
     exposed = tflite_file.expose_tensors(file)
     differences: dict[str, Difference] = {}
     seen: dict[str, set[int]] = {name: set() for name in graph.tensors}
-    for batch in _batches(images):
-        inputs = {graph.inputs[0]: batch}
+    for inputs in _inputs(graph, images):
         expected = execute(graph, inputs, kernels)
         actual = runtime.run(exposed, inputs, kernels)
         for name in graph.tensors:
@@ -136,15 +137,15 @@ def compare_with_executor(
 
 
 def compare_with_keras(
-    model: keras.Model, graph: IntegerGraph, file: bytes, images: np.ndarray
+    model: keras.Model, graph: IntegerGraph, file: bytes, images: Images
 ) -> dict[str, Difference]:
     """Each operator's codes against the Keras evaluation graph, fed the device's own inputs."""
     exposed = tflite_file.expose_tensors(file)
     twin = comparison.KerasTwin(model, graph)
     differences: dict[str, Difference] = {}
-    for batch in _batches(images):
-        values = runtime.run(exposed, {graph.inputs[0]: batch}, "xnnpack")
-        for operator in graph.operators:
+    for inputs in _inputs(graph, images):
+        values = runtime.run(exposed, inputs, "xnnpack")
+        for operator in filter(twin.knows, graph.operators):
             codes = twin.codes(operator, values)
             difference = comparison.compare(operator.output, values[operator.output], codes)
             _accumulate(differences, difference)
@@ -182,6 +183,13 @@ def too_many_codes(graph: IntegerGraph, seen: dict[str, set[int]]) -> list[str]:
         for name, codes in seen.items()
         if len(codes) > 2 ** graph.tensors[name].bits
     ]
+
+
+def _inputs(graph: IntegerGraph, images: Images) -> Iterator[dict[str, np.ndarray]]:
+    """Batches of the model's inputs."""
+    arrays = dict(images) if isinstance(images, Mapping) else {graph.inputs[0]: images}
+    for batch in zip(*map(_batches, arrays.values()), strict=True):
+        yield dict(zip(arrays, batch, strict=True))
 
 
 def _batches(images: np.ndarray) -> Iterator[np.ndarray]:

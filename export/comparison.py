@@ -76,12 +76,19 @@ class KerasTwin:
         self._model = model
         self._graph = graph
         self._layers: dict[str, str] = graph.metadata["keras_layers"]
+        split = graph.metadata.get("split_groups", {})
+        self._sources: dict[str, str] = {name: fact["source"] for name, fact in split.items()}
         self._inputs = {view.name: view.inputs for view in wrpn_tf.view(model)}
+
+    def knows(self, operator: Operator) -> bool:
+        """Whether the operator's output is that of a layer, and not a part of it."""
+        return operator.output in self._layers
 
     def codes(self, operator: Operator, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """The operator's output codes by Keras, from the device's codes of its inputs."""
         known = {}
-        for name in operator.inputs:
+        source = self._sources.get(operator.output)
+        for name in (source,) if source else operator.inputs:
             reals = dequantize(values[name], self._graph.tensors[name])
             shape = self._model.get_layer(self._layers[name]).output_shape
             known[self._layers[name]] = reals.reshape(-1, *shape[1:])

@@ -9,26 +9,31 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from export import addition, geometry, softmax
+from export import addition, geometry, logistic, multiplication, softmax
 from export import kernels as rules
+from export.accumulators import accumulate
 from export.graph import (
     Add,
     Concatenate,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
+    GroupedConv2D,
     IntegerGraph,
+    Logistic,
+    Multiply,
     Operator,
     Pad,
     Pool2D,
     Reshape,
+    ResizeNearest,
+    Slice,
     Softmax,
     Weighted,
 )
 
 # Bytes that the windows of one slice of the batch may take.
 _SLICE_BYTES = 64 << 20
-_FLOAT32_EXACT = 1 << 24
 
 
 def execute(
@@ -88,7 +93,9 @@ def run_operator(
     kernels = rules.effective_kernels(graph, operator, kernels)
     function = _FUNCTIONS[type(operator)]
     batch = inputs[0].shape[0]
-    if isinstance(operator, Add):  # rounds by position in the whole tensor; slices by itself
+    if isinstance(
+        operator, (Add, Multiply)
+    ):  # rounds by position in the whole tensor; slices by itself
         return function(graph, operator, list(inputs), kernels)
     step = max(1, _SLICE_BYTES // max(1, _bytes_per_image(graph, operator)))
     parts = [
@@ -96,66 +103,6 @@ def run_operator(
         for start in range(0, max(batch, 1), step)
     ]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def accumulate(graph: IntegerGraph, operator: Weighted, codes: np.ndarray) -> np.ndarray:
-    """The integer accumulators of a layer, bias included.
-
-    Args:
-      graph: the graph it belongs to.
-      operator: the layer.
-      codes: int8 ``[batch, ...]`` of its input.
-
-    Returns:
-      int64 ``[batch, ..., channels]``.
-    """
-    zero_point = graph.tensors[operator.inputs[0]].grid.zero_point
-    # Dividing the common factor out (the stretch) keeps most layers exact in float32.
-    factor = max(1, int(np.gcd.reduce(np.abs(operator.kernel.astype(np.int32)), axis=None)))
-    kernel: np.ndarray = operator.kernel.astype(np.int32) // factor
-    channel_axis = 3 if isinstance(operator, DepthwiseConv2D) else 0
-    axes = tuple(axis for axis in range(kernel.ndim) if axis != channel_axis)
-    largest = max(127 - zero_point, zero_point + 128)
-    exact = int(np.abs(kernel).sum(axis=axes).max()) * largest < _FLOAT32_EXACT
-    dtype = np.dtype(np.float32 if exact else np.float64)
-    steps: np.ndarray = (codes.astype(np.int16) - zero_point).astype(dtype)
-    kernel = kernel.astype(dtype)
-    if isinstance(operator, Conv2D):
-        total = _conv(operator, steps, kernel)
-    elif isinstance(operator, DepthwiseConv2D):
-        total = _depthwise(operator, steps, kernel)
-    else:
-        total = steps @ kernel.T
-    result = total.astype(np.int64)
-    result *= factor
-    result += operator.bias
-    return result
-
-
-def _conv(operator: Conv2D, steps: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    channels, height, width, depth = kernel.shape
-    view = geometry.windows(
-        steps, (height, width), operator.strides, operator.dilation, operator.padding, 0
-    )
-    batch, rows, columns = view.shape[:3]
-    patches = view.transpose(0, 1, 2, 4, 5, 3).reshape(-1, height * width * depth)
-    return (patches @ kernel.reshape(channels, -1).T).reshape(batch, rows, columns, channels)
-
-
-def _depthwise(operator: DepthwiseConv2D, steps: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    _, height, width, channels = kernel.shape
-    multiplier = channels // steps.shape[3]
-    view = geometry.windows(
-        steps, (height, width), operator.strides, operator.dilation, operator.padding, 0
-    )
-    total = np.zeros((*view.shape[:3], channels), steps.dtype)
-    for row in range(height):
-        for column in range(width):
-            tap = view[..., row, column]
-            total += (np.repeat(tap, multiplier, axis=3) if multiplier > 1 else tap) * kernel[
-                0, row, column
-            ]
-    return total
 
 
 def _run_weighted(
@@ -176,6 +123,14 @@ def _run_add(
     left, right = (graph.tensors[name].grid for name in operator.inputs)
     grids = (left, right, graph.tensors[operator.output].grid)
     return addition.add_codes(operator, inputs[0], inputs[1], grids, kernels)
+
+
+def _run_multiply(
+    graph: IntegerGraph, operator: Multiply, inputs: list[np.ndarray], kernels: str
+) -> np.ndarray:
+    left, right = (graph.tensors[name].grid for name in operator.inputs)
+    grids = (left, right, graph.tensors[operator.output].grid)
+    return multiplication.multiply_codes(operator, inputs[0], inputs[1], grids, kernels)
 
 
 def _run_pool(
@@ -204,6 +159,21 @@ def _run_pad(
     return np.pad(inputs[0], amounts, constant_values=zero_point)
 
 
+def _run_slice(
+    graph: IntegerGraph, operator: Slice, inputs: list[np.ndarray], kernels: str
+) -> np.ndarray:
+    sizes = graph.tensors[operator.output].shape[1:]
+    ranges = zip(operator.begin, sizes, strict=True)
+    return inputs[0][(slice(None), *(slice(begin, begin + size) for begin, size in ranges))]
+
+
+def _run_resize(
+    graph: IntegerGraph, operator: ResizeNearest, inputs: list[np.ndarray], kernels: str
+) -> np.ndarray:
+    (_, height, width, _), output = inputs[0].shape, graph.tensors[operator.output].shape
+    return inputs[0].repeat(output[1] // height, axis=1).repeat(output[2] // width, axis=2)
+
+
 def _run_reshape(
     graph: IntegerGraph, operator: Reshape, inputs: list[np.ndarray], kernels: str
 ) -> np.ndarray:
@@ -217,6 +187,13 @@ def _run_softmax(
     return function(inputs[0], graph.tensors[operator.inputs[0]].grid.scale)
 
 
+def _run_logistic(
+    graph: IntegerGraph, operator: Logistic, inputs: list[np.ndarray], kernels: str
+) -> np.ndarray:
+    grid = graph.tensors[operator.inputs[0]].grid
+    return logistic.table(grid, kernels)[inputs[0].astype(np.int16) + 128]
+
+
 def _bytes_per_image(graph: IntegerGraph, operator: Operator) -> int:
     """Roughly what an operator's working arrays take for one image."""
     elements = int(np.prod(graph.tensors[operator.output].shape))
@@ -227,12 +204,17 @@ def _bytes_per_image(graph: IntegerGraph, operator: Operator) -> int:
 
 _FUNCTIONS: dict[type[Operator], Callable[..., np.ndarray]] = {
     Conv2D: _run_weighted,
+    GroupedConv2D: _run_weighted,
     DepthwiseConv2D: _run_weighted,
     FullyConnected: _run_weighted,
     Add: _run_add,
+    Multiply: _run_multiply,
     Pool2D: _run_pool,
     Concatenate: _run_concatenate,
     Pad: _run_pad,
+    Slice: _run_slice,
+    ResizeNearest: _run_resize,
     Reshape: _run_reshape,
+    Logistic: _run_logistic,
     Softmax: _run_softmax,
 }

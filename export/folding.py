@@ -9,7 +9,7 @@ import numpy as np
 import tf_keras as keras
 
 from export import channels
-from export.graph import Conv2D, DepthwiseConv2D, FullyConnected, Weighted
+from export.graph import Conv2D, DepthwiseConv2D, FullyConnected, GroupedConv2D, Weighted
 from wrpn_tf import KernelCodes, LayerView, OutputGrid
 
 
@@ -35,6 +35,14 @@ def own_bias(layer: keras.layers.Layer, count: int) -> Affine:
     if not layer.use_bias:
         return identity(count)
     return Affine(gain=np.ones(count), offset=np.asarray(layer.bias, np.float64))
+
+
+def affine(layer: keras.layers.Layer, count: int) -> Affine:
+    """A BatchNormalization or Rescaling layer with `count` channels, in inference."""
+    if isinstance(layer, keras.layers.Rescaling):
+        gain, offset = (np.asarray(value, np.float64) for value in (layer.scale, layer.offset))
+        return Affine(gain=np.broadcast_to(gain, count), offset=np.broadcast_to(offset, count))
+    return batch_normalization(layer)
 
 
 def batch_normalization(layer: keras.layers.BatchNormalization) -> Affine:
@@ -90,4 +98,5 @@ def fit_kernel(
     if depthwise:
         integers = np.ascontiguousarray(fitted.kernel.T).reshape(1, *shape[:2], -1)
         return DepthwiseConv2D, fitted, fields | {"kernel": integers}
-    return Conv2D, fitted, fields | {"kernel": fitted.kernel.reshape(-1, *shape[:3])}
+    operator = GroupedConv2D if layer.groups > 1 else Conv2D
+    return operator, fitted, fields | {"kernel": fitted.kernel.reshape(-1, *shape[:3])}

@@ -82,6 +82,14 @@ class Conv2D(Weighted):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class GroupedConv2D(Conv2D):
+    """CONV_2D in groups; kernel ``[out, height, width, in / groups]``.
+
+    The n-th of the groups of output channels reads the n-th of the groups of input channels.
+    """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class DepthwiseConv2D(Weighted):
     """DEPTHWISE_CONV_2D; kernel ``[1, height, width, out]``, ``out = in * depth_multiplier``."""
 
@@ -100,6 +108,21 @@ class Add(Operator):
     """ADD of two tensors of one shape, each on a grid of its own, with an optional fused RELU."""
 
     relu: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Multiply(Operator):
+    """MUL of two tensors, each on a grid of its own, with an optional fused RELU.
+
+    The shapes are equal, or the second is ``[1, 1, 1, channels]`` and scales the first's channels.
+    """
+
+    relu: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Logistic(Operator):
+    """LOGISTIC, ``1 / (1 + exp(-x))``; the output's grid is scale 1/256, zero point -128."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,6 +150,22 @@ class Pad(Operator):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Slice(Operator):
+    """STRIDED_SLICE with stride 1: a part of the input, of the output's shape.
+
+    Attributes:
+      begin: first index on each axis but the batch.
+    """
+
+    begin: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ResizeNearest(Operator):
+    """RESIZE_NEAREST_NEIGHBOR to the output's height and width, whole multiples of the input's."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Reshape(Operator):
     """RESHAPE to the output tensor's shape; the grid stays."""
 
@@ -140,13 +179,18 @@ OPERATORS: dict[str, type[Operator]] = {
     cls.__name__: cls
     for cls in (
         Conv2D,
+        GroupedConv2D,
         DepthwiseConv2D,
         FullyConnected,
         Add,
+        Multiply,
         Pool2D,
         Concatenate,
         Pad,
+        Slice,
+        ResizeNearest,
         Reshape,
+        Logistic,
         Softmax,
     )
 }

@@ -29,7 +29,9 @@ from export.graph import (
     DepthwiseConv2D,
     FullyConnected,
     Grid,
+    GroupedConv2D,
     IntegerGraph,
+    Multiply,
     Operator,
     Pool2D,
     Softmax,
@@ -50,19 +52,20 @@ def check_kernels(kernels: str) -> None:
 def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> str:
     """The kernel set that runs `operator` when `kernels` is asked for.
 
-    XNNPACK leaves int8 AVERAGE_POOL_2D, int8 SOFTMAX, and ADD with an input scale outside
-    ``[2 ** -10, 2 ** 8)`` output scales to the built-in kernels. (It leaves some MAX_POOL_2D too,
-    which is exact everywhere.)
+    XNNPACK leaves to the built-in kernels int8 AVERAGE_POOL_2D, int8 SOFTMAX, ADD with an input
+    scale outside ``[2 ** -10, 2 ** 8)`` output scales and MUL with a product of input scales
+    outside ``[2 ** -16, 2 ** 8)`` output scales. (It leaves some operators too that are exact
+    everywhere.)
     """
     check_kernels(kernels)
     if kernels != "xnnpack":
         return kernels
+    scales = [np.float32(graph.tensors[name].grid.scale) for name in operator.inputs]
+    output_scale = np.float32(graph.tensors[operator.output].grid.scale)
     if isinstance(operator, Add):
-        output_scale = np.float32(graph.tensors[operator.output].grid.scale)
-        ratios = [
-            np.float32(graph.tensors[name].grid.scale) / output_scale for name in operator.inputs
-        ]
-        taken = all(2.0**-10 <= ratio < 2.0**8 for ratio in ratios)
+        taken = all(2.0**-10 <= scale / output_scale < 2.0**8 for scale in scales)
+    elif isinstance(operator, Multiply):
+        taken = bool(2.0**-16 <= scales[0] * scales[1] / output_scale < 2.0**8)
     else:
         taken = not isinstance(operator, Softmax) and not (
             isinstance(operator, Pool2D) and operator.kind == "average"
@@ -75,7 +78,7 @@ def weighted_rule(operator: Weighted, kernels: str) -> str:
     check_kernels(kernels)
     if kernels == "xnnpack":
         return "float_even"
-    if kernels == "optimized":
+    if kernels == "optimized" and not isinstance(operator, GroupedConv2D):
         return "double_mixed" if isinstance(operator, DepthwiseConv2D) else "double_up"
     return "real_away" if isinstance(operator, FullyConnected) else "double_away"
 

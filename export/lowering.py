@@ -16,30 +16,38 @@ import numpy as np
 import tf_keras as keras
 
 import wrpn_tf
-from export import folding
+from export import folding, grouping, movement
 from export.builder import GraphBuilder
 from export.folding import Affine
 from export.graph import (
     Add,
     Concatenate,
     DepthwiseConv2D,
+    Grid,
     IntegerGraph,
-    Pad,
-    Pool2D,
+    Logistic,
+    Multiply,
+    Operator,
     Reshape,
     Softmax,
 )
 from wrpn_tf import Kind, LayerView, OutputGrid
 
-_SOFTMAX_GRID = OutputGrid(scale=1 / 256, low=0, high=255, bits=8)
-_FUSED_WITH_RELU = (Kind.KERNEL, Kind.AFFINE, Kind.ADD)
+_PROBABILITY_GRID = OutputGrid(scale=1 / 256, low=0, high=255, bits=8)
+_PROBABILITIES: dict[Kind, type[Operator]] = {Kind.SIGMOID: Logistic, Kind.SOFTMAX: Softmax}
+_FUSED_WITH_RELU = (Kind.KERNEL, Kind.AFFINE, Kind.ADD, Kind.MULTIPLY)
 
 
 class LoweringError(ValueError):
     """The model has no integer form; the message names the layers and says why."""
 
 
-def lower(model: keras.Model, metadata: Mapping[str, Any] | None = None) -> IntegerGraph:
+def lower(
+    model: keras.Model,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    split_groups: bool = True,
+) -> IntegerGraph:
     """The integer graph of a quantized model.
 
     Batch normalization is folded exactly: the codes trained are the codes in the graph, times the
@@ -47,10 +55,12 @@ def lower(model: keras.Model, metadata: Mapping[str, Any] | None = None) -> Inte
 
     Args:
       model: from `wrpn_tf.quantize_model(..., first_last='integer')`, calibrated or trained.
-      metadata: for `IntegerGraph.metadata`: 'name', 'labels', 'description'. 'normalization' is set
-        from the input's grid, 'keras_layers' maps tensors to the Keras layers whose output they
-        are, and 'inexact_channels' counts by operator the channels for which no bias reproduces
-        every trained code.
+      metadata: for `IntegerGraph.metadata`: 'name', 'labels', 'description'. 'normalization'
+        is set from the grid of each input, 'keras_layers' maps tensors to the Keras layers whose
+        output they are, and 'inexact_channels' counts by operator the channels for which no bias
+        reproduces every trained code.
+      split_groups: see `export.grouping`: False leaves a grouped convolution one operator, which
+        TFLite's kernels run and the Edge TPU does not.
 
     Raises:
       LoweringError: if a layer is in float or has not seen data (all are named), or has no integer
@@ -65,16 +75,21 @@ def lower(model: keras.Model, metadata: Mapping[str, Any] | None = None) -> Inte
             lowering.produce(view.name, None)
     outputs = [lowering.produce(name, None) for name in model.output_names]
     built = lowering.builder
-    grid = built.tensors[inputs[0]].grid
-    pixels = {"mean": [float(grid.zero_point + 128)], "std": [1.0 / grid.scale]}
+    pixels = {name: _normalization(built.tensors[name].grid) for name in inputs}
     facts = {"keras_layers": built.layers, "inexact_channels": built.inexact}
-    return IntegerGraph(
+    graph = IntegerGraph(
         tensors=built.tensors,
         operators=built.operators,
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         metadata={"name": model.name, "normalization": pixels} | dict(metadata or {}) | facts,
     )
+    return grouping.split(graph) if split_groups else graph
+
+
+def _normalization(grid: Grid) -> dict[str, list[float]]:
+    """``real = (pixel - mean) / std`` for the pixels 0 to 255 that stand for codes -128 to 127."""
+    return {"mean": [float(grid.zero_point + 128)], "std": [1.0 / grid.scale]}
 
 
 def _check_quantized(views: Mapping[str, LayerView]) -> None:
@@ -124,6 +139,8 @@ class _Lowering:
 
     def produce(self, name: str, grid: OutputGrid | None) -> str:
         """The tensor of a layer's output on `grid`; None: on its own."""
+        if grid == self._views[name].grid:
+            grid = None
         if (name, grid) not in self._made:
             self._made[name, grid] = self._make(self._views[name], grid)
         return self._made[name, grid]
@@ -132,10 +149,10 @@ class _Lowering:
         if view.grid is not None and grid is not None and view.grid != grid:
             return self._move(self.produce(view.name, None), view, grid)
         if view.kind is Kind.PASS:
-            return self._pass(view, grid)
-        if view.kind is Kind.SOFTMAX:
+            return movement.moved(self.builder, view, self.produce(view.inputs[0], grid))
+        if view.kind in _PROBABILITIES:
             source = self.produce(view.inputs[0], None)
-            return self.builder.emit(Softmax, [source], view, _SOFTMAX_GRID)
+            return self.builder.emit(_PROBABILITIES[view.kind], [source], view, _PROBABILITY_GRID)
         grid = grid or view.grid
         if grid is None:
             raise LoweringError(
@@ -163,7 +180,7 @@ class _Lowering:
             case Kind.KERNEL:
                 return self._weighted(body, view, grid)
             case Kind.AFFINE:
-                affine = folding.batch_normalization(body.layer)
+                affine = folding.affine(body.layer, self._channels(body))
                 inner = self._views[body.inputs[0]]
                 if inner.kind is Kind.KERNEL and inner.grid is None:
                     return self._weighted(inner, view, grid, affine)
@@ -172,58 +189,35 @@ class _Lowering:
                 sources = [self.produce(name, None) for name in body.inputs]
                 relu = _clipped(view, grid).low == 0
                 return self.builder.emit(Add, sources, view, grid, relu=relu)
+            case Kind.MULTIPLY:
+                sources = [self.produce(name, None) for name in body.inputs]
+                sources.sort(key=lambda name: -np.prod(self.builder.tensors[name].shape))
+                relu = _clipped(view, grid).low == 0
+                return self.builder.emit(Multiply, sources, view, grid, relu=relu)
             case Kind.CONCATENATE:
                 sources = [self.produce(name, grid) for name in body.inputs]
                 axis = int(body.layer.axis) % len(view.output_shape)
                 return self.builder.emit(Concatenate, sources, view, grid, axis=axis)
             case Kind.AVERAGE:
                 source = self.produce(body.inputs[0], grid)
-                return self._pool("average", source, view, grid)
+                return movement.pool(self.builder, "average", view, source)
         raise LoweringError(f"Layer {view.name!r} ({view.kind}) has no integer form.")
-
-    def _pool(self, kind: str, source: str, view: LayerView, grid: OutputGrid) -> str:
-        layer = view.layer
-        return self.builder.emit(
-            Pool2D,
-            [source],
-            view,
-            grid,
-            kind=kind,
-            window=tuple(layer.pool_size),
-            strides=tuple(layer.strides),
-            padding=layer.padding.upper(),
-        )
-
-    def _pass(self, view: LayerView, grid: OutputGrid | None) -> str:
-        """Layers that move or select codes: their output is on their input's grid."""
-        source = self.produce(view.inputs[0], grid)
-        grid = self.builder.grids[source]
-        shape = self.builder.tensors[source].shape
-        match view.layer:
-            case keras.layers.MaxPooling2D():
-                return self._pool("max", source, view, grid)
-            case keras.layers.GlobalMaxPooling2D():
-                window = {"window": shape[1:3], "strides": shape[1:3]}
-                image = (1, 1, 1, shape[-1])
-                source = self.builder.emit(
-                    Pool2D, [source], view, grid, image, kind="max", **window
-                )
-            case keras.layers.ZeroPadding2D() as layer:
-                return self.builder.emit(Pad, [source], view, grid, padding=layer.padding)
-        if self.builder.tensors[source].shape[1:] == view.output_shape[1:]:
-            return source
-        return self.builder.emit(Reshape, [source], view, grid)
 
     def _weighted(
         self, body: LayerView, view: LayerView, grid: OutputGrid, after: Affine | None = None
     ) -> str:
         """A convolution or dense layer, and the batch normalization after it, if any."""
         assert body.kernel is not None
-        source = self.produce(body.inputs[0], None)
+        kernel, origin = body.kernel, self._views[body.inputs[0]]
+        while origin.kind is Kind.AFFINE and origin.grid is None:  # A factor for this kernel.
+            gain = folding.affine(origin.layer, 1).gain
+            kernel = dataclasses.replace(kernel, scale=kernel.scale * gain)
+            origin = self._views[origin.inputs[0]]
+        source = self.produce(origin.name, None)
         affine = folding.own_bias(body.layer, self._channels(body))
         operator, fitted, fields = folding.fit_kernel(
             body,
-            body.kernel,
+            kernel,
             affine.then(after) if after else affine,
             self.builder.grids[source],
             _clipped(view, grid),
@@ -245,18 +239,25 @@ class _Lowering:
             origin,
             _clipped(view, grid),
         )
-        image = view.output_shape if len(view.output_shape) == 4 else (1, 1, 1, count)
-        if image is not view.output_shape:  # DEPTHWISE_CONV_2D takes images only.
+        flat = len(view.output_shape) != 4  # DEPTHWISE_CONV_2D takes images only.
+        image = (1, 1, 1, count) if flat else view.output_shape
+        if flat:
             layer = self.builder.layers[source]
-            source = self.builder.emit(Reshape, [source], view, origin, image)
+            source = self.builder.emit(Reshape, [source], view, origin, image, "_image")
             self.builder.layers[source] = layer
         kernel = np.ascontiguousarray(fitted.kernel.T).reshape(1, 1, 1, count)
         output = self.builder.emit_weighted(
-            DepthwiseConv2D, source, view, grid, fitted, shape=image, kernel=kernel, bits=1
+            DepthwiseConv2D,
+            source,
+            view,
+            grid,
+            fitted,
+            image,
+            part="_moved" if flat else "",
+            kernel=kernel,
+            bits=1,
         )
-        if image is view.output_shape:
-            return output
-        return self.builder.emit(Reshape, [output], view, grid)
+        return self.builder.emit(Reshape, [output], view, grid) if flat else output
 
     @staticmethod
     def _channels(view: LayerView) -> int:

@@ -47,7 +47,7 @@ def model_metadata(graph: IntegerGraph, outputs: Sequence[str]) -> bytes:
             builder,
             name,
             graph.tensors[name],
-            graph.metadata.get("normalization"),
+            graph.metadata.get("normalization", {}).get(name),
             None,
         )
         for name in graph.inputs

@@ -27,7 +27,7 @@ def settle(model: keras.Model) -> None:
     Raises:
       LoweringError: if the model has no integer form.
     """
-    graph = lower(model)
+    graph = lower(model, split_groups=False)
     views = {view.name: view for view in wrpn_tf.view(model)}
     layers = graph.metadata["keras_layers"]
     for operator in graph.operators:
@@ -61,7 +61,7 @@ def _bias_owner(view: LayerView, views: dict[str, LayerView]) -> LayerView | Non
         view = views[view.inputs[0]]
         if view.grid is not None:
             return None
-    has_offset = (view.kind is Kind.AFFINE and view.layer.center) or (
-        view.kind is Kind.KERNEL and view.layer.use_bias
+    has_offset = (view.kind is Kind.KERNEL and view.layer.use_bias) or (
+        isinstance(view.layer, keras.layers.BatchNormalization) and view.layer.center
     )
     return view if has_offset else None

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from export import geometry
+from export import shapes
 from export.graph import (
     Add,
     Concatenate,
@@ -18,10 +18,14 @@ from export.graph import (
     FullyConnected,
     Grid,
     IntegerGraph,
+    Logistic,
+    Multiply,
     Operator,
     Pad,
     Pool2D,
     Reshape,
+    ResizeNearest,
+    Slice,
     Softmax,
     Tensor,
     Weighted,
@@ -30,9 +34,11 @@ from export.graph import (
 INT32_MAX = 2**31 - 1
 INT16_MAX = 2**15 - 1
 MULTIPLIER_LIMIT = 256
-SOFTMAX_GRID = Grid(scale=1 / 256, zero_point=-128)
+PROBABILITY_GRID = Grid(scale=1 / 256, zero_point=-128)
+"""The grid of what LOGISTIC and SOFTMAX give, the only one that their kernels take."""
 # Operators whose output codes are copies or averages of input codes: one grid for all.
-_ONE_GRID = (Pool2D, Concatenate, Pad, Reshape)
+_ONE_GRID = (Pool2D, Concatenate, Pad, Slice, ResizeNearest, Reshape)
+_BINARY = (Add, Multiply)
 
 
 def validate(graph: IntegerGraph) -> None:
@@ -89,32 +95,38 @@ def _problem(operator: Operator, graph: IntegerGraph) -> str:
     """What is wrong with `operator`; empty where nothing is."""
     inputs = [graph.tensors[name] for name in operator.inputs]
     output = graph.tensors[operator.output]
-    count = 2 if isinstance(operator, Add) else 1
+    count = 2 if isinstance(operator, _BINARY) else 1
     if not inputs or (len(inputs) != count and not isinstance(operator, Concatenate)):
         return f"{type(operator).__name__} has {len(inputs)} inputs, not {count}"
     if isinstance(operator, _ONE_GRID):
         for name, tensor in zip(operator.inputs, inputs, strict=True):
             if tensor.grid != output.grid:
                 return f"input {name!r} is on {tensor.grid}, the output on {output.grid}"
-    if isinstance(operator, Softmax) and output.grid != SOFTMAX_GRID:
-        return f"the output is on {output.grid}, not on {SOFTMAX_GRID}"
+    if isinstance(operator, (Logistic, Softmax)) and output.grid != PROBABILITY_GRID:
+        return f"the output is on {output.grid}, not on {PROBABILITY_GRID}"
     problem = ""
     if isinstance(operator, Weighted):
         problem = _weighted_problem(operator) or _multiplier_problem(operator, inputs[0], output)
     elif isinstance(operator, Add):
         problem = _add_problem(inputs, output)
+    elif isinstance(operator, Multiply):
+        problem = _product_problem(inputs, output)
     if problem:
         return problem
-    needs_image = isinstance(operator, (Conv2D, DepthwiseConv2D, Pool2D, Pad))
+    needs_image = isinstance(operator, (Conv2D, DepthwiseConv2D, Pool2D, Pad, ResizeNearest))
     if needs_image and len(inputs[0].shape) != 4:
         return f"input {operator.inputs[0]!r} has shape {inputs[0].shape}, not 4 dimensions"
     try:
-        shape = output_shape(operator, [tensor.shape for tensor in inputs])
+        shape = shapes.output_shape(operator, [tensor.shape for tensor in inputs])
     except ValueError as error:
         return str(error)
     if isinstance(operator, Reshape):
         if math.prod(output.shape) != math.prod(inputs[0].shape):
             return f"{inputs[0].shape} does not reshape to {output.shape}"
+    elif isinstance(operator, Slice):
+        return _slice_problem(operator, shape, output.shape)
+    elif isinstance(operator, ResizeNearest):
+        return _resize_problem(shape, output.shape)
     elif shape != output.shape:
         return f"the output has shape {output.shape}, the operator gives {shape}"
     return ""
@@ -170,70 +182,27 @@ def _add_problem(inputs: list[Tensor], output: Tensor) -> str:
     return ""
 
 
-def output_shape(operator: Operator, inputs: list[tuple[int, ...]]) -> tuple[int, ...]:
-    """The shape an operator gives for `inputs` (Reshape: its input's own shape).
-
-    Raises:
-      ValueError: the operator cannot take these shapes.
-    """
-    first = inputs[0]
-    if isinstance(operator, (Conv2D, DepthwiseConv2D)):
-        height, width = operator.kernel.shape[1:3]
-        depth = operator.kernel.shape[3]
-        if isinstance(operator, Conv2D):
-            if depth != first[3]:
-                raise ValueError(f"the kernel takes {depth} channels, the input has {first[3]}")
-            depth = operator.kernel.shape[0]
-        elif operator.kernel.shape[0] != 1 or depth % first[3]:
-            raise ValueError(f"kernel {operator.kernel.shape} does not fit {first[3]} channels")
-        size = _size(
-            first,
-            (height, width),
-            operator.strides,
-            operator.dilation,
-            operator.padding,
+def _product_problem(inputs: list[Tensor], output: Tensor) -> str:
+    scale = float(np.prod([np.float32(tensor.grid.scale) for tensor in inputs]))
+    if not scale / output.grid.scale < 1:
+        return (
+            f"one step of the product is {scale / output.grid.scale:g} output steps; the built-in "
+            "kernels take less than 1"
         )
-        return (first[0], *size, depth)
-    if isinstance(operator, FullyConnected):
-        if len(first) != 2 or operator.kernel.shape[1] != first[1]:
-            raise ValueError(f"kernel {operator.kernel.shape} does not fit the input {first}")
-        return (first[0], operator.kernel.shape[0])
-    if isinstance(operator, Pool2D):
-        if operator.kind not in ("max", "average"):
-            raise ValueError(f"kind must be 'max' or 'average', not {operator.kind!r}")
-        size = _size(first, operator.window, operator.strides, (1, 1), operator.padding)
-        return (first[0], *size, first[3])
-    if isinstance(operator, Concatenate):
-        axis = operator.axis
-        if not 1 <= axis < len(first):
-            raise ValueError(f"axis {axis} is outside [1, {len(first) - 1}]")
-        rests = {shape[:axis] + shape[axis + 1 :] for shape in inputs}
-        if len(rests) > 1 or len({len(shape) for shape in inputs}) > 1:
-            raise ValueError(f"shapes {inputs} do not concatenate along axis {axis}")
-        return (*first[:axis], sum(shape[axis] for shape in inputs), *first[axis + 1 :])
-    if isinstance(operator, Pad):
-        if min(min(pair) for pair in operator.padding) < 0:
-            raise ValueError(f"padding {operator.padding} is negative")
-        (top, bottom), (left, right) = operator.padding
-        return (first[0], first[1] + top + bottom, first[2] + left + right, first[3])
-    if isinstance(operator, Add) and inputs[1] != first:
-        raise ValueError(f"shapes {first} and {inputs[1]} differ")
-    return first
+    return ""
 
 
-def _size(
-    shape: tuple[int, ...],
-    window: tuple[int, int],
-    strides: tuple[int, int],
-    dilation: tuple[int, int],
-    padding: str,
-) -> tuple[int, int]:
-    if min(*window, *strides, *dilation) < 1:
-        raise ValueError("windows, strides and dilations must be at least 1")
-    height, width = (
-        geometry.output_size(shape[axis + 1], window[axis], strides[axis], dilation[axis], padding)
-        for axis in (0, 1)
-    )
-    if min(height, width) < 1:
-        raise ValueError(f"the window {window} does not fit the input {shape}")
-    return height, width
+def _slice_problem(operator: Slice, shape: tuple[int, ...], output: tuple[int, ...]) -> str:
+    if len(shape) != len(output) or len(operator.begin) != len(shape) - 1:
+        return f"{shape} from {operator.begin} does not give {output}"
+    ends = [begin + size for begin, size in zip(operator.begin, output[1:], strict=True)]
+    if min(operator.begin) < 0 or any(e > s for e, s in zip(ends, shape[1:], strict=True)):
+        return f"{output} from {operator.begin} reaches outside {shape}"
+    return ""
+
+
+def _resize_problem(shape: tuple[int, ...], output: tuple[int, ...]) -> str:
+    multiples = len(output) == 4 and output[1] % shape[1] == output[2] % shape[2] == 0
+    if not multiples or (shape[0], shape[3]) != (output[0], output[3]):
+        return f"{shape} is not enlarged to {output} by whole factors"
+    return ""

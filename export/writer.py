@@ -1,9 +1,8 @@
 """Writes an integer graph as a TFLite flatbuffer, directly over the TFLite schema.
 
 No operator is added, merged or rounded again: every integer in the graph is in the file. Kernel
-and bias constants carry quantization parameters (XNNPACK drops a node whose bias has none),
-buffers are inline, and operator versions are the lowest that mean int8, which is what
-fixed-function compilers and older runtimes parse.
+and bias constants carry quantization parameters (XNNPACK drops a node whose bias has none), and
+buffers are inline.
 """
 
 from __future__ import annotations
@@ -16,21 +15,18 @@ from ai_edge_litert import schema_py_generated as schema
 
 from export import metadata
 from export.graph import (
-    Add,
-    Concatenate,
-    Conv2D,
     DepthwiseConv2D,
-    FullyConnected,
     Grid,
     IntegerGraph,
     Operator,
     Pad,
-    Pool2D,
     Reshape,
-    Softmax,
+    ResizeNearest,
+    Slice,
     Weighted,
 )
 from export.kernels import is_per_tensor
+from export.opcodes import opcode
 
 SIGNATURE = "serving_default"
 _SCHEMA_VERSION = 3
@@ -41,18 +37,6 @@ _TYPES = {
     np.dtype(np.int8): schema.TensorType.INT8,
     np.dtype(np.int32): schema.TensorType.INT32,
 }
-_VERSIONS = {
-    schema.BuiltinOperator.CONV_2D: 3,
-    schema.BuiltinOperator.DEPTHWISE_CONV_2D: 3,
-    schema.BuiltinOperator.FULLY_CONNECTED: 4,
-    schema.BuiltinOperator.ADD: 2,
-    schema.BuiltinOperator.MAX_POOL_2D: 2,
-    schema.BuiltinOperator.AVERAGE_POOL_2D: 2,
-    schema.BuiltinOperator.CONCATENATION: 2,
-    schema.BuiltinOperator.PAD: 2,
-    schema.BuiltinOperator.RESHAPE: 1,
-    schema.BuiltinOperator.SOFTMAX: 2,
-}
 
 
 def to_flatbuffer(graph: IntegerGraph, *, expose_all: bool = False) -> bytes:
@@ -60,7 +44,8 @@ def to_flatbuffer(graph: IntegerGraph, *, expose_all: bool = False) -> bytes:
 
     Args:
       graph: the graph; validated first. ``graph.metadata`` may hold 'name', 'description',
-        'labels' and 'normalization' (``{'mean': [...], 'std': [...]}``) for the file's metadata.
+        'labels' and 'normalization' (by input, ``{'mean': [...], 'std': [...]}``) for the file's
+        metadata.
       expose_all: make every tensor that an operator writes an output of the model. XNNPACK keeps
         the tensors between its nodes to itself, so a reader of intermediate codes needs this
         variant; its operators, constants and arithmetic are those of the plain file.
@@ -100,7 +85,7 @@ class _Writer:
         self._expose_all = expose_all
         self._buffers: list[Any] = [_Buffer()]  # buffer 0 is the empty one
         self._tensors: list[Any] = []
-        self._codes: dict[int, int] = {}
+        self._codes: dict[tuple[int, int], int] = {}
         self._index = {
             name: self._tensor(
                 name, tensor.shape, schema.TensorType.INT8, _quantization(tensor.grid)
@@ -125,7 +110,7 @@ class _Writer:
         model = schema.ModelT()
         model.version = _SCHEMA_VERSION
         model.description = graph.metadata.get("description") or graph.metadata.get("name") or ""
-        model.operatorCodes = [_operator_code(code) for code in self._codes]
+        model.operatorCodes = [_operator_code(*code) for code in self._codes]
         model.subgraphs = [subgraph]
         model.signatureDefs = [self._signature(outputs)]
         model.metadata = [
@@ -182,28 +167,38 @@ class _Writer:
         return entry
 
     def _operator(self, operator: Operator) -> Any:
-        code, options_type, options = _options(operator)
-        inputs = [self._index[name] for name in operator.inputs]
-        if isinstance(operator, DepthwiseConv2D):
-            depth = self._graph.tensors[operator.inputs[0]].shape[3]
-            options.depthMultiplier = operator.kernel.shape[3] // depth
-        if isinstance(operator, Weighted):
-            inputs += self._weights(operator)
-        elif isinstance(operator, Pad):
-            amounts = np.array([(0, 0), *operator.padding, (0, 0)], np.int32)
-            inputs.append(self._constant(f"{operator.output}/padding", amounts))
-        elif isinstance(operator, Reshape):
-            # -1 for the batch, so that the model runs after resize_tensor_input.
-            shape = np.array([-1, *self._graph.tensors[operator.output].shape[1:]], np.int32)
-            inputs.append(self._constant(f"{operator.output}/shape", shape))
-            options.newShape = shape.tolist()
+        found = opcode(self._graph, operator)
+        key = (found.code, found.version)
         result = schema.OperatorT()
-        result.opcodeIndex = self._codes.setdefault(code, len(self._codes))
-        result.inputs = inputs
+        result.opcodeIndex = self._codes.setdefault(key, len(self._codes))
+        result.inputs = [self._index[name] for name in operator.inputs] + self._constants(operator)
         result.outputs = [self._index[operator.output]]
-        result.builtinOptionsType = options_type
-        result.builtinOptions = options
+        result.builtinOptionsType = found.options_type
+        result.builtinOptions = found.options
         return result
+
+    def _constants(self, operator: Operator) -> list[int]:
+        """The operator's constant inputs, which follow its tensors."""
+        name, shape = operator.output, self._graph.tensors[operator.output].shape
+        if isinstance(operator, Weighted):
+            return self._weights(operator)
+        if isinstance(operator, Pad):
+            return [self._integers(f"{name}/padding", [(0, 0), *operator.padding, (0, 0)])]
+        if isinstance(operator, Slice):
+            begin = np.array([0, *operator.begin])
+            return [
+                self._integers(f"{name}/begin", begin),
+                self._integers(f"{name}/end", begin + shape),
+                self._integers(f"{name}/strides", np.ones(len(shape))),
+            ]
+        if isinstance(operator, ResizeNearest):
+            return [self._integers(f"{name}/size", shape[1:3])]
+        if isinstance(operator, Reshape):
+            return [self._integers(f"{name}/shape", [-1, *shape[1:]])]
+        return []
+
+    def _integers(self, name: str, values: Any) -> int:
+        return self._constant(name, np.array(values, np.int32))
 
     def _weights(self, operator: Weighted) -> list[int]:
         input_scale = np.float32(self._graph.tensors[operator.inputs[0]].grid.scale)
@@ -233,62 +228,9 @@ def _quantization(grid: Grid) -> Any:
     return quantization
 
 
-def _operator_code(code: int) -> Any:
+def _operator_code(code: int, version: int) -> Any:
     result = schema.OperatorCodeT()
     result.builtinCode = code
-    result.deprecatedBuiltinCode = code  # all in use are below 127
-    result.version = _VERSIONS[code]
+    result.deprecatedBuiltinCode = code
+    result.version = version
     return result
-
-
-def _activation(relu: bool) -> int:
-    kinds = schema.ActivationFunctionType
-    return kinds.RELU if relu else kinds.NONE
-
-
-def _padding(padding: str) -> int:
-    return schema.Padding.SAME if padding == "SAME" else schema.Padding.VALID
-
-
-def _options(operator: Operator) -> tuple[int, int, Any]:
-    """Builtin code, options type and options table of an operator."""
-    codes, kinds = schema.BuiltinOperator, schema.BuiltinOptions
-    options: Any
-    if isinstance(operator, (Conv2D, DepthwiseConv2D)):
-        depthwise = isinstance(operator, DepthwiseConv2D)
-        options = schema.DepthwiseConv2DOptionsT() if depthwise else schema.Conv2DOptionsT()
-        options.padding = _padding(operator.padding)
-        options.strideH, options.strideW = operator.strides
-        options.dilationHFactor, options.dilationWFactor = operator.dilation
-        options.fusedActivationFunction = _activation(operator.relu)
-        if depthwise:
-            return codes.DEPTHWISE_CONV_2D, kinds.DepthwiseConv2DOptions, options
-        return codes.CONV_2D, kinds.Conv2DOptions, options
-    if isinstance(operator, FullyConnected):
-        options = schema.FullyConnectedOptionsT()
-        options.fusedActivationFunction = _activation(operator.relu)
-        return codes.FULLY_CONNECTED, kinds.FullyConnectedOptions, options
-    if isinstance(operator, Add):
-        options = schema.AddOptionsT()
-        options.fusedActivationFunction = _activation(operator.relu)
-        return codes.ADD, kinds.AddOptions, options
-    if isinstance(operator, Pool2D):
-        options = schema.Pool2DOptionsT()
-        options.padding = _padding(operator.padding)
-        options.strideH, options.strideW = operator.strides
-        options.filterHeight, options.filterWidth = operator.window
-        code = codes.MAX_POOL_2D if operator.kind == "max" else codes.AVERAGE_POOL_2D
-        return code, kinds.Pool2DOptions, options
-    if isinstance(operator, Concatenate):
-        options = schema.ConcatenationOptionsT()
-        options.axis = operator.axis
-        return codes.CONCATENATION, kinds.ConcatenationOptions, options
-    if isinstance(operator, Pad):
-        return codes.PAD, kinds.PadOptions, schema.PadOptionsT()
-    if isinstance(operator, Reshape):
-        return codes.RESHAPE, kinds.ReshapeOptions, schema.ReshapeOptionsT()
-    if isinstance(operator, Softmax):
-        options = schema.SoftmaxOptionsT()
-        options.beta = 1.0
-        return codes.SOFTMAX, kinds.SoftmaxOptions, options
-    raise TypeError(f"{type(operator).__name__} has no TFLite operator")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 
+import numpy as np
 import tf_keras as keras
 from tf_keras import layers
+from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
 from wrpn_tf.pooling import QuantizedAveragePooling2D
 from wrpn_tf.surgery import Node
@@ -17,10 +19,12 @@ class Kind(enum.Enum):
 
     INPUT = enum.auto()
     KERNEL = enum.auto()  # convolution or dense: accumulates
-    AFFINE = enum.auto()  # batch normalization
+    AFFINE = enum.auto()  # a gain and an offset for each channel
     RELU = enum.auto()
+    SIGMOID = enum.auto()
     SOFTMAX = enum.auto()
     ADD = enum.auto()
+    MULTIPLY = enum.auto()
     CONCATENATE = enum.auto()
     AVERAGE = enum.auto()
     PASS = enum.auto()  # moves or selects values: they stay on their grid
@@ -33,9 +37,11 @@ _KINDS: dict[type, Kind] = {
     layers.SeparableConv2D: Kind.KERNEL,
     layers.Dense: Kind.KERNEL,
     layers.BatchNormalization: Kind.AFFINE,
+    layers.Rescaling: Kind.AFFINE,
     layers.ReLU: Kind.RELU,
     layers.Softmax: Kind.SOFTMAX,
     layers.Add: Kind.ADD,
+    layers.Multiply: Kind.MULTIPLY,
     layers.Concatenate: Kind.CONCATENATE,
     layers.AveragePooling2D: Kind.AVERAGE,
     layers.GlobalAveragePooling2D: Kind.AVERAGE,
@@ -43,16 +49,32 @@ _KINDS: dict[type, Kind] = {
     layers.MaxPooling2D: Kind.PASS,
     layers.GlobalMaxPooling2D: Kind.PASS,
     layers.ZeroPadding2D: Kind.PASS,
+    layers.Cropping2D: Kind.PASS,
+    layers.UpSampling2D: Kind.PASS,
     layers.Flatten: Kind.PASS,
     layers.Reshape: Kind.PASS,
     layers.Dropout: Kind.PASS,
+    layers.SpatialDropout2D: Kind.PASS,
+    layers.GaussianDropout: Kind.PASS,
+    layers.GaussianNoise: Kind.PASS,
+    layers.Identity: Kind.PASS,
+    layers.RandomFlip: Kind.PASS,
+    layers.RandomTranslation: Kind.PASS,
+    layers.RandomRotation: Kind.PASS,
+    layers.RandomZoom: Kind.PASS,
+    layers.RandomContrast: Kind.PASS,
 }
 
 _ACTIVATIONS: dict[str, Kind] = {
     "linear": Kind.PASS,
     "relu": Kind.RELU,
     "relu6": Kind.RELU,
+    "sigmoid": Kind.SIGMOID,
     "softmax": Kind.SOFTMAX,
+    # What the layout transform splits: a product with a sigmoid, and a ReLU of 0.2 x + 0.5.
+    "swish": Kind.MULTIPLY,
+    "silu": Kind.MULTIPLY,
+    "hard_sigmoid": Kind.RELU,
 }
 
 
@@ -77,23 +99,36 @@ def relu_maximum(layer: keras.layers.Layer) -> float | None:
     return None if maximum is None else float(maximum)
 
 
+def is_gain(layer: keras.layers.Layer) -> bool:
+    """Whether the layer only multiplies everything by one positive number."""
+    if type(layer) is not layers.Rescaling:
+        return False
+    scale, offset = np.ravel(layer.scale), np.ravel(layer.offset)
+    return scale.size == 1 and scale[0] > 0 and not offset.any()
+
+
 def _problem(layer: keras.layers.Layer) -> str | None:
-    """Why a layer is not supported, or None."""
+    """Why a layer is not supported anywhere, or None."""
     if kind(layer) is None:
         if type(layer) is layers.Activation:
             return f"activation {activation_name(layer)!r}"
+        if type(layer) is TFOpLambda:
+            return f"operation {layer.get_config()['function']!r}"
         return "class"
     if kind(layer) is Kind.KERNEL and activation_name(layer) not in _ACTIVATIONS:
         return f"activation {activation_name(layer)!r}"
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         return "data_format must be channels_last"
-    if getattr(layer, "groups", 1) != 1:
-        return "grouped convolution"
-    if getattr(layer, "keepdims", False):
-        return "keepdims"
     if type(layer) is layers.ReLU and (layer.negative_slope or layer.threshold):
         return "negative_slope and threshold must be 0"
-    shape = layer.get_output_shape_at(0)
+    if type(layer) is layers.UpSampling2D and layer.interpolation != "nearest":
+        return f"interpolation {layer.interpolation!r}; use 'nearest'"
+    return None
+
+
+def _shape_problem(layer: keras.layers.Layer) -> str | None:
+    """Why a layer is not supported where it stands in its graph, or None."""
+    shape = layer.output_shape
     rank = len(shape) if not isinstance(shape, list) else 0
     if type(layer) is layers.Dense and rank != 2:
         return "Dense needs a flat input; add a Flatten"
@@ -101,15 +136,32 @@ def _problem(layer: keras.layers.Layer) -> str | None:
         return "softmax must be over the last axis"
     if type(layer) is layers.BatchNormalization and list(layer.axis) != [rank - 1]:
         return "batch normalization must be over the last axis"
+    if kind(layer) in (Kind.ADD, Kind.MULTIPLY) and isinstance(layer.input_shape, list):
+        return _operands_problem(layer)
     return None
 
 
+def _operands_problem(layer: keras.layers.Layer) -> str | None:
+    shapes = layer.input_shape
+    if len(shapes) != 2:
+        return "needs two operands; chain several layers"
+    if shapes[0] == shapes[1]:
+        return None
+    gates = [shape for shape in shapes if tuple(shape[1:-1]) == (1, 1)]
+    if kind(layer) is Kind.MULTIPLY and gates and shapes[0][-1] == shapes[1][-1]:
+        return None
+    return f"operands of shapes {shapes[0]} and {shapes[1]}"
+
+
 def check_supported(nodes: Iterable[Node]) -> None:
-    """Raises one ValueError that lists every layer that cannot be quantized, and why."""
+    """Raises one ValueError that lists every layer that cannot be quantized, and why.
+
+    Nodes that name their inputs are part of a graph, where shapes matter too.
+    """
     problems = {
         f"{node.name} ({type(node.layer).__name__}: {problem})": None
         for node in nodes
-        if (problem := _problem(node.layer))
+        if (problem := _problem(node.layer) or (node.inputs and _shape_problem(node.layer)))
     }
     if problems:
         raise ValueError(

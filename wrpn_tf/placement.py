@@ -12,10 +12,11 @@ from collections.abc import Collection
 
 from wrpn_tf import quantizers
 from wrpn_tf.keras_quantizers import ActivationQuantizer, ObservableQuantizer, RangeQuantizer
-from wrpn_tf.layers import Kind, kind, relu_maximum
+from wrpn_tf.layers import Kind, is_gain, kind, relu_maximum
 from wrpn_tf.surgery import Node, consumers
 
-_FUSABLE_INTO_RELU = (Kind.KERNEL, Kind.AFFINE, Kind.ADD)
+_FUSABLE_INTO_RELU = (Kind.KERNEL, Kind.AFFINE, Kind.ADD, Kind.MULTIPLY)
+_PROBABILITIES = (0.0, 255 / 256)  # the range of TFLite's LOGISTIC and SOFTMAX: scale 1/256
 
 
 class Placement:
@@ -54,8 +55,10 @@ class Placement:
                 return self._joint(node)
             case Kind.AVERAGE if self._integer:
                 return self._joint(node)
-            case Kind.KERNEL | Kind.AFFINE | Kind.ADD if self._integer:
-                return RangeQuantizer()
+            case Kind.SIGMOID | Kind.SOFTMAX if self._integer and self._readers[name]:
+                return RangeQuantizer(_PROBABILITIES)
+            case Kind.KERNEL | Kind.AFFINE | Kind.ADD | Kind.MULTIPLY if self._integer:
+                return None if self._is_folded(node) else RangeQuantizer()
         return None
 
     def _only_reader(self, node: Node) -> Node | None:
@@ -73,13 +76,22 @@ class Placement:
             return True
         return kind(node.layer) in _FUSABLE_INTO_RELU and reader is Kind.RELU
 
+    def _is_folded(self, node: Node) -> bool:
+        """Whether the layer is a factor for the kernels of all that read it."""
+        readers = self._readers[node.name]
+        return (
+            is_gain(node.layer)
+            and node.name not in self._outputs
+            and all(kind(reader.layer) is Kind.KERNEL for reader in readers)
+        )
+
     def _is_deferred(self, node: Node) -> bool:
         """Whether the output reaches nothing but one layer that owns the grid of its inputs."""
         reader = self._only_reader(node)
         if reader is None or reader.name not in self._wanted:
             return False
-        if self._integer and kind(node.layer) is Kind.AVERAGE:
-            return False  # It rounds its means, so it needs a grid itself.
+        if self._integer and kind(node.layer) in (Kind.AVERAGE, Kind.SIGMOID, Kind.SOFTMAX):
+            return False  # It rounds by itself, so it needs a grid itself.
         if kind(reader.layer) is Kind.PASS:
             return self._is_deferred(reader)
         owners = (Kind.CONCATENATE, Kind.AVERAGE) if self._integer else (Kind.CONCATENATE,)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 from wrpn_tf import configs, quantizers
 from wrpn_tf.keras_quantizers import OutputGrid
 
-_TIE_RESOLUTION = 4096.0
+# How finely means of few and of many codes are told apart, and with which floats they are computed.
+_FEW_CODES = 2048
+_FEW = (tf.float32, 4096.0)
+_MANY = (tf.float64, 2.0**32)
 
 
 class QuantizedAveragePooling2D(keras.layers.Layer):
@@ -45,12 +49,14 @@ class QuantizedAveragePooling2D(keras.layers.Layer):
         if self.quantizer.observer is not None:
             return mean
         scale, zero_point = self.quantizer.scale_and_zero_point(self.quantizer_vars)
-        code = self._pool(quantizers.round_half_up(quantized / scale))
-        # The codes' sum is exact, their mean may land beside a tie; a mean of fewer than 2048 codes
-        # is either a tie or further from it than this resolution.
-        code = tf.round(code * _TIE_RESOLUTION) / _TIE_RESOLUTION + zero_point
+        dtype, resolution = _FEW if np.prod(self.pool_size) < _FEW_CODES else _MANY
+        code = self._pool(tf.cast(quantizers.round_half_up(quantized / scale), dtype))
+        zero_point = tf.cast(zero_point, dtype)
+        # The codes' sum is exact, their mean may land beside a tie; a mean of n codes is either a
+        # tie or at least 1 / (2 n) away from it, which is more than half of the resolution.
+        code = tf.round(code * resolution) / resolution + zero_point
         code = tf.sign(code) * tf.floor(tf.abs(code) + 0.5) - zero_point
-        return quantizers.straight_through(mean, code * scale)
+        return quantizers.straight_through(mean, tf.cast(code, mean.dtype) * scale)
 
     def _pool(self, x):
         return tf.nn.avg_pool2d(x, self.pool_size, self.strides, self.padding.upper())

@@ -16,6 +16,7 @@ from wrpn_tf import surgery
 from wrpn_tf.keras_quantizers import Method, check_method
 from wrpn_tf.layers import check_supported
 from wrpn_tf.quantizers import check_bits
+from wrpn_tf.rewriting import rewrite
 from wrpn_tf.rules import FirstLast, Rule, assign_bits
 from wrpn_tf.saving import custom_objects
 from wrpn_tf.scheme import DEFAULT_BITS, WRPNScheme, layer_config
@@ -58,8 +59,9 @@ def quantize_model(
     check_method(method)
     surgery.check_model(model)
     check_supported(surgery.walk(model))
-    flat = surgery.flatten(model)
+    flat = rewrite(surgery.flatten(model))
     nodes = surgery.topology(flat)
+    check_supported(nodes)
     bits = assign_bits(
         nodes,
         weight_bits=weight_bits,

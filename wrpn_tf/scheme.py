@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.python.core.quantization.keras import (
@@ -14,11 +15,12 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 )
 
 from wrpn_tf import surgery
-from wrpn_tf.configs import WRPNQuantizeConfig, kernel_attribute
+from wrpn_tf.configs import WRPNQuantizeConfig
 from wrpn_tf.keras_quantizers import Method, RangeQuantizer, WeightQuantizer
-from wrpn_tf.layers import Kind, activation_name, check_supported, kind
+from wrpn_tf.layers import Kind, check_supported, kind
 from wrpn_tf.placement import Placement, wanted_activation
 from wrpn_tf.pooling import QuantizedAveragePooling2D
+from wrpn_tf.splitting import split
 
 DEFAULT_BITS = 4
 
@@ -78,7 +80,7 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
             for layer in model.layers
             if layer.name in layer_quantize_map and kind(layer) is not Kind.INPUT
         }
-        model, annotated = _split(model, annotated)
+        model, annotated = split(model, annotated)
         nodes = surgery.topology(model)
         check_supported([node for node in nodes if node.name in annotated])
         if self._integer:
@@ -89,6 +91,8 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
         for node in nodes:
             weight = annotated[node.name].weight if node.name in annotated else None
             output = placement.output(node.name)
+            if output and self._input_range and node.inputs[0] in model.input_names:
+                output = _rescaled_input(node.layer, self._input_range) or output
             if weight or output:
                 plan[node.name] = WRPNQuantizeConfig(weight=weight, output=output)
         model = self._insert(model, plan)
@@ -162,71 +166,16 @@ def _check_all_annotated(nodes, annotated):
         )
 
 
-def _split(model, annotated):
-    """Gives fused activations and the halves of separable convolutions layers of their own.
-
-    Layers without annotation stay as they are.
-    """
-    split: dict[str, WRPNQuantizeConfig] = {}
-
-    def inherit(name, layer, weight=True):
-        config = annotated[layer.name].get_config()
-        if not weight:
-            config["weight"] = None
-        split[name] = WRPNQuantizeConfig.from_config(config)
-
-    def apply(layer, inputs):
-        if layer.name not in annotated:
-            return surgery.call_copy(layer, inputs)
-        if type(layer) is keras.layers.SeparableConv2D:
-            outputs = _call_separable(layer, inputs)
-            inherit(f"{layer.name}_depthwise", layer)
-            inherit(f"{layer.name}_pointwise", layer)
-        elif kernel_attribute(layer):
-            outputs = surgery.call_copy(layer, inputs, activation="linear")
-            inherit(layer.name, layer)
-        else:
-            inherit(layer.name, layer)
-            return surgery.call_copy(layer, inputs)
-        activation = activation_name(layer)
-        if activation == "linear":
-            return outputs
-        name = f"{layer.name}_{activation}"
-        inherit(name, layer, weight=False)
-        return keras.layers.Activation(layer.activation, name=name)(outputs)
-
-    return surgery.rebuild(model, apply), split
-
-
-def _call_separable(layer, inputs):
-    depthwise = keras.layers.DepthwiseConv2D(
-        layer.kernel_size,
-        strides=layer.strides,
-        padding=layer.padding,
-        depth_multiplier=layer.depth_multiplier,
-        dilation_rate=layer.dilation_rate,
-        use_bias=False,
-        depthwise_regularizer=layer.depthwise_regularizer,
-        depthwise_constraint=layer.depthwise_constraint,
-        trainable=layer.trainable,
-        name=f"{layer.name}_depthwise",
-    )
-    pointwise = keras.layers.Conv2D(
-        layer.filters,
-        1,
-        use_bias=layer.use_bias,
-        kernel_regularizer=layer.pointwise_regularizer,
-        kernel_constraint=layer.pointwise_constraint,
-        bias_regularizer=layer.bias_regularizer,
-        bias_constraint=layer.bias_constraint,
-        trainable=layer.trainable,
-        name=f"{layer.name}_pointwise",
-    )
-    outputs = pointwise(depthwise(inputs))
-    weights = layer.get_weights()
-    depthwise.set_weights(weights[:1])
-    pointwise.set_weights(weights[1:])
-    return outputs
+def _rescaled_input(layer, input_range) -> RangeQuantizer | None:
+    """The quantizer of a Rescaling layer that reads an input: its range is known."""
+    if type(layer) is not keras.layers.Rescaling:
+        return None
+    ends = [np.ravel(layer.scale) * end + np.ravel(layer.offset) for end in input_range]
+    minimum, maximum = min(0.0, float(np.min(ends))), max(0.0, float(np.max(ends)))
+    if np.isclose(-minimum, maximum):
+        # 255 steps between them would put every image code half-way between two codes.
+        minimum = -maximum * 128 / 127
+    return RangeQuantizer((minimum, maximum))
 
 
 def _integer_pooling(layer, inputs, quantizer):
@@ -234,6 +183,8 @@ def _integer_pooling(layer, inputs, quantizer):
     if type(layer) is keras.layers.GlobalAveragePooling2D:
         window = tuple(int(size) for size in inputs.shape[1:3])
         pooled = QuantizedAveragePooling2D(quantizer, window, window, name=layer.name)(inputs)
+        if layer.keepdims:
+            return pooled
         return keras.layers.Flatten(name=f"{layer.name}_flatten")(pooled)
     return QuantizedAveragePooling2D(
         quantizer, layer.pool_size, layer.strides, layer.padding, name=layer.name

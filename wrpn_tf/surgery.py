@@ -10,6 +10,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
+from wrpn_tf.operations import layer_of
+
 Apply = Callable[[keras.layers.Layer, Any], Any]
 Visit = Callable[[Any, list[Any]], Any]
 
@@ -51,7 +53,8 @@ def _graph_nodes(model: keras.Model) -> Iterator[Any]:
 def rebuild(model: keras.Model, apply: Apply) -> keras.Model:
     """A new functional model: `apply(layer, inputs)` stands in for every call of a layer.
 
-    Nested models are flattened: `apply` sees their layers, never the models.
+    Nested models are flattened: `apply` sees their layers, never the models. Operations of
+    TensorFlow that layers stand for (`wrpn_tf.operations`) are seen as those layers.
 
     Args:
       model: built Sequential or Functional model.
@@ -60,13 +63,13 @@ def rebuild(model: keras.Model, apply: Apply) -> keras.Model:
     """
 
     def visit(node, arguments):
-        return apply(node.layer, arguments if len(arguments) > 1 else arguments[0])
+        return apply(layer_of(node), arguments if len(arguments) > 1 else arguments[0])
 
     return rebuild_calls(model, visit)
 
 
 def rebuild_calls(model: keras.Model, visit: Visit) -> keras.Model:
-    """As `rebuild`, for those who need the arguments of calls: see `replay` and `call_as`."""
+    """As `rebuild`, with calls as Keras's nodes have them: see `replay` and `call_as`."""
     inputs = [
         keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=layer.name)
         for tensor, layer in zip(model.inputs, model._input_layers, strict=True)
@@ -114,7 +117,7 @@ def walk(model: keras.Model) -> Iterator[Node]:
         if isinstance(node.layer, keras.Model):
             yield from walk(node.layer)
         else:
-            yield Node(name=node.layer.name, layer=node.layer, inputs=())
+            yield Node(name=node.layer.name, layer=layer_of(node), inputs=())
 
 
 def call_copy(layer: keras.layers.Layer, inputs: Any, **changes: Any) -> Any:

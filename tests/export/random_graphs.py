@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from export import validation
+from export import shapes, validation
 from export.graph import (
     Add,
     Concatenate,
@@ -12,11 +12,16 @@ from export.graph import (
     DepthwiseConv2D,
     FullyConnected,
     Grid,
+    GroupedConv2D,
     IntegerGraph,
+    Logistic,
+    Multiply,
     Operator,
     Pad,
     Pool2D,
     Reshape,
+    ResizeNearest,
+    Slice,
     Softmax,
     Tensor,
 )
@@ -24,18 +29,24 @@ from export.graph import (
 ZERO_POINTS = (112, 124, 126, -128, 0, -7)
 KINDS = (
     "conv",
+    "grouped conv",
     "depthwise",
     "dense",
     "dense per tensor",
     "add",
+    "multiply",
+    "scale channels",
     "max",
     "average",
     "concatenate",
     "pad",
+    "slice",
+    "resize",
     "reshape",
+    "logistic",
     "softmax",
 )
-SOFTMAX_GRID = validation.SOFTMAX_GRID
+PROBABILITY_GRID = validation.PROBABILITY_GRID
 
 
 def float32(value: float) -> float:
@@ -58,6 +69,14 @@ class Draw:
         scale = self.one(1 / 15, 1 / 3, 1.0, 0.25, float(self.rng.uniform(0.01, 0.5)))
         return Grid(scale=float32(scale), zero_point=self.one(*ZERO_POINTS))
 
+    def product_grid(self, left: Grid, right: Grid) -> Grid:
+        """A grid for products; half of the time a step of theirs is a power of two of its own."""
+        multiplier = 2.0 ** self.rng.uniform(-12, -1)
+        if self.one(True, False):
+            multiplier = 2.0 ** np.round(np.log2(multiplier))
+        scale = float32(left.scale * right.scale / multiplier)
+        return Grid(scale=scale, zero_point=self.one(*ZERO_POINTS))
+
     def image(self) -> tuple[int, int, int, int]:
         return (1, self.size(3, 9), self.size(3, 9), self.size(1, 9))
 
@@ -73,7 +92,10 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
     output_grid = tensor.grid
     names = ("input",)
     operator: Operator
-    if kind in ("conv", "depthwise"):
+    if kind in ("conv", "grouped conv", "depthwise"):
+        if kind == "grouped conv":
+            shape = (*tensor.shape[:3], draw.size(2, 4) * draw.size(1, 3))
+            inputs["input"] = tensor = Tensor(shape=shape, grid=tensor.grid)
         operator, output_grid = _convolution(draw, kind, tensor)
     elif kind in ("dense", "dense per tensor"):
         inputs["input"] = tensor = Tensor(shape=(1, draw.size(1, 40)), grid=tensor.grid)
@@ -87,6 +109,11 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
         inputs["other"] = Tensor(shape=tensor.shape, grid=draw.grid())
         output_grid = draw.grid()
         operator = Add(inputs=("input", "other"), output="output", relu=draw.one(True, False))
+    elif kind in ("multiply", "scale channels"):
+        shape = (1, 1, 1, tensor.shape[3]) if kind == "scale channels" else tensor.shape
+        inputs["other"] = Tensor(shape=shape, grid=draw.grid())
+        output_grid = draw.product_grid(tensor.grid, inputs["other"].grid)
+        operator = Multiply(inputs=("input", "other"), output="output", relu=draw.one(True, False))
     elif kind in ("max", "average"):
         operator = Pool2D(
             inputs=names,
@@ -98,25 +125,38 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
         )
     elif kind == "concatenate":
         axis = draw.size(1, 3)
-        shapes = [list(tensor.shape) for _ in range(draw.size(1, 2))]
-        for index, shape in enumerate(shapes):
+        parts = [list(tensor.shape) for _ in range(draw.size(1, 2))]
+        for index, shape in enumerate(parts):
             shape[axis] = draw.size(1, 5)
             inputs[f"other{index}"] = Tensor(shape=tuple(shape), grid=tensor.grid)
         operator = Concatenate(inputs=tuple(inputs), output="output", axis=axis)
     elif kind == "pad":
         amounts = ((draw.size(0, 2), draw.size(0, 2)), (draw.size(0, 2), draw.size(0, 2)))
         operator = Pad(inputs=names, output="output", padding=amounts)
+    elif kind == "slice":
+        begin = tuple(draw.size(0, size - 1) for size in tensor.shape[1:])
+        operator = Slice(inputs=names, output="output", begin=begin)
+    elif kind == "resize":
+        operator = ResizeNearest(inputs=names, output="output")
+    elif kind == "logistic":
+        output_grid = PROBABILITY_GRID
+        operator = Logistic(inputs=names, output="output")
     elif kind == "reshape":
         operator = Reshape(inputs=names, output="output")
     elif kind == "softmax":
         inputs["input"] = tensor = Tensor(shape=(1, draw.size(2, 20)), grid=tensor.grid)
-        output_grid = SOFTMAX_GRID
+        output_grid = PROBABILITY_GRID
         operator = Softmax(inputs=names, output="output")
     else:
         raise ValueError(kind)
-    shape = validation.output_shape(operator, [inputs[name].shape for name in operator.inputs])
+    shape = shapes.output_shape(operator, [inputs[name].shape for name in operator.inputs])
     if kind == "reshape":
         shape = (1, int(np.prod(shape)))
+    elif isinstance(operator, Slice):
+        rest = zip(tensor.shape[1:], operator.begin, strict=True)
+        shape = (1, *(draw.size(1, size - begin) for size, begin in rest))
+    elif kind == "resize":
+        shape = (1, shape[1] * draw.size(1, 4), shape[2] * draw.size(1, 4), shape[3])
     return IntegerGraph(
         tensors={**inputs, "output": Tensor(shape=shape, grid=output_grid)},
         operators=[operator],
@@ -136,10 +176,15 @@ def _convolution(draw: Draw, kind: str, tensor: Tensor) -> tuple[Operator, Grid]
     if max(window[0] * 2 - 1, window[1] * 2 - 1) <= min(tensor.shape[1:3]):
         options["dilation"] = draw.one((1, 1), (2, 2))
     depth = tensor.shape[3]
-    if kind == "conv":
-        channels = draw.size(1, 20)
-        weights = _weights(draw, (channels, *window, depth), channels, tensor.grid, grid)
-        operator: Operator = Conv2D(inputs=("input",), output="output", **weights, **options)
+    if kind != "depthwise":
+        groups = (
+            draw.one(*(n for n in range(2, depth + 1) if not depth % n)) if "grouped" in kind else 1
+        )
+        channels = draw.size(1, 20 // groups) * groups
+        shape = (channels, *window, depth // groups)
+        weights = _weights(draw, shape, channels, tensor.grid, grid)
+        conv = GroupedConv2D if groups > 1 else Conv2D
+        operator: Operator = conv(inputs=("input",), output="output", **weights, **options)
     else:
         channels = depth * draw.one(1, 2)
         weights = _weights(draw, (1, *window, channels), channels, tensor.grid, grid)
@@ -192,7 +237,7 @@ def network(seed: int) -> IntegerGraph:
         "mean": ((1, 1, 1, 36), low),
         "flat": ((1, 36), low),
         "logits": ((1, 10), Grid(scale=float32(0.02), zero_point=7)),
-        "output": ((1, 10), SOFTMAX_GRID),
+        "output": ((1, 10), PROBABILITY_GRID),
     }
     tensors = {name: Tensor(shape=shape, grid=grid) for name, (shape, grid) in grids.items()}
 
@@ -231,6 +276,6 @@ def network(seed: int) -> IntegerGraph:
             "name": "network",
             "description": "A network for tests",
             "labels": [f"class {index}" for index in range(10)],
-            "normalization": {"mean": [127.5], "std": [127.5]},
+            "normalization": {"image": {"mean": [127.5], "std": [127.5]}},
         },
     )

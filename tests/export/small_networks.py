@@ -1,6 +1,7 @@
 """Small Keras networks with everything that folding must get right."""
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 from tf_keras import layers
 
@@ -39,6 +40,39 @@ def network(seed: int, *, size: int = 6, softmax: bool = False) -> keras.Model:
     return model
 
 
+def gated(seed: int) -> keras.Model:
+    """Two inputs, two outputs, gates, constants, groups and layers that move codes.
+
+    Squeeze-and-excite gates of both shapes, swish, hard sigmoid and hard swish built of operations,
+    normalization and rescaling at an input and inside, a grouped convolution, cropping,
+    upsampling, padding on one side and pooling that keeps its dimensions.
+    """
+    image = keras.Input((6, 6, 3), name="image")
+    other = keras.Input((3, 3, 2), name="other")
+    x = layers.Rescaling(0.5, 0.25, name="rescaled")(image)
+    x = layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[0.5, 1.0, 2.0], name="normal")(x)
+    x = layers.ZeroPadding2D(((0, 1), (1, 0)), name="pad")(x)
+    x = layers.Conv2D(6, 3, dilation_rate=2, padding="same", activation="swish", name="conv")(x)
+    gate = layers.GlobalAveragePooling2D(keepdims=True, name="squeeze")(x)
+    gate = layers.Conv2D(2, 1, activation="relu", name="reduce")(gate)
+    gate = layers.Conv2D(6, 1, activation="sigmoid", name="excite")(gate)
+    x = layers.Multiply(name="scaled")([gate, x])
+    x = layers.Cropping2D(((1, 0), (0, 1)), name="crop")(x)
+    x = layers.Conv2D(6, 3, 2, padding="same", groups=3, use_bias=False, name="grouped")(x)
+    x = layers.BatchNormalization(name="bn")(x)
+    x = x * (tf.nn.relu6(x + 3.0) / 6.0)
+    side = layers.Conv2D(6, 1, name="side")(other * 0.5)
+    x = layers.Add(name="sum")([x, side, x])
+    x = layers.UpSampling2D((2, 3), name="up")(layers.Activation("hard_sigmoid", name="hard")(x))
+    x = layers.MaxPooling2D((3, 2), (2, 3), "same", name="max")(x)
+    wide = layers.DepthwiseConv2D((2, 3), (2, 2), depth_multiplier=2, name="wide")(x)
+    features = layers.GlobalMaxPooling2D(name="features")(layers.ReLU(name="relu")(wide))
+    probability = layers.Dense(1, activation="sigmoid", name="probability")(features)
+    model = keras.Model([image, other], [probability, features])
+    randomize(model, seed)
+    return model
+
+
 def randomize(model: keras.Model, seed: int) -> None:
     """Random parameters: gains of either sign and zero, equal biases in the layer 'plain'."""
     random = np.random.default_rng(seed)
@@ -62,14 +96,20 @@ def randomize(model: keras.Model, seed: int) -> None:
 def quantize(model: keras.Model, seed: int, **options) -> keras.Model:
     """Quantizes and calibrates on random images."""
     quantized = wrpn_tf.quantize_model(model, input_range=INPUT_RANGE, **options)
-    wrpn_tf.calibrate(quantized, [reals(codes(quantized, 16, seed))])
+    images = codes(quantized, 16, seed)
+    several = isinstance(images, dict)
+    wrpn_tf.calibrate(quantized, [[*map(reals, images.values())] if several else reals(images)])
     return quantized
 
 
-def codes(model: keras.Model, count: int, seed: int) -> np.ndarray:
-    """Random int8 images for the model."""
-    shape = (count, *model.input_shape[1:])
-    return np.random.default_rng(seed).integers(-128, 128, shape).astype(np.int8)
+def codes(model: keras.Model, count: int, seed: int) -> np.ndarray | dict[str, np.ndarray]:
+    """Random int8 images for the model, by input name where it has several."""
+    random = np.random.default_rng(seed)
+    images = {
+        name: random.integers(-128, 128, (count, *tensor.shape[1:])).astype(np.int8)
+        for name, tensor in zip(model.input_names, model.inputs, strict=True)
+    }
+    return images if len(images) > 1 else images[model.input_names[0]]
 
 
 def reals(image_codes: np.ndarray) -> np.ndarray:

@@ -17,8 +17,8 @@ from export.kernels import KERNELS
 BITS = st.integers(1, 8)
 
 
-def deploy(seed, **options):
-    model = small_networks.quantize(small_networks.network(seed), seed, **options)
+def deploy(seed, build=small_networks.network, **options):
+    model = small_networks.quantize(build(seed), seed, **options)
     graph = export.lower(model)
     graph.validate()
     return model, graph, export.to_tflite(model), small_networks.codes(model, 8, seed + 1)
@@ -35,14 +35,15 @@ def bias_steps(graph, operator):
 # Every example builds and traces networks: shrinking one that fails takes longer than reading it.
 @settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(
+    build=st.sampled_from([small_networks.network, small_networks.gated]),
     seed=st.integers(0, 1000),
     weight_bits=BITS,
     activation_bits=BITS,
     method=st.sampled_from(["learned", "calibrated", "paper"]),
 )
-def test_every_integer_of_every_tensor(seed, weight_bits, activation_bits, method):
+def test_every_integer_of_every_tensor(build, seed, weight_bits, activation_bits, method):
     model, graph, file, images = deploy(
-        seed, weight_bits=weight_bits, activation_bits=activation_bits, method=method
+        seed, build, weight_bits=weight_bits, activation_bits=activation_bits, method=method
     )
     assert checks.wrong_kernels(model, graph, file) == []
     assert tflite_file.float_tensors(file) == []

@@ -1,0 +1,121 @@
+"""TensorFlow operations in functional graphs (``x * 2``, ``tf.nn.relu(x)``) as Keras layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from tf_keras import layers
+from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
+
+_ADD = ("__operators__.add", "math.add")
+_SUBTRACT = ("math.subtract",)
+_MULTIPLY = ("math.multiply",)
+_DIVIDE = ("math.truediv", "math.divide")
+_NEGATE = ("math.negative",)
+_UNARY: dict[str, Callable[[str], keras.layers.Layer]] = {
+    "nn.relu": lambda name: layers.ReLU(name=name),
+    "nn.relu6": lambda name: layers.ReLU(6.0, name=name),
+    "math.sigmoid": lambda name: layers.Activation("sigmoid", name=name),
+    "nn.silu": lambda name: layers.Activation("swish", name=name),
+    "nn.softmax": lambda name: layers.Softmax(name=name),
+}
+
+
+def layer_of(node: Any) -> keras.layers.Layer:
+    """The layer of a node of a Keras graph, or one of fewer kinds that computes the same.
+
+    Normalization over the last axis becomes a Rescaling layer. Of TensorFlow's operations, sums and
+    products of tensors, arithmetic with one constant for all or for each channel, ReLU, ReLU6,
+    sigmoid, swish, softmax over the last axis and concatenation become layers; others stay.
+    """
+    layer = node.layer
+    if type(layer) is layers.Normalization:
+        return _fixed_normalization(layer)
+    if type(layer) is not TFOpLambda:
+        return layer
+    function = layer.get_config()["function"]
+    operands = [*node.call_args, *(node.call_kwargs[k] for k in ("y",) if k in node.call_kwargs)]
+    if function in _UNARY and len(operands) == 1 and "axis" not in node.call_kwargs:
+        return _UNARY[function](layer.name)
+    if function == "concat" and isinstance(operands[0], list | tuple):
+        axis = operands[1] if len(operands) > 1 else node.call_kwargs.get("axis")
+        return layers.Concatenate(axis=axis, name=layer.name)
+    if all(map(_is_symbolic, operands)) and len(operands) == 2:
+        if function in _ADD:
+            return layers.Add(name=layer.name)
+        if function in _MULTIPLY:
+            return layers.Multiply(name=layer.name)
+        return layer
+    affine = _affine(function, operands)
+    return layer if affine is None else rescaling(*affine, name=layer.name)
+
+
+def rescaling(scale: Any, offset: Any, name: str) -> keras.layers.Rescaling:
+    """A Rescaling layer with plain numbers in its configuration.
+
+    Args:
+      scale: a number, or one for each channel.
+      offset: likewise.
+      name: of the layer.
+    """
+    return layers.Rescaling(_plain(scale), _plain(offset), name=name)
+
+
+def _fixed_normalization(layer: layers.Normalization) -> keras.layers.Layer:
+    """The layer with its adapted statistics as constants, where they belong to the last axis."""
+    mean, variance = (np.asarray(value, np.float64) for value in (layer.mean, layer.variance))
+    if max(mean.size, variance.size) not in (1, mean.shape[-1] if mean.ndim else 1):
+        return layer
+    mean, variance = mean.reshape(-1), variance.reshape(-1)
+    deviation = np.maximum(np.sqrt(variance), keras.backend.epsilon())
+    if layer.invert:
+        return rescaling(deviation, mean, layer.name)
+    return rescaling(1.0 / deviation, -mean / deviation, layer.name)
+
+
+def _is_symbolic(value: Any) -> bool:
+    return hasattr(value, "_keras_history")
+
+
+def _affine(function: str, operands: list[Any]) -> tuple[Any, Any] | None:
+    """Scale and offset of an operation on one tensor and a constant, or None."""
+    if function in _NEGATE and len(operands) == 1:
+        return -1.0, 0.0
+    if len(operands) != 2 or _is_symbolic(operands[0]) == _is_symbolic(operands[1]):
+        return None
+    tensor, constant = operands if _is_symbolic(operands[0]) else operands[::-1]
+    value = _per_channel(constant, tensor.shape[-1])
+    if value is None:
+        return None
+    first = tensor is operands[0]
+    if function in _ADD:
+        return 1.0, value
+    if function in _SUBTRACT:
+        return (1.0, -value) if first else (-1.0, value)
+    if function in _MULTIPLY:
+        return value, 0.0
+    if function in _DIVIDE and first:
+        return 1.0 / value, 0.0
+    return None
+
+
+def _per_channel(constant: Any, channels: int | None) -> np.ndarray | None:
+    """A constant as a number or one for each channel; None where it is neither."""
+    if isinstance(constant, tf.Tensor | tf.Variable):
+        constant = constant.numpy()
+    try:
+        value = np.asarray(constant, np.float32)
+    except (TypeError, ValueError):
+        return None
+    if value.size == 1:
+        return value.reshape(())
+    return value.reshape(-1) if value.size == channels == value.shape[-1] else None
+
+
+def _plain(value: Any) -> float | list[float]:
+    values = np.asarray(value, np.float64)
+    return float(values.reshape(())) if values.size == 1 else values.tolist()
