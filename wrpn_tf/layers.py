@@ -128,7 +128,9 @@ def _problem(layer: keras.layers.Layer) -> str | None:
 
 def _shape_problem(layer: keras.layers.Layer) -> str | None:
     """Why a layer is not supported where it stands in its graph, or None."""
-    shape = layer.output_shape
+    if not layer.inbound_nodes:  # A layer that stands for an operation, not called yet.
+        return None
+    shape = layer.get_output_shape_at(0)
     rank = len(shape) if not isinstance(shape, list) else 0
     if type(layer) is layers.Dense and rank != 2:
         return "Dense needs a flat input; add a Flatten"
@@ -136,13 +138,14 @@ def _shape_problem(layer: keras.layers.Layer) -> str | None:
         return "softmax must be over the last axis"
     if type(layer) is layers.BatchNormalization and list(layer.axis) != [rank - 1]:
         return "batch normalization must be over the last axis"
-    if kind(layer) in (Kind.ADD, Kind.MULTIPLY) and isinstance(layer.input_shape, list):
-        return _operands_problem(layer)
     return None
 
 
 def _operands_problem(layer: keras.layers.Layer) -> str | None:
-    shapes = layer.input_shape
+    """Why the operands of a sum or product do not go together, or None."""
+    shapes = layer.get_input_shape_at(0)
+    if kind(layer) not in (Kind.ADD, Kind.MULTIPLY) or not isinstance(shapes, list):
+        return None
     if len(shapes) != 2:
         return "needs two operands; chain several layers"
     if shapes[0] == shapes[1]:
@@ -156,12 +159,17 @@ def _operands_problem(layer: keras.layers.Layer) -> str | None:
 def check_supported(nodes: Iterable[Node]) -> None:
     """Raises one ValueError that lists every layer that cannot be quantized, and why.
 
-    Nodes that name their inputs are part of a graph, where shapes matter too.
+    Sums and products are looked at where the nodes name their inputs: in rewritten graphs, where
+    they have two operands.
     """
     problems = {
         f"{node.name} ({type(node.layer).__name__}: {problem})": None
         for node in nodes
-        if (problem := _problem(node.layer) or (node.inputs and _shape_problem(node.layer)))
+        if (
+            problem := _problem(node.layer)
+            or _shape_problem(node.layer)
+            or (node.inputs and _operands_problem(node.layer))
+        )
     }
     if problems:
         raise ValueError(

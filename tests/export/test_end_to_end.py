@@ -10,8 +10,8 @@ from tf_keras import layers
 
 import export
 import wrpn_tf
-from export import checks, runtime, tflite_file, verification, workdir
-from export.graph import DepthwiseConv2D, Weighted
+from export import checks, runtime, tflite_file, verification, workdir, writer
+from export.graph import DepthwiseConv2D, GroupedConv2D, Weighted
 from export.kernels import KERNELS
 
 BITS = st.integers(1, 8)
@@ -168,6 +168,40 @@ def test_a_planted_wrong_code_is_found():
     at = file.index(content)
     planted = file[:at] + bytes([content[0] ^ 1]) + file[at + 1 :]
     assert checks.wrong_kernels(model, graph, planted) == ["relu1 (other codes)"]
+
+
+def test_groups_run_as_one_operator_too():
+    model = small_networks.quantize(small_networks.gated(1), 1, weight_bits=2)
+    graph = export.lower(model, split_groups=False)
+    assert [op.output for op in graph.operators if isinstance(op, GroupedConv2D)] == ["bn"]
+    file, images = writer.to_flatbuffer(graph), small_networks.codes(model, 8, 2)
+    assert checks.wrong_kernels(model, graph, file) == []
+    for kernels in KERNELS:
+        differences, _ = checks.compare_with_executor(graph, file, images, kernels)
+        assert [row for row in differences.values() if row.different] == []
+    export.settle(model)
+    assert all(isinstance(name, str) for name in export.lower(model).metadata["split_groups"])
+
+
+def test_a_factor_before_a_kernel_costs_nothing():
+    image = keras.Input((4, 4, 3), name="image")
+    x = layers.Conv2D(4, 3, padding="same", name="conv")(layers.Rescaling(1 / 255)(image))
+    model = small_networks.quantize(keras.Model(image, x), 0)
+    graph, images = export.lower(model), small_networks.codes(model, 8, 1)
+    assert [op.output for op in graph.operators] == ["conv"]
+    for row in checks.compare_with_keras(model, graph, export.to_tflite(model), images).values():
+        assert row.different <= row.total * 0.01 and row.largest <= 1, row
+
+
+def test_image_codes_do_not_fall_half_way_between_rescaled_codes():
+    image = keras.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(2, 1, name="conv")(layers.Rescaling(1 / 127.5, -1.0, name="scaled")(image))
+    model = wrpn_tf.quantize_model(keras.Model(image, x), input_range=(0.0, 255.0))
+    wrpn_tf.calibrate(model, [np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 3)).astype("f")])
+    graph, images = export.lower(model), small_networks.codes(model, 8, 1)
+    rows = checks.compare_with_keras(model, graph, export.to_tflite(model), images)
+    # A code or two in 256 are nearer to a tie than the bias resolves; with 255 steps, all were.
+    assert rows["scaled"].different <= rows["scaled"].total * 0.01
 
 
 def test_unseen_ranges_and_float_layers_are_named():

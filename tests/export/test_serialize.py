@@ -113,7 +113,7 @@ def conv(**changes) -> IntegerGraph:
 
 BROKEN = {
     "dtype": (conv(kernel=np.ones((2, 1, 1, 3), np.int32)), "'y'.*int32"),
-    "channels": (conv(kernel=np.ones((2, 1, 1, 4), np.int8)), "'y'.*4 channels"),
+    "channels": (conv(kernel=np.ones((2, 1, 1, 4), np.int8)), "'y'.*does not fit 3 channels"),
     "code -128": (conv(kernel=np.full((2, 1, 1, 3), -128, np.int8)), "'y'.*-128"),
     "scale length": (conv(kernel_scale=np.ones(3, np.float32)), "'y'.*kernel_scale"),
     "scale sign": (conv(kernel_scale=np.array([1, 0], np.float32)), "'y'.*not positive"),

@@ -475,13 +475,14 @@ def test_layers_that_cannot_be_quantized_are_listed_in_one_error():
     def build(x):
         x = layers.Conv2DTranspose(2, 3, name="up")(x)
         x = layers.LeakyReLU(name="leaky")(x)
-        x = keras.Sequential([layers.UpSampling2D(name="upsample")], name="inner")(x)
+        smooth = layers.UpSampling2D(interpolation="bilinear", name="smooth")
+        x = keras.Sequential([smooth], name="inner")(x)
         x = layers.Conv2D(2, 1, activation="tanh", name="tanh_conv")(x)
-        x = layers.Activation("swish", name="swish")(x)
+        x = layers.Activation("gelu", name="gelu")(x)
         x = layers.ReLU(negative_slope=0.1, name="slope")(x)
         x = layers.Lambda(lambda t: t * 2, name="function")(x)
-        x = tf.nn.relu(x) + x * 2.0
-        x = layers.Conv2D(4, 1, groups=2, name="grouped")(x)
+        x = tf.nn.relu(x) + tf.abs(x)
+        x = layers.LayerNormalization(name="instance")(x)
         x = layers.BatchNormalization(axis=1, name="sideways")(x)
         return layers.Dense(2, name="pixelwise")(x)
 
@@ -490,17 +491,26 @@ def test_layers_that_cannot_be_quantized_are_listed_in_one_error():
     for text in (
         "up (Conv2DTranspose: class)",
         "leaky (LeakyReLU: class)",
-        "upsample (UpSampling2D: class)",
+        "smooth (UpSampling2D: interpolation 'bilinear'; use 'nearest')",
         "tanh_conv (Conv2D: activation 'tanh')",
-        "swish (Activation: activation 'swish')",
+        "gelu (Activation: activation 'gelu')",
         "slope (ReLU: negative_slope",
         "function (Lambda: class)",
-        "(TFOpLambda: class)",
-        "grouped (Conv2D: grouped convolution)",
+        "(TFOpLambda: operation 'math.abs')",
+        "instance (LayerNormalization: class)",
         "sideways (BatchNormalization: ",
         "pixelwise (Dense: Dense needs a flat input",
     ):
         assert text in str(error.value)
+
+
+def test_operands_of_shapes_that_do_not_go_together_are_named():
+    def build(x):
+        row = layers.MaxPooling2D((4, 1), name="row")(x)
+        return layers.Multiply(name="product")([x, layers.Add(name="sum")([x, row])])
+
+    with pytest.raises(ValueError, match=r"sum \(Add: operands of shapes .*4, 4, 2.*1, 4, 2"):
+        wrpn_tf.quantize_model(functional((4, 4, 2), build))
 
 
 def test_a_subclass_of_a_supported_layer_is_not_supported():
