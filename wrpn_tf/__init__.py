@@ -19,6 +19,8 @@ from wrpn_tf.results import Result, pareto_front, read_results
 from wrpn_tf.rules import Rule
 from wrpn_tf.saving import custom_objects, load_model
 from wrpn_tf.scheme import WRPNScheme
+from wrpn_tf.widening import widen
+from wrpn_tf.widths import WidthRule
 
 __version__ = "0.1.0"
 
@@ -37,6 +39,7 @@ __all__ = [
     "WRPNQuantizeConfig",
     "WRPNScheme",
     "WeightQuantizer",
+    "WidthRule",
     "calibrate",
     "custom_objects",
     "datasets",
@@ -52,4 +55,5 @@ __all__ = [
     "read_results",
     "summary",
     "view",
+    "widen",
 ]

@@ -1,11 +1,14 @@
-"""Policy: how many bits each layer gets. Pure functions over the graph's nodes."""
+"""Rules for single layers, and the policy of how many bits each layer gets.
+
+Pure functions over layers and the graph's nodes.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeVar
 
 import tf_keras as keras
 
@@ -26,7 +29,33 @@ class LayerBits:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rule:
+class LayerRule:
+    """Selects layers by name, by class, or by both; what it says of them is its subclasses' part.
+
+    Args:
+      name: shell pattern on the layer's name ('stage2_*'), or None for any name.
+      layer_class: a Keras layer class (instances of subclasses match too), or None for any.
+
+    Raises:
+      ValueError: if the rule selects nothing.
+    """
+
+    name: str | None = None
+    layer_class: type[keras.layers.Layer] | None = None
+
+    def __post_init__(self):
+        if self.name is None and self.layer_class is None:
+            raise ValueError(f"{self} selects no layer: give it a name or a layer_class.")
+
+    def matches(self, layer: keras.layers.Layer) -> bool:
+        """Whether the rule applies to `layer`."""
+        return (self.name is None or fnmatch.fnmatchcase(layer.name, self.name)) and (
+            self.layer_class is None or isinstance(layer, self.layer_class)
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rule(LayerRule):
     """Bit-widths for the layers that match; of several rules the first match wins.
 
     Args:
@@ -39,25 +68,35 @@ class Rule:
       ValueError: if the rule selects nothing, sets nothing or a bit-width is invalid.
     """
 
-    name: str | None = None
-    layer_class: type[keras.layers.Layer] | None = None
     weight_bits: int | None = None
     activation_bits: int | None = None
 
     def __post_init__(self):
-        if self.name is None and self.layer_class is None:
-            raise ValueError(f"{self} selects no layer: give it a name or a layer_class.")
+        super().__post_init__()
         if self.weight_bits is None and self.activation_bits is None:
             raise ValueError(f"{self} sets nothing: give it weight_bits or activation_bits.")
         for bits in (self.weight_bits, self.activation_bits):
             if bits is not None:
                 quantizers.check_bits(bits, f"bits of {self}")
 
-    def matches(self, layer: keras.layers.Layer) -> bool:
-        """Whether the rule applies to `layer`."""
-        return (self.name is None or fnmatch.fnmatchcase(layer.name, self.name)) and (
-            self.layer_class is None or isinstance(layer, self.layer_class)
+
+AnyRule = TypeVar("AnyRule", bound=LayerRule)
+
+
+def decide(rules: Sequence[AnyRule], layers: Iterable[keras.layers.Layer]) -> list[AnyRule | None]:
+    """For each layer the first rule that matches it, or None.
+
+    Raises:
+      ValueError: naming the rules that decide for no layer.
+    """
+    decisions = [next((rule for rule in rules if rule.matches(layer)), None) for layer in layers]
+    unused = [rule for rule in rules if not any(rule is decision for decision in decisions)]
+    if unused:
+        raise ValueError(
+            f"Rules that decide for no layer (nothing matches, or earlier rules match first): "
+            f"{'; '.join(map(str, unused))}."
         )
+    return decisions
 
 
 def assign_bits(
@@ -86,24 +125,16 @@ def assign_bits(
     firsts, lasts = edge_layers(nodes)
     feeding_last = _activations_before(nodes, lasts)
 
-    unused = list(rules)
     bits = {}
-    for node in nodes:
+    for node, rule in zip(nodes, decide(rules, [node.layer for node in nodes]), strict=True):
         weight = edge_bits if node.name in firsts | lasts else default.weight
         activation = default.activation
         if node.name in feeding_last and activation != quantizers.OFF:
             activation = edge_bits
-        rule = next((rule for rule in rules if rule.matches(node.layer)), None)
         if rule is not None:
-            unused = [other for other in unused if other is not rule]
             weight = weight if rule.weight_bits is None else rule.weight_bits
             activation = activation if rule.activation_bits is None else rule.activation_bits
         bits[node.name] = LayerBits(weight=weight, activation=activation)
-    if unused:
-        raise ValueError(
-            f"Rules that decide for no layer (nothing matches, or earlier rules match first): "
-            f"{'; '.join(map(str, unused))}."
-        )
     return bits
 
 

@@ -13,6 +13,7 @@ import tf_keras as keras
 from wrpn_tf.operations import layer_of
 
 Apply = Callable[[keras.layers.Layer, Any], Any]
+Visit = Callable[[Any, list[Any]], Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,8 +25,11 @@ class Node:
     inputs: tuple[str, ...]
 
 
-def check_model(model: Any) -> None:
-    """Raises ValueError unless `model` is a built Sequential or Functional tf_keras model."""
+def check_model(model: Any, verb: str = "quantize") -> None:
+    """Raises ValueError unless `model` is a built Sequential or Functional tf_keras model.
+
+    The `verb` is what the message says cannot be done.
+    """
     if isinstance(model, keras.Model) and model._is_graph_network:
         return
     kind = f"{type(model).__module__.split('.')[0]}.{type(model).__name__}"
@@ -35,7 +39,7 @@ def check_model(model: Any) -> None:
         problem = "it is subclassed; rebuild it with tf_keras.Model(inputs, outputs)"
     else:
         problem = "it is not a tf_keras model; build it with `import tf_keras as keras`"
-    raise ValueError(f"Cannot quantize the {kind}: {problem}.")
+    raise ValueError(f"Cannot {verb} the {kind}: {problem}.")
 
 
 def _graph_nodes(model: keras.Model) -> Iterator[Any]:
@@ -57,27 +61,54 @@ def rebuild(model: keras.Model, apply: Apply) -> keras.Model:
       apply: called in topological order with the original layer and the new input tensor (a list
         where there are several); returns the new output.
     """
+
+    def visit(node, arguments):
+        return apply(layer_of(node), arguments if len(arguments) > 1 else arguments[0])
+
+    return rebuild_calls(model, visit)
+
+
+def rebuild_calls(model: keras.Model, visit: Visit) -> keras.Model:
+    """As `rebuild`, with calls as Keras's nodes have them: see `replay` and `call_as`."""
     inputs = [
         keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=layer.name)
         for tensor, layer in zip(model.inputs, model._input_layers, strict=True)
     ]
-    outputs = _replay(model, inputs, apply)
+    outputs = replay(model, inputs, visit)
     return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=model.name)
 
 
-def _replay(model: keras.Model, inputs: list[Any], apply: Apply) -> list[Any]:
-    new = {id(old): tensor for old, tensor in zip(model.inputs, inputs, strict=True)}
+def replay(model: keras.Model, inputs: list[Any], visit: Visit) -> list[Any]:
+    """Computes a model's outputs with other values in the place of its tensors.
+
+    Args:
+      model: built Sequential or Functional model; nested models are entered, not visited.
+      inputs: one value for each input of the model: tensors, or facts about them.
+      visit: called in topological order with Keras's node of a layer's call and the values of the
+        tensors that it reads; returns the value of the output (a list where there are several).
+
+    Returns:
+      The values of the model's outputs.
+    """
+    values = {id(old): value for old, value in zip(model.inputs, inputs, strict=True)}
     for node in _graph_nodes(model):
-        arguments = [new[id(tensor)] for tensor in tf.nest.flatten(node.keras_inputs)]
+        arguments = [values[id(tensor)] for tensor in tf.nest.flatten(node.keras_inputs)]
         if isinstance(node.layer, keras.Model):
-            results = _replay(node.layer, arguments, apply)
+            results = replay(node.layer, arguments, visit)
         else:
-            results = apply(layer_of(node), arguments if len(arguments) > 1 else arguments[0])
-        for old, tensor in zip(
-            tf.nest.flatten(node.outputs), tf.nest.flatten(results), strict=True
-        ):
-            new[id(old)] = tensor
-    return [new[id(tensor)] for tensor in model.outputs]
+            results = visit(node, arguments)
+        for old, value in zip(tf.nest.flatten(node.outputs), tf.nest.flatten(results), strict=True):
+            values[id(old)] = value
+    return [values[id(tensor)] for tensor in model.outputs]
+
+
+def call_as(node: Any, layer: keras.layers.Layer, tensors: list[Any]) -> Any:
+    """Calls `layer` with the arguments of Keras's node, `tensors` in the place of its tensors."""
+    new = {id(old): tensor for old, tensor in zip(node.keras_inputs, tensors, strict=True)}
+    args, kwargs = tf.nest.map_structure(
+        lambda argument: new.get(id(argument), argument), (node.call_args, node.call_kwargs)
+    )
+    return layer(*args, **kwargs)
 
 
 def walk(model: keras.Model) -> Iterator[Node]:
