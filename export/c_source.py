@@ -148,6 +148,7 @@ class _Generator:
                 outputs, inputs = operator.kernel.shape
                 rows = self._size(operator.output) // outputs
                 return [f"wrpn_fully_connected({rows}, {inputs}, {outputs}, {arguments});"]
+            assert isinstance(operator, (Conv2D, DepthwiseConv2D))
             window = self._window(prefix, operator, operator.kernel.shape[1:3], operator.dilation)
             if isinstance(operator, DepthwiseConv2D):
                 return [f"wrpn_depthwise_conv2d({window}, {arguments});"]

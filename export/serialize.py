@@ -19,7 +19,7 @@ import numpy as np
 
 from export import transport
 from export.files import write_bytes
-from export.graph import OPERATORS, DepthwiseConv2D, Grid, IntegerGraph, Operator, Tensor
+from export.graph import OPERATORS, DepthwiseConv2D, Grid, IntegerGraph, Operator, Tensor, Weighted
 
 FORMAT_VERSION = 1
 _XZ = b"\xfd7zXZ\0"
@@ -46,7 +46,9 @@ def save(graph: IntegerGraph, path: str | os.PathLike[str], *, for_transport: bo
             value = getattr(operator, field.name)
             if for_transport and field.name == "trained":
                 continue
-            packed = transport.pack(operator) if for_transport and field.name == "kernel" else None
+            packed = None
+            if for_transport and field.name == "kernel" and isinstance(operator, Weighted):
+                packed = transport.pack(operator)
             if packed is not None:
                 arrays |= {f"{index}.kernel.{key}": part for key, part in packed.items()}
             elif isinstance(value, np.ndarray):
