@@ -1,7 +1,8 @@
 """Train k-bit vision networks in tf_keras and ship them as integers."""
 
-from wrpn_tf import datasets, models, quantizers
+from wrpn_tf import datasets, jpegs, models, quantizers
 from wrpn_tf.calibration import calibrate
+from wrpn_tf.clipping import clipped_shares
 from wrpn_tf.configs import WRPNQuantizeConfig
 from wrpn_tf.cost import Cost, LayerCost, measure_cost
 from wrpn_tf.inspection import KernelCodes, LayerView, view
@@ -33,8 +34,10 @@ __all__ = [
     "WRPNScheme",
     "WeightQuantizer",
     "calibrate",
+    "clipped_shares",
     "custom_objects",
     "datasets",
+    "jpegs",
     "load_model",
     "measure_cost",
     "models",

@@ -1,0 +1,87 @@
+"""What follows the last step: the network that is evaluated and saved."""
+
+import math
+import pathlib
+import warnings
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+import export
+from train import networks
+from train.config import Config
+from train.data import ALONE
+from train.losses import LabelLoss
+from train.sources import Source
+
+
+def finished_network(config: Config, source: Source, weights: list[np.ndarray]) -> keras.Model:
+    """Builds the trained network on one device in float32, as it will be deployed.
+
+    Args:
+        config: The training.
+        source: Its data.
+        weights: The trained network's.
+    """
+    model = networks.build(config, source, starts=False)
+    model.set_weights(weights)
+    if config.bn_images:
+        end = config.epochs * (source.train_size // config.batch_size)
+        batches = source.training(end, config.epochs + 1)(ALONE)  # As one more epoch's.
+        count = math.ceil(config.bn_images / config.batch_size)
+        reestimate_statistics(model, batches.take(count).map(lambda images, *_: images))
+    if config.deployable:
+        export.settle(model)  # From here on Keras and the device compute the same.
+    return model
+
+
+def evaluate(model: keras.Model, source: Source) -> dict[str, float]:
+    """The network's loss against unsmoothed labels and its accuracy on the test images."""
+    model.compile(loss=LabelLoss(), weighted_metrics=["accuracy"])
+    loss, accuracy = model.evaluate(source.test()(ALONE), verbose=0)
+    source.check()
+    return {"test_loss": loss, "test_accuracy": accuracy}
+
+
+def reestimate_statistics(model: keras.Model, batches: tf.data.Dataset) -> None:
+    """Replaces the moving averages of batch normalization by means over whole batches.
+
+    Moving averages lag behind weights that move, and fit no average of weights. Everything else
+    stays as it is.
+
+    Args:
+        model: Changed in place.
+        batches: Batches of real-valued images.
+    """
+    layers = [getattr(layer, "layer", layer) for layer in model.layers]
+    layers = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    statistics = [v for layer in layers for v in (layer.moving_mean, layer.moving_variance)]
+    momenta = [layer.momentum for layer in layers]
+    before = model.get_weights()
+    sums = [np.zeros(variable.shape, np.float64) for variable in statistics]
+    count = 0
+    try:
+        for layer in layers:
+            layer.momentum = 0.0
+        step = tf.function(lambda images: model(images, training=True))
+        for images in batches:
+            step(images)
+            count += 1
+            for total, variable in zip(sums, statistics, strict=True):
+                total += variable.numpy()
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+        model.set_weights(before)
+    for total, variable in zip(sums, statistics, strict=True):
+        variable.assign(total / max(1, count))
+
+
+def save_model(model: keras.Model, path: pathlib.Path) -> None:
+    """Writes the model without its optimizer; a reader sees the whole file or none."""
+    partial = path.with_suffix(".partial.h5")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
+        model.save(partial, include_optimizer=False)
+    partial.replace(path)
