@@ -56,30 +56,9 @@ class Checkpoints(keras.callbacks.Callback):
         self._manager = tf.train.CheckpointManager(self._state, self._own_folder, _KEPT)
 
     def restore(self) -> int:
-        """Restores the newest readable checkpoint.
-
-        Returns:
-            The number of steps that it was saved after; 0 if there is none.
-
-        Raises:
-            UserError: There are checkpoints and none can be read.
-        """
-        steps = saved_steps(self._folder)
-        for step in steps:
-            path = self._folder / f"ckpt-{step}"
-            try:
-                self._state.restore(str(path)).assert_consumed()
-            except _UNREADABLE as error:
-                reason = str(error).strip().splitlines()[0]
-                print(f"warning: cannot read checkpoint {path}: {reason}", file=sys.stderr)
-                continue
-            self._step = int(self._saved_step.numpy())
-            return self._step
-        if steps:
-            raise UserError(
-                f"no checkpoint in {self._folder} can be read; to start anew, remove that folder"
-            )
-        return 0
+        """Restores the newest readable checkpoint; see `restore_newest`."""
+        self._step = restore_newest(self._state, self._folder, whole=True)
+        return self._step
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._step += 1
@@ -115,6 +94,47 @@ class Checkpoints(keras.callbacks.Callback):
         if not steps:
             return "There is no checkpoint before it."
         return f"The checkpoint of step {steps[0]} is intact."
+
+
+def restore_network(network: keras.Model, folder: pathlib.Path) -> int:
+    """Restores a network alone from the newest readable checkpoint, and returns its step.
+
+    Raises:
+        UserError: There is none.
+    """
+    step = restore_newest(tf.train.Checkpoint(network=network), folder, whole=False)
+    if not step:
+        raise UserError(f"there is no checkpoint in {folder}")
+    return step
+
+
+def restore_newest(state: tf.train.Checkpoint, folder: pathlib.Path, *, whole: bool) -> int:
+    """Restores the newest readable checkpoint; warns of those that cannot be read.
+
+    Args:
+        state: What to restore.
+        folder: Where the checkpoints are.
+        whole: Whether `state` must be all that a checkpoint holds.
+
+    Returns:
+        The number of steps that it was saved after; 0 if there is no checkpoint.
+
+    Raises:
+        UserError: There are checkpoints and none can be read.
+    """
+    steps = saved_steps(folder)
+    for step in steps:
+        path = folder / f"ckpt-{step}"
+        try:
+            status = state.restore(str(path))
+            status.assert_consumed() if whole else status.assert_existing_objects_matched()
+            return step
+        except _UNREADABLE as error:
+            reason = str(error).strip().splitlines()[0]
+            print(f"warning: cannot read checkpoint {path}: {reason}", file=sys.stderr)
+    if steps:
+        raise UserError(f"no checkpoint in {folder} can be read; to start anew, remove that folder")
+    return 0
 
 
 def saved_steps(folder: pathlib.Path) -> list[int]:

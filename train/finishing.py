@@ -1,6 +1,8 @@
 """What follows the last step: the network that is evaluated and saved."""
 
+import dataclasses
 import math
+import os
 import pathlib
 import warnings
 
@@ -9,10 +11,12 @@ import tensorflow as tf
 import tf_keras as keras
 
 import export
-from train import networks
+from train import networks, sources
+from train.checkpoints import restore_network
 from train.config import Config
 from train.data import ALONE
 from train.losses import LabelLoss
+from train.record import Record
 from train.sources import Source
 
 
@@ -42,6 +46,32 @@ def evaluate(model: keras.Model, source: Source) -> dict[str, float]:
     loss, accuracy = model.evaluate(source.test()(ALONE), verbose=0)
     source.check()
     return {"test_loss": loss, "test_accuracy": accuracy}
+
+
+def evaluate_workdir(
+    workdir: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None
+) -> dict[str, float]:
+    """Evaluates what a training left: its model, or else the newest checkpoint.
+
+    Args:
+        workdir: The folder; the record in it says what was trained.
+        data_dir: Where the data set is; None: where the training read it.
+
+    Returns:
+        'test_loss' and 'test_accuracy', and 'step' where it is a checkpoint's.
+
+    Raises:
+        UserError: The folder holds no training, or the data set is not there.
+    """
+    folder = pathlib.Path(workdir)
+    config = Record.read_config(folder / "record.json")
+    config = dataclasses.replace(config, data_dir=data_dir or config.data_dir)
+    source = sources.load(config)
+    if (folder / "model.h5").is_file():
+        return evaluate(networks.load_network(folder, "workdir"), source)
+    model = networks.build(config, source, starts=False)
+    step = restore_network(model, folder / "checkpoints")
+    return evaluate(model, source) | {"step": step}
 
 
 def reestimate_statistics(model: keras.Model, batches: tf.data.Dataset) -> None:

@@ -64,12 +64,13 @@ ARRAY_FIELDS = ("shift",)
 _FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 
 
-def define(defaults: Config, omit: Collection[str] = ()) -> None:
+def define(defaults: Config, omit: Collection[str] = (), *, require_workdir: bool = True) -> None:
     """Defines a flag for every field but the data set, with the defaults' values.
 
     Args:
-        defaults: The experiment; an empty `workdir` makes `--workdir` required.
+        defaults: The experiment.
         omit: Fields that have no meaning for the experiment's data set.
+        require_workdir: Whether `--workdir` must be given.
     """
     for name in _FIELDS.keys() - {"dataset", *omit}:
         value = getattr(defaults, name)
@@ -91,7 +92,7 @@ def define(defaults: Config, omit: Collection[str] = ()) -> None:
         if name in CHECKS:
             accepts, range_text = CHECKS[name]
             flags.register_validator(name, accepts, f"must be {range_text}")
-    if not defaults.workdir:
+    if require_workdir:
         flags.mark_flag_as_required("workdir")
 
 

@@ -34,7 +34,7 @@ def build(config: Config, source: Source, *, starts: bool) -> keras.Model:
             input_shape=data.image_shape,
         )
         if starts and config.init_from is not None:
-            _copy_weights(load_float(config.init_from, "init_from"), model, config.init_from)
+            _copy_weights(load_network(config.init_from, "init_from"), model, config.init_from)
         if not config.quantized:
             return model
         model = wrpn_tf.quantize_model(
@@ -52,7 +52,7 @@ def build(config: Config, source: Source, *, starts: bool) -> keras.Model:
     return model
 
 
-def load_float(path: str | os.PathLike[str], flag: str) -> keras.Model:
+def load_network(path: str | os.PathLike[str], flag: str) -> keras.Model:
     """Loads a network from a workdir or a model file.
 
     Raises:
@@ -77,7 +77,7 @@ def load_teacher(config: Config, data: LabelledImages) -> keras.Model | None:
     """
     if config.teacher is None:
         return None
-    teacher = load_float(config.teacher, "teacher")
+    teacher = load_network(config.teacher, "teacher")
     shapes = teacher.input_shape[1:], teacher.output_shape[1:]
     expected = data.image_shape, (len(data.class_names),)
     if shapes != expected:

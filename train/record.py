@@ -59,6 +59,21 @@ class Record:
                 )
         return cls(path, contents)
 
+    @staticmethod
+    def read_config(path: pathlib.Path) -> Config:
+        """The config of the training that a record is of.
+
+        Raises:
+            UserError: It cannot be read.
+        """
+        try:
+            flags: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["flags"]
+            for name, value in flags.items():
+                flags[name] = tuple(value) if isinstance(value, list) else value
+            return Config(**flags)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is not the record of a training: {error}") from error
+
     @property
     def metrics(self) -> dict[str, float] | None:
         return self._contents.get("metrics")

@@ -16,20 +16,21 @@ _CALIBRATION_IMAGES = 512
 _CALIBRATION_BATCH = 128
 _TEST_BATCH = 500
 
-Reader = tf.distribute.InputContext
-Batches = Callable[[Reader], tf.data.Dataset]
+Batches = Callable[[tf.distribute.InputContext], tf.data.Dataset]
 
 
 class Source(Protocol):
     """The batches of one training.
 
     Attributes:
-        data: The data set.
         train_size: Number of training images.
     """
 
-    data: datasets.LabelledImages
     train_size: int
+
+    @property
+    def data(self) -> datasets.LabelledImages:
+        """The data set."""
 
     def training(self, first_step: int, epochs: int) -> Batches:
         """The batches from a step to the end of epoch `epochs - 1`, for each reader."""

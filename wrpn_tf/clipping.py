@@ -30,8 +30,8 @@ def clipped_shares(model: keras.Model, images: np.ndarray) -> dict[str, float]:
 
     def observer(name: str, top: float) -> Callable[[np.ndarray], bool]:
         def observe(values):
-            positive = np.count_nonzero(values > 0)
-            shares[name] = np.count_nonzero(values > top) / max(1, positive)
+            positive = int(np.count_nonzero(values > 0))
+            shares[name] = int(np.count_nonzero(values > top)) / max(1, positive)
             return True
 
         return observe

@@ -7,8 +7,8 @@ What does not fit in memory is read as `tf.data` streams. The pixel map is that 
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -228,33 +228,35 @@ def load_jpegs(data_dir: str | os.PathLike[str] | None, image_size: int) -> Jpeg
             TFRecord.
     """
     folder = None if data_dir is None else pathlib.Path(data_dir).expanduser()
+    names: tuple[str, ...]
+    splits: Sequence[FileSplit | RecordSplit]
     if folder is not None and (folder / "train").is_dir():
         names, files = list_images(folder)
-        train, test = (FileSplit(*files[split]) for split in ("train", "val"))
-        return _dataset(names, train, test, image_size)
+        splits = [FileSplit(*files[split]) for split in ("train", "val")]
+    else:
+        builder = _builder(folder)
+        names = tuple(builder.info.features["label"].names)
+        splits = [_records(builder, split, len(names)) for split in ("train", "validation")]
+    return JpegDataset(
+        name=NAME,
+        class_names=names,
+        scale=_SCALE,
+        zero_point=_ZERO_POINT,
+        train=splits[0],
+        test=splits[1],
+        image_size=image_size,
+    )
+
+
+def _builder(folder: pathlib.Path | None) -> Any:
     try:
-        builder = prepared_builder(NAME, folder)
+        return prepared_builder(NAME, folder)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{error}. The archives ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar "
             f"(image-net.org) belong in downloads/manual/ there. Folders of files are read too: "
             f"{folder or 'DATA_DIR'}/train/<class>/*.JPEG and val/<class>/*.JPEG"
         ) from error
-    names = tuple(builder.info.features["label"].names)
-    train, test = (_records(builder, split, len(names)) for split in ("train", "validation"))
-    return _dataset(names, train, test, image_size)
-
-
-def _dataset(names, train, test, image_size) -> JpegDataset:
-    return JpegDataset(
-        name=NAME,
-        class_names=names,
-        scale=_SCALE,
-        zero_point=_ZERO_POINT,
-        train=train,
-        test=test,
-        image_size=image_size,
-    )
 
 
 def _records(builder, split: str, classes: int) -> RecordSplit:
