@@ -2,17 +2,25 @@
 
 import tf_keras as keras
 
-from wrpn_tf.models.layers import classifier, conv_bn, depthwise_bn, widen_filters
+from wrpn_tf.models.layers import (
+    classifier,
+    conv_bn,
+    conv_bn_relu,
+    depthwise_bn_relu,
+    widen_filters,
+)
 
 
 def digits_cnn(
+    *,
     width: float = 1.0,
     num_classes: int = 10,
     input_shape: tuple[int, int, int] = (8, 8, 1),
 ) -> keras.Model:
     """A 3x3 convolution, a depthwise-separable one of stride 2, and a residual 3x3 one.
 
-    10,730 parameters and 0.17 M multiply-adds per 8x8x1 image at width 1. Logits, no softmax.
+    This package's own, for demonstrations and tests: 10,538 trainable parameters and 0.17 M
+    multiply-adds per 8x8x1 image at width 1. Logits, no softmax.
 
     Args:
         width: Factor on the filters (16 and 32 at width 1), at least 0.25.
@@ -26,15 +34,9 @@ def digits_cnn(
         ValueError: Width is out of range.
     """
     inputs = keras.Input(input_shape, name="image")
-    x = conv_bn(inputs, widen_filters(16, width), conv="conv1", bn="bn1")
-    x = keras.layers.ReLU(name="relu1")(x)
-
-    x = depthwise_bn(x, conv="conv2_depthwise", bn="bn2_depthwise", strides=2)
-    x = keras.layers.ReLU(name="relu2_depthwise")(x)
-    x = conv_bn(x, widen_filters(32, width), conv="conv2_pointwise", bn="bn2", kernel_size=1)
-    x = shortcut = keras.layers.ReLU(name="relu2")(x)
-
-    x = conv_bn(x, widen_filters(32, width), conv="conv3", bn="bn3")
-    x = keras.layers.Add(name="add3")([x, shortcut])
-    x = keras.layers.ReLU(name="relu3")(x)
+    x = conv_bn_relu(inputs, widen_filters(16, width), name="conv1")
+    x = depthwise_bn_relu(x, name="conv2_depthwise", strides=2)
+    x = shortcut = conv_bn_relu(x, widen_filters(32, width), 1, name="conv2_pointwise")
+    x = conv_bn(x, widen_filters(32, width), name="conv3")
+    x = keras.layers.ReLU(name="relu3")(keras.layers.Add(name="add3")([x, shortcut]))
     return keras.Model(inputs, classifier(x, num_classes), name="digits_cnn")

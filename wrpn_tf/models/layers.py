@@ -1,4 +1,8 @@
-"""The pieces that the networks share: widths, and a convolution with its normalization."""
+"""The pieces that the networks share: widths, and convolutions with their normalization.
+
+A convolution is named `conv...` or `..._conv...`; its batch normalization and its ReLU have the
+same name with `bn` and `relu` in place of `conv`.
+"""
 
 import math
 from typing import Any
@@ -21,39 +25,49 @@ def widen_filters(filters: int, width: float) -> int:
     return max(1, math.floor(filters * width + 0.5))
 
 
-def conv_bn(
+def conv2d(
     x: Any,
     filters: int,
-    *,
-    conv: str,
-    bn: str,
     kernel_size: int = 3,
+    *,
+    name: str,
     strides: int = 1,
+    padding: str = "same",
 ) -> Any:
-    """A SAME convolution without bias (He-normal) and its batch normalization, with their names."""
-    x = keras.layers.Conv2D(
+    """A convolution without bias (He-normal)."""
+    return keras.layers.Conv2D(
         filters,
         kernel_size,
         strides=strides,
-        padding="same",
+        padding=padding,
         use_bias=False,
         kernel_initializer="he_normal",
-        name=conv,
+        name=name,
     )(x)
-    return batch_norm(x, bn)
 
 
-def depthwise_bn(x: Any, *, conv: str, bn: str, strides: int = 1) -> Any:
-    """A 3x3 SAME depthwise convolution without bias and its batch normalization."""
+def conv_bn(x: Any, filters: int, kernel_size: int = 3, *, name: str, **options: Any) -> Any:
+    """A convolution (see `conv2d`) and its batch normalization."""
+    return batch_norm(conv2d(x, filters, kernel_size, name=name, **options), _beside(name, "bn"))
+
+
+def conv_bn_relu(x: Any, filters: int, kernel_size: int = 3, *, name: str, **options: Any) -> Any:
+    """A convolution (see `conv2d`), its batch normalization and its ReLU."""
+    x = conv2d(x, filters, kernel_size, name=name, **options)
+    return bn_relu(x, bn=_beside(name, "bn"), relu=_beside(name, "relu"))
+
+
+def depthwise_bn_relu(x: Any, *, name: str, strides: int = 1) -> Any:
+    """A 3x3 SAME depthwise convolution without bias, its batch normalization and its ReLU."""
     x = keras.layers.DepthwiseConv2D(
         3,
         strides=strides,
         padding="same",
         use_bias=False,
         depthwise_initializer="he_normal",
-        name=conv,
+        name=name,
     )(x)
-    return batch_norm(x, bn)
+    return bn_relu(x, bn=_beside(name, "bn"), relu=_beside(name, "relu"))
 
 
 def batch_norm(x: Any, name: str) -> Any:
@@ -61,7 +75,27 @@ def batch_norm(x: Any, name: str) -> Any:
     return keras.layers.BatchNormalization(momentum=_BN_MOMENTUM, epsilon=_BN_EPSILON, name=name)(x)
 
 
-def classifier(x: Any, num_classes: int) -> Any:
-    """Global average pooling and a dense layer; returns logits [N, num_classes], no softmax."""
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+def bn_relu(x: Any, *, bn: str, relu: str) -> Any:
+    """Batch normalization and ReLU, with their names."""
+    return keras.layers.ReLU(name=relu)(batch_norm(x, bn))
+
+
+def max_pool(x: Any, name: str, padding: str = "same") -> Any:
+    """3x3 max pooling of stride 2."""
+    return keras.layers.MaxPooling2D(3, strides=2, padding=padding, name=name)(x)
+
+
+def logits(x: Any, num_classes: int) -> Any:
+    """The last dense layer, [N, features] to [N, num_classes], with bias and without softmax."""
     return keras.layers.Dense(num_classes, kernel_initializer="he_normal", name="logits")(x)
+
+
+def classifier(x: Any, num_classes: int) -> Any:
+    """Global average pooling and the last dense layer."""
+    return logits(keras.layers.GlobalAveragePooling2D(name="pool")(x), num_classes)
+
+
+def _beside(conv: str, role: str) -> str:
+    """The name of a convolution's batch normalization or ReLU."""
+    head, _, tail = conv.rpartition("conv")
+    return f"{head}{role}{tail}"
