@@ -130,6 +130,8 @@ class Config:
             raise UserError(
                 f"warmup_epochs ({self.warmup_epochs}) must not exceed epochs ({self.epochs})"
             )
+        if self.schedule == "step" and not self.decay_epochs:
+            raise UserError("schedule step needs decay_epochs, the epochs after which it decays")
         if self.ema and not self.bn_images:
             raise UserError(
                 "ema averages weights, so it needs bn_images to take the statistics of batch "
