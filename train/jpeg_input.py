@@ -14,7 +14,7 @@ from wrpn_tf.jpegs import JpegDataset, central_crop, resize
 
 _CHUNK = 16  # Images that are decoded one after the other on one thread.
 _CORRUPT_SHARE = 0.001
-_GREY = tf.constant([[0.299], [0.587], [0.114]])  # ITU-R BT.601 luma.
+_GREY = np.array([[0.299], [0.587], [0.114]], np.float32)  # ITU-R BT.601 luma.
 
 
 class CorruptImages:

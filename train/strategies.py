@@ -63,9 +63,9 @@ def _one(config: Config) -> tf.distribute.Strategy:
 
 def _mirrored(config: Config) -> tf.distribute.Strategy:
     """All GPUs; without any, `config.replicas` logical CPUs."""
-    gpus = tf.config.list_logical_devices("GPU")
+    gpus = tf.config.list_physical_devices("GPU")
     if gpus and config.replicas in (0, len(gpus)):
-        return tf.distribute.MirroredStrategy(gpus)
+        return tf.distribute.MirroredStrategy()
     if gpus or config.replicas < 2:
         raise UserError(
             f"strategy mirrored: this machine has {len(gpus)} GPUs, replicas is {config.replicas}; "

@@ -43,11 +43,11 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
 
+    strategy = strategies.connect(config)
     keras.utils.set_random_seed(config.seed)
     keras.backend.experimental.enable_tf_random_generator()  # Its state is in checkpoints.
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    strategy = strategies.connect(config)
     is_chief = strategies.is_chief(strategy)
     source = sources.load(config)
     steps = source.train_size // config.batch_size
