@@ -23,6 +23,7 @@ def observers(
     config: Config,
     record: Record,
     network: keras.Model,
+    plain: keras.Model,
     source: Source,
     first_step: int,
     steps: int,
@@ -36,6 +37,7 @@ def observers(
         config: The training.
         record: Its record.
         network: What is trained.
+        plain: The same on one device, to look at its weights.
         source: Its data.
         first_step: The step that the call begins with.
         steps: Steps of an epoch.
@@ -46,7 +48,7 @@ def observers(
     found = [StopOnNonFinite(first_step), Check(source.check)]
     if config.observes:
         logs = workdir / "logs" / "codes" if is_chief else None
-        found.append(Codes(network, logs, source.calibration()[0]))
+        found.append(Codes(network, plain, logs, source.calibration()[0]))
     if is_chief:
         found += [
             keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
@@ -247,6 +249,7 @@ class Codes(keras.callbacks.Callback):
 
     Args:
         network: The quantized network.
+        plain: The same on one device; gets its weights.
         folder: Where to write, or None.
         images: A batch of real-valued images to take the shares from.
     """
@@ -254,11 +257,13 @@ class Codes(keras.callbacks.Callback):
     def __init__(
         self,
         network: keras.Model,
+        plain: keras.Model,
         folder: str | os.PathLike[str] | None,
         images: np.ndarray,
     ) -> None:
         super().__init__()
         self._network = network
+        self._plain = plain
         self._writer = (
             tf.summary.create_noop_writer()
             if folder is None
@@ -267,10 +272,11 @@ class Codes(keras.callbacks.Callback):
         self._images = images
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._plain.set_weights(self._network.get_weights())
         with self._writer.as_default(step=epoch):
-            for view in wrpn_tf.view(self._network):
+            for view in wrpn_tf.view(self._plain):
                 if view.kernel is not None:
                     tf.summary.histogram(f"weight codes/{view.name}", view.kernel.codes)
-            for name, share in wrpn_tf.clipped_shares(self._network, self._images).items():
+            for name, share in wrpn_tf.clipped_shares(self._plain, self._images).items():
                 tf.summary.scalar(f"clipped activations/{name}", share)
         self._writer.flush()

@@ -20,16 +20,14 @@ from train.record import Record
 from train.sources import Source
 
 
-def finished_network(config: Config, source: Source, weights: list[np.ndarray]) -> keras.Model:
-    """Builds the trained network on one device in float32, as it will be deployed.
+def finish(model: keras.Model, config: Config, source: Source) -> None:
+    """Takes statistics anew and settles biases, as the training asks for; in place.
 
     Args:
+        model: The trained network, on one device and in float32, as it will be deployed.
         config: The training.
         source: Its data.
-        weights: The trained network's.
     """
-    model = networks.build(config, source, starts=False)
-    model.set_weights(weights)
     if config.bn_images:
         end = config.epochs * (source.train_size // config.batch_size)
         batches = source.training(end, config.epochs + 1)(ALONE)  # As one more epoch's.
@@ -37,7 +35,6 @@ def finished_network(config: Config, source: Source, weights: list[np.ndarray]) 
         reestimate_statistics(model, batches.take(count).map(lambda images, *_: images))
     if config.deployable:
         export.settle(model)  # From here on Keras and the device compute the same.
-    return model
 
 
 def evaluate(model: keras.Model, source: Source) -> dict[str, float]:

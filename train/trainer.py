@@ -55,9 +55,14 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
 
     # The last checkpoint is resumed if there is one; else a given float network is the start;
     # else the random weights are. Building is the same in each case, quantizers need calibration
-    # only where no checkpoint holds their state.
+    # only where no checkpoint holds their state. The plain network, on one device and in float32,
+    # is what a training starts with, what is looked at in between and what is saved.
+    starts = not saved_steps(folder)
+    plain = networks.build(config, source, starts=starts)
     with strategy.scope():
-        network = networks.build(config, source, starts=not saved_steps(folder))
+        network = networks.build(config, source, starts=False)
+        if starts:
+            network.set_weights(plain.get_weights())
         use_mixed_precision(network, config.mixed_precision)
         strategies.synchronize(network, strategy)
         teacher = networks.load_teacher(config, source.data)
@@ -79,7 +84,7 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
     while step < config.epochs * steps:
         epoch, done = divmod(step, steps)
         observers = callbacks.observers(
-            config, record, network, source, step, steps, is_chief=is_chief, verbose=verbose
+            config, record, network, plain, source, step, steps, is_chief=is_chief, verbose=verbose
         )
         model.fit(
             strategies.distribute(strategy, source.training(step, config.epochs)),
@@ -95,10 +100,10 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
 
     if config.ema:
         model.optimizer.finalize_variable_values(network.trainable_variables)
-    weights = network.get_weights()
+    plain.set_weights(network.get_weights())
     if not is_chief:
         return {}
-    finished = finishing.finished_network(config, source, weights)
-    metrics = finishing.evaluate(finished, source)
-    finishing.save_model(finished, record.path.parent / "model.h5")
+    finishing.finish(plain, config, source)
+    metrics = finishing.evaluate(plain, source)
+    finishing.save_model(plain, record.path.parent / "model.h5")
     return record.finish(**metrics)
