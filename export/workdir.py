@@ -13,7 +13,9 @@ import wrpn_tf
 from export.graph import IntegerGraph
 from export.lowering import lower
 from export.settling import settle
-from wrpn_tf import datasets
+from wrpn_tf import datasets, jpegs
+
+_JPEG_IMAGES = 2000  # 300 MB of 224x224 pixels.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,6 +28,7 @@ class Workdir:
       dataset: name of the data set it was trained on.
       data_dir: where that was read from, or None for TFDS's default.
       labels: class names.
+      image_size: height and width of the images, for data sets that have no size of their own.
     """
 
     path: pathlib.Path
@@ -33,6 +36,7 @@ class Workdir:
     dataset: str
     data_dir: str | None
     labels: tuple[str, ...]
+    image_size: int
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Workdir:
@@ -51,6 +55,7 @@ class Workdir:
                 dataset=dataset["name"],
                 data_dir=dataset["data_dir"],
                 labels=tuple(dataset["class_names"]),
+                image_size=record["flags"].get("image_size", 0),
             )
         except (OSError, json.JSONDecodeError, KeyError) as error:
             raise ValueError(
@@ -73,10 +78,15 @@ class Workdir:
     def load_data(self, data_dir: str | None = None) -> datasets.Dataset:
         """The data set, from `data_dir` if given, else from where the training read it.
 
+        Of one that does not fit in memory, the first 2,000 test images and no training images.
+
         Raises:
           ValueError: if it is not there.
         """
         try:
+            if self.dataset == jpegs.NAME:
+                found = jpegs.load_jpegs(data_dir or self.data_dir, self.image_size)
+                return found.load_test_images(_JPEG_IMAGES)
             return datasets.load(self.dataset, data_dir or self.data_dir)
         except (FileNotFoundError, ImportError) as error:
             raise ValueError(str(error)) from error

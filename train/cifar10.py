@@ -27,4 +27,4 @@ DEFAULTS = Config(
 )
 
 if __name__ == "__main__":
-    flags.main(DEFAULTS)
+    flags.main(DEFAULTS, omit=flags.JPEG_FIELDS)

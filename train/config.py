@@ -4,17 +4,19 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from wrpn_tf import datasets, models
+from wrpn_tf import datasets, jpegs, models
 
 Method = Literal["learned", "calibrated", "paper"]
 FirstLast = Literal["integer", "paper"]
-METHODS: tuple[Method, ...] = get_args(Method)
-FIRST_LAST: tuple[FirstLast, ...] = get_args(FirstLast)
+Optimizer = Literal["sgd", "adam"]
+Schedule = Literal["cosine", "step"]
+MixedPrecision = Literal["none", "bf16", "fp16"]
+Strategy = Literal["one", "mirrored", "multiworker", "tpu"]
 
-# Where a training runs, not what it computes: a resumed run may differ in these.
-LOCATION_FIELDS = ("workdir", "data_dir")
+# Where and how a training runs, not what it computes: a resumed run may differ in these.
+LOCATION_FIELDS = ("workdir", "data_dir", "strategy", "replicas", "checkpoint_steps", "log_steps")
 
 
 class UserError(ValueError):
@@ -27,8 +29,11 @@ class Config:
 
     Attributes:
         workdir: Folder of the run's checkpoints, logs, model and record; created if missing.
-        dataset: A name that `wrpn_tf.datasets.load` knows.
-        data_dir: Folder of prepared TensorFlow Datasets, see `wrpn_tf.datasets.load`.
+        dataset: A name that `wrpn_tf.datasets.load` knows, or 'imagenet2012'.
+        data_dir: Folder of prepared TensorFlow Datasets, see `wrpn_tf.datasets.load` and
+            `wrpn_tf.jpegs.load_jpegs`.
+        image_size: Height and width in pixels that JPEG images are resized to; data sets in memory
+            have their own.
         arch: A name that `wrpn_tf.models.build` knows.
         width: Factor on the filters of every convolution, at least 0.25.
         wbits: Bits of the weights, 1 to 8, or 32 for float.
@@ -37,36 +42,84 @@ class Config:
         first_last: First and last layer in 8 bits ('integer') or in float ('paper').
         init_from: Workdir or model file of a float network of the same architecture and width
             whose weights training starts from; None starts from random weights.
+        teacher: Workdir or model file of a float network for the same images and classes, whose
+            logits the network learns from beside the labels (Hinton et al. 2015); None for none.
+        teacher_weight: Share of the loss against the teacher, 0 to 1.
+        temperature: Divides both logits in the loss against the teacher.
         epochs: Passes over the training images, at least 1.
-        batch_size: Images per step; what does not fill a batch is left out of the epoch.
-        learning_rate: Peak of the schedule: a linear warm-up, then a cosine to 0, per step.
+        batch_size: Images per step over all replicas; what does not fill a batch is left out of
+            the epoch.
+        optimizer: 'sgd' with Nesterov momentum 0.9, or 'adam'.
+        learning_rate: Peak of the schedule, for batches of `reference_batch` images.
+        reference_batch: The linear scaling rule (Goyal et al. 2017): the peak is `learning_rate`
+            times `batch_size` / `reference_batch`. 0: it is `learning_rate` for every batch size.
+        schedule: After a linear warm-up, per step: 'cosine' falls to 0; 'step' multiplies with
+            `decay_factor` at each of `decay_epochs`.
         warmup_epochs: Length of the warm-up, 0 to `epochs`, may be a fraction.
-        weight_decay: L2 penalty on kernels (gradient += weight_decay * kernel), at least 0.
+        decay_epochs: Epochs after which the 'step' schedule decays, ascending.
+        decay_factor: What it multiplies with.
+        weight_decay: L2 penalty on kernels (gradient += weight_decay * kernel), at least 0;
+            decoupled from the gradient with 'adam' (Loshchilov and Hutter 2019).
+        label_smoothing: Share of the label that is spread over all classes, 0 up to 1.
+        clip_norm: Largest norm of all gradients together; 0 does not clip.
+        ema: Momentum of the moving average of weights that is evaluated and saved; 0 for none.
+        bn_images: Training images over which the statistics of batch normalization are taken anew
+            after training; 0 leaves the moving averages.
+        mixed_precision: Convolutions in 'bf16' or 'fp16'; quantizers, variables and the saved
+            model stay in float32.
         shift: Training images move by up to this many pixels in each direction.
         flip: Training images are mirrored at random.
+        color: Brightness, contrast and saturation change by factors of 1 - color to 1 + color.
         train_images: Use only the first so many training images; 0 means all.
         seed: Decides initial weights, image order and augmentation.
+        deterministic: Only operations that give the same bits at every run; slower.
+        strategy: Where it runs: on 'one' device, 'mirrored' on all of this machine, 'multiworker'
+            on the machines of $TF_CONFIG, or on a 'tpu'.
+        replicas: Of 'mirrored' where there are no GPUs: so many logical CPUs.
+        checkpoint_steps: Steps between checkpoints, beside those at the end of every epoch; 0:
+            only those.
+        log_steps: Steps between lines of `metrics.jsonl`.
     """
 
     workdir: str | os.PathLike[str]
     dataset: str
     arch: str
     data_dir: str | os.PathLike[str] | None = None
+    image_size: int = 0
     width: float = 1.0
     wbits: int = 32
     abits: int = 32
     method: Method = "learned"
     first_last: FirstLast = "integer"
     init_from: str | os.PathLike[str] | None = None
+    teacher: str | os.PathLike[str] | None = None
+    teacher_weight: float = 0.5
+    temperature: float = 1.0
     epochs: int = 1
     batch_size: int = 128
+    optimizer: Optimizer = "sgd"
     learning_rate: float = 0.1
+    reference_batch: int = 0
+    schedule: Schedule = "cosine"
     warmup_epochs: float = 0.5
+    decay_epochs: tuple[int, ...] = ()
+    decay_factor: float = 0.1
     weight_decay: float = 1e-4
+    label_smoothing: float = 0.0
+    clip_norm: float = 0.0
+    ema: float = 0.0
+    bn_images: int = 0
+    mixed_precision: MixedPrecision = "none"
     shift: int = 0
     flip: bool = False
+    color: float = 0.0
     train_images: int = 0
     seed: int = 0
+    deterministic: bool = False
+    strategy: Strategy = "one"
+    replicas: int = 0
+    checkpoint_steps: int = 0
+    log_steps: int = 50
 
     def __post_init__(self) -> None:
         for name, (accepts, range_text) in CHECKS.items():
@@ -77,6 +130,13 @@ class Config:
             raise UserError(
                 f"warmup_epochs ({self.warmup_epochs}) must not exceed epochs ({self.epochs})"
             )
+        if self.schedule == "step" and not self.decay_epochs:
+            raise UserError("schedule step needs decay_epochs, the epochs after which it decays")
+        if self.ema and not self.bn_images:
+            raise UserError(
+                "ema averages weights, so it needs bn_images to take the statistics of batch "
+                "normalization for the average"
+            )
 
     @property
     def quantized(self) -> bool:
@@ -84,16 +144,30 @@ class Config:
         return (self.wbits, self.abits) != (32, 32)
 
     @property
+    def observes(self) -> bool:
+        """Whether outputs are quantized, so that their scales need a look at images."""
+        return self.quantized and (self.abits != 32 or self.first_last == "integer")
+
+    @property
     def deployable(self) -> bool:
         """Whether the network has an integer form: all in 8 bits or less, first and last too."""
         return max(self.wbits, self.abits) <= 8 and self.first_last == "integer"
 
-    def as_json(self) -> dict[str, str | int | float | bool | None]:
-        """The fields as JSON values; paths become strings."""
-        return {
-            name: os.fspath(value) if isinstance(value, os.PathLike) else value
-            for name, value in dataclasses.asdict(self).items()
-        }
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate after the warm-up, by the linear scaling rule."""
+        return self.learning_rate * self.batch_size / (self.reference_batch or self.batch_size)
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields as JSON values; paths become strings, tuples lists."""
+        return {name: json_value(value) for name, value in dataclasses.asdict(self).items()}
+
+
+def json_value(value: Any) -> Any:
+    """A field's value as it is in JSON."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _is_bits(value: int) -> bool:
@@ -104,25 +178,56 @@ def _is_positive(value: float) -> bool:
     return math.isfinite(value) and value > 0
 
 
+def _is_share(value: float) -> bool:
+    return 0 <= value < 1
+
+
+def _is_ascending(epochs: tuple[int, ...]) -> bool:
+    return list(epochs) == sorted({epoch for epoch in epochs if epoch >= 1})
+
+
 def _one_of(choices: Iterable[str]) -> str:
     return "one of " + ", ".join(choices)
 
 
+DATASETS = (*datasets.names(), jpegs.NAME)
+CHOICES: dict[str, tuple[str, ...]] = {
+    "dataset": DATASETS,
+    "arch": tuple(models.ARCHITECTURES),
+    "method": get_args(Method),
+    "first_last": get_args(FirstLast),
+    "optimizer": get_args(Optimizer),
+    "schedule": get_args(Schedule),
+    "mixed_precision": get_args(MixedPrecision),
+    "strategy": get_args(Strategy),
+}
+"""Per field that is one of a few words: the words."""
+
 CHECKS = {
-    "dataset": (lambda name: name in datasets.names(), _one_of(datasets.names())),
-    "arch": (lambda name: name in models.ARCHITECTURES, _one_of(tuple(models.ARCHITECTURES))),
+    "image_size": (lambda size: size == 0 or size >= 32, "at least 32, or 0"),
     "width": (lambda width: math.isfinite(width) and width >= 0.25, "at least 0.25"),
     "wbits": (_is_bits, "1 to 8, or 32 for float"),
     "abits": (_is_bits, "1 to 8, or 32 for float"),
-    "method": (METHODS.__contains__, _one_of(METHODS)),
-    "first_last": (FIRST_LAST.__contains__, _one_of(FIRST_LAST)),
+    "teacher_weight": (lambda weight: 0 <= weight <= 1, "0 to 1"),
+    "temperature": (_is_positive, "a positive number"),
     "epochs": (lambda epochs: epochs >= 1, "at least 1"),
     "batch_size": (lambda size: size >= 1, "at least 1"),
     "learning_rate": (_is_positive, "a positive number"),
+    "reference_batch": (lambda size: size >= 0, "at least 0, where 0 does not scale"),
     "warmup_epochs": (lambda epochs: math.isfinite(epochs) and epochs >= 0, "at least 0"),
+    "decay_epochs": (_is_ascending, "ascending epochs of at least 1"),
+    "decay_factor": (lambda factor: 0 < factor <= 1, "above 0, at most 1"),
     "weight_decay": (lambda decay: math.isfinite(decay) and decay >= 0, "at least 0"),
+    "label_smoothing": (_is_share, "at least 0, less than 1"),
+    "clip_norm": (lambda norm: math.isfinite(norm) and norm >= 0, "at least 0, where 0 does not"),
+    "ema": (_is_share, "at least 0, less than 1"),
+    "bn_images": (lambda count: count >= 0, "at least 0"),
     "shift": (lambda pixels: pixels >= 0, "at least 0"),
+    "color": (_is_share, "at least 0, less than 1"),
     "train_images": (lambda count: count >= 0, "at least 0, where 0 means all"),
     "seed": (lambda seed: 0 <= seed < 2**31, "0 to 2**31 - 1"),
-}
+    "replicas": (lambda count: count >= 0, "at least 0"),
+    "checkpoint_steps": (lambda steps: steps >= 0, "at least 0, where 0 is only every epoch's end"),
+    "log_steps": (lambda steps: steps >= 1, "at least 1"),
+} | {name: (words.__contains__, _one_of(words)) for name, words in CHOICES.items()}
 """Per field: what it accepts, and the same in words. Shared with the command line's flags."""

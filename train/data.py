@@ -1,12 +1,15 @@
-"""Batches for training and evaluation.
+"""Batches of a data set in memory.
 
-An epoch's order and augmentation are a function of (seed, epoch) alone, so that a resumed
-training sees what an uninterrupted one would have seen.
+An epoch's order and augmentation are a function of (seed, epoch) alone, so that a training that is
+resumed at any step sees what an uninterrupted one would have seen.
 """
 
 import tensorflow as tf
 
 from wrpn_tf.datasets import Dataset
+
+ALONE = tf.distribute.InputContext()
+"""The one reader of a training without distribution."""
 
 
 def training_batches(
@@ -14,29 +17,34 @@ def training_batches(
     *,
     batch_size: int,
     epochs: int,
-    first_epoch: int = 0,
+    first_step: int = 0,
     seed: int = 0,
     shift: int = 0,
     flip: bool = False,
+    reader: tf.distribute.InputContext = ALONE,
 ) -> tf.data.Dataset:
-    """Yields the batches of epochs `first_epoch` to `epochs - 1`, one after the other.
+    """Yields the batches from `first_step` to the end of epoch `epochs - 1`.
 
-    Every epoch has `len(data.train_images) // batch_size` full batches.
+    Every epoch has `len(data.train_images) // batch_size` steps. Of the batch of each step a
+    reader among several gets its share, in batches for one replica each.
 
     Args:
         data: The data set; its images stay uint8 until they are in a batch.
-        batch_size: Images per batch.
+        batch_size: Images per step.
         epochs: The epoch to stop before.
-        first_epoch: The epoch to begin with.
+        first_step: The step to begin with, counted from the start of epoch 0.
         seed: Decides order and augmentation, together with the epoch's number.
         shift: Images move by up to this many pixels in each direction; the border that appears
             has the real value 0. 4 with `flip` is the usual CIFAR augmentation.
         flip: Half of the images are mirrored left to right.
+        reader: Which reader this is, and how many replicas there are.
 
     Returns:
-        Pairs of float32 [batch_size, H, W, C] real values and int64 [batch_size] labels.
+        Pairs of float32 [batch, H, W, C] real values and int64 [batch] labels.
     """
     count = len(data.train_images)
+    steps = count // batch_size
+    first_epoch, skipped_steps = divmod(first_step, steps)
     height, width, _ = data.image_shape
     labels = tf.constant(data.train_labels)
     images = tf.pad(
@@ -52,7 +60,10 @@ def training_batches(
         corner = tf.random.stateless_uniform([count, 2], seeds[1], 0, 2 * shift + 1, tf.int32)
         mirror = tf.random.stateless_uniform([count], seeds[2]) < (0.5 if flip else 0.0)
         plan = tf.data.Dataset.from_tensor_slices((order, corner, mirror))
-        return plan.batch(batch_size, drop_remainder=True)
+        skipped = tf.where(epoch == first_epoch, skipped_steps * batch_size, 0)
+        plan = plan.take(steps * batch_size).skip(tf.cast(skipped, tf.int64))
+        plan = plan.shard(reader.num_input_pipelines, reader.input_pipeline_id)
+        return plan.batch(reader.get_per_replica_batch_size(batch_size))
 
     def batch(
         index: tf.Tensor, corner: tf.Tensor, mirror: tf.Tensor
@@ -70,10 +81,14 @@ def training_batches(
     return plans.map(batch, num_parallel_calls=1).prefetch(2)
 
 
-def test_batches(data: Dataset, *, batch_size: int) -> tf.data.Dataset:
-    """Yields all test images in order, as float32 real values, with their int64 labels."""
+def test_batches(
+    data: Dataset, *, batch_size: int, reader: tf.distribute.InputContext = ALONE
+) -> tf.data.Dataset:
+    """Yields a reader's share of the test images in order: float32 real values, int64 labels."""
     pairs = tf.data.Dataset.from_tensor_slices((data.test_images, data.test_labels))
-    return pairs.batch(batch_size).map(lambda pixels, label: (_normalize(data, pixels), label))
+    pairs = pairs.shard(reader.num_input_pipelines, reader.input_pipeline_id)
+    pairs = pairs.batch(batch_size)
+    return pairs.map(lambda pixels, label: (_normalize(data, pixels), label))
 
 
 def _normalize(data: Dataset, pixels: tf.Tensor) -> tf.Tensor:

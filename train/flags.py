@@ -3,16 +3,19 @@
 import dataclasses
 import json
 import sys
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from absl import app, flags, logging
 
-from train.config import CHECKS, FIRST_LAST, METHODS, Config, UserError
+from train.config import CHECKS, CHOICES, Config, UserError
 from train.trainer import train
 
 _HELP = {
     "workdir": "Folder of checkpoints, logs, model.h5 and record.json; an interrupted training "
     "in it is resumed.",
     "data_dir": "Folder of prepared TensorFlow Datasets; TFDS's own by default.",
+    "image_size": "Height and width in pixels of the network's images.",
     "arch": "Architecture.",
     "width": "Factor on the filters of every convolution.",
     "wbits": "Bits of the weights, 32 for float.",
@@ -21,65 +24,117 @@ _HELP = {
     "fixed at 1 as in the paper.",
     "first_last": "First and last layer: in 8 bits (integer) or in float (paper).",
     "init_from": "Workdir or model file of a float network of the same shape to start from.",
+    "teacher": "Workdir or model file of a float network to learn from, beside the labels.",
+    "teacher_weight": "Share of the loss against the teacher.",
+    "temperature": "Divides the logits in the loss against the teacher.",
     "epochs": "Passes over the training images.",
-    "batch_size": "Images per step.",
-    "learning_rate": "Peak learning rate; the schedule is a warm-up, then a cosine to 0.",
+    "batch_size": "Images per step, over all replicas.",
+    "optimizer": "SGD with Nesterov momentum 0.9, or Adam.",
+    "learning_rate": "Peak learning rate, for batches of --reference_batch images.",
+    "reference_batch": "The peak learning rate grows in proportion to batch_size / "
+    "reference_batch; 0 does not scale it.",
+    "schedule": "After the warm-up: a cosine to 0, or steps at --decay_epochs.",
     "warmup_epochs": "Length of the warm-up, may be a fraction.",
+    "decay_epochs": "Epochs after which the step schedule decays, as in 30,60,90.",
+    "decay_factor": "What the step schedule multiplies the learning rate with.",
     "weight_decay": "L2 penalty on kernels.",
+    "label_smoothing": "Share of the label that is spread over all classes.",
+    "clip_norm": "Largest norm of all gradients together; 0 does not clip.",
+    "ema": "Momentum of the moving average of weights that is evaluated and saved; 0 for none.",
+    "bn_images": "Training images over which batch normalization's statistics are taken anew "
+    "after training; 0 leaves the moving averages.",
+    "mixed_precision": "Convolutions in bfloat16 or float16; quantizers stay in float32.",
     "shift": "Training images move by up to so many pixels.",
     "flip": "Training images are mirrored at random.",
+    "color": "Brightness, contrast and saturation change by up to this share.",
     "train_images": "Use only the first so many training images; 0 means all.",
     "seed": "Decides initial weights, image order and augmentation.",
+    "deterministic": "Only operations that give the same bits at every run; slower.",
+    "strategy": "One device; all of this machine; the machines of $TF_CONFIG; or a TPU.",
+    "replicas": "Logical CPUs of the mirrored strategy, on a machine without GPUs.",
+    "checkpoint_steps": "Steps between checkpoints; 0: only at the end of every epoch.",
+    "log_steps": "Steps between lines of metrics.jsonl.",
 }
-_CHOICES = {"method": METHODS, "first_last": FIRST_LAST}
+JPEG_FIELDS = ("image_size", "color")
+"""Fields without meaning for data sets in memory."""
+
+ARRAY_FIELDS = ("shift",)
+"""Fields without meaning for data sets of JPEG images, which are cropped."""
+
+_FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 
 
-def define(defaults: Config) -> None:
+def define(defaults: Config, omit: Collection[str] = (), *, require_workdir: bool = True) -> None:
     """Defines a flag for every field but the data set, with the defaults' values.
 
-    `--workdir` is required and takes no default.
+    Args:
+        defaults: The experiment.
+        omit: Fields that have no meaning for the experiment's data set.
+        require_workdir: Whether `--workdir` must be given.
     """
-    for field in dataclasses.fields(Config):
-        name, value = field.name, getattr(defaults, field.name)
-        if name == "dataset":
+    for name in _FIELDS.keys() - {"dataset", *omit}:
+        value = getattr(defaults, name)
+        if name in CHOICES:
+            flags.DEFINE_enum(name, value, CHOICES[name], _HELP[name])
             continue
-        if name in _CHOICES:
-            flags.DEFINE_enum(name, value, _CHOICES[name], _HELP[name])
-        elif isinstance(value, bool):
+        if isinstance(value, bool):
             flags.DEFINE_boolean(name, value, _HELP[name])
         elif isinstance(value, int):
             flags.DEFINE_integer(name, value, _HELP[name])
         elif isinstance(value, float):
             flags.DEFINE_float(name, value, _HELP[name])
+        elif isinstance(value, tuple):
+            flags.DEFINE_list(name, list(map(str, value)), _HELP[name])
+            flags.register_validator(name, _is_list_of_numbers, "must be numbers: 30,60,90")
+            continue
         else:
-            flags.DEFINE_string(name, None if name == "workdir" else value, _HELP[name])
-        if name in CHECKS and name not in _CHOICES:
+            flags.DEFINE_string(name, value or None, _HELP[name])
+        if name in CHECKS:
             accepts, range_text = CHECKS[name]
             flags.register_validator(name, accepts, f"must be {range_text}")
-    flags.mark_flag_as_required("workdir")
+    if require_workdir:
+        flags.mark_flag_as_required("workdir")
 
 
-def main(defaults: Config) -> None:
-    """Runs the experiment whose defaults are given, under the command line's flags.
+def given() -> dict[str, Any]:
+    """The fields that the command line sets."""
+    values = {
+        name: flags.FLAGS[name].value
+        for name in _FIELDS
+        if name in flags.FLAGS and flags.FLAGS[name].present
+    }
+    return {
+        name: tuple(map(int, value)) if isinstance(value, list) else value
+        for name, value in values.items()
+    }
 
-    Prints the final metrics as one line of JSON. A `UserError` ends the process with status 1
-    and its sentence on stderr, without a traceback.
+
+def main(defaults: Config, omit: Collection[str] = ()) -> None:
+    """Runs the experiment whose defaults are given, under the command line's flags."""
+    define(defaults, omit)
+    run(lambda: train(dataclasses.replace(defaults, **given())))
+
+
+def run(program: Callable[[], Mapping[str, Any] | None]) -> None:
+    """Runs a program on the command line.
+
+    Prints what it returns as one line of JSON. A `UserError` ends the process with status 1 and
+    its sentence on stderr, without a traceback.
     """
-    define(defaults)
 
-    def run(argv: list[str]) -> None:
+    def start(argv: list[str]) -> None:
         if len(argv) > 1:
             sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
         logging.set_verbosity(logging.WARNING)  # TensorFlow logs every checkpoint it writes.
-        values = {
-            field.name: flags.FLAGS[field.name].value
-            for field in dataclasses.fields(Config)
-            if field.name != "dataset"
-        }
         try:
-            metrics = train(Config(dataset=defaults.dataset, **values))
+            result = program()
         except UserError as error:
             sys.exit(f"error: {error}")
-        print(json.dumps(metrics))
+        if result is not None:
+            print(json.dumps(result))
 
-    app.run(run)
+    app.run(start)
+
+
+def _is_list_of_numbers(values: list[str]) -> bool:
+    return all(value.strip().isdigit() for value in values)

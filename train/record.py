@@ -1,16 +1,20 @@
 """`record.json`: what a workdir's training was, and how it went."""
 
+import dataclasses
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
 from typing import Any
 
-from train.config import LOCATION_FIELDS, Config, UserError
-from wrpn_tf.datasets import Dataset
+from export.files import write_bytes
+from train.config import LOCATION_FIELDS, Config, UserError, json_value
+from wrpn_tf.datasets import LabelledImages
 
 _PACKAGES = ("numpy", "tensorflow", "tf_keras", "tensorflow-model-optimization", "wrpn_tf")
+
+# For records that are older than a field.
+_DEFAULTS = {field.name: json_value(field.default) for field in dataclasses.fields(Config)}
 
 
 class Record:
@@ -28,6 +32,7 @@ class Record:
     def __init__(self, path: pathlib.Path, contents: dict[str, Any]) -> None:
         self.path = path
         self._contents = contents
+        self._writes = True
 
     @classmethod
     def open(cls, config: Config) -> "Record":
@@ -46,19 +51,42 @@ class Record:
         except (NotADirectoryError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is not the record of a training") from error
         for name, value in config.as_json().items():
-            if name not in LOCATION_FIELDS and recorded.get(name) != value:
+            known = recorded.get(name, _DEFAULTS.get(name))
+            if name not in LOCATION_FIELDS and known != value:
                 raise UserError(
-                    f"{path.parent} holds a training with --{name}={recorded.get(name)}, "
+                    f"{path.parent} holds a training with --{name}={known}, "
                     f"not {value}; give that value or another workdir"
                 )
         return cls(path, contents)
+
+    @staticmethod
+    def read_config(path: pathlib.Path) -> Config:
+        """The config of the training that a record is of.
+
+        Raises:
+            UserError: It cannot be read.
+        """
+        try:
+            flags: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["flags"]
+            for name, value in flags.items():
+                flags[name] = tuple(value) if isinstance(value, list) else value
+            return Config(**flags)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is not the record of a training: {error}") from error
 
     @property
     def metrics(self) -> dict[str, float] | None:
         return self._contents.get("metrics")
 
-    def resume(self, finished_epochs: int, data: Dataset) -> None:
-        """Describes the surroundings of the epochs to come; drops those that will be redone."""
+    def resume(self, finished_epochs: int, data: LabelledImages, *, writes: bool = True) -> None:
+        """Describes the surroundings of the epochs to come; drops those that will be redone.
+
+        Args:
+            finished_epochs: Epochs that need not be done again.
+            data: The data set.
+            writes: Whether this process is the one of the training's that writes the file.
+        """
+        self._writes = writes
         data_dir = self._contents["flags"]["data_dir"]
         self._contents |= {
             "versions": _versions(),
@@ -69,6 +97,7 @@ class Record:
                 "zero_point": data.zero_point,
                 "normalization": data.normalization,
                 "class_names": list(data.class_names),
+                "image_shape": list(data.image_shape),
             },
             "history": self._contents.get("history", [])[:finished_epochs],
         }
@@ -90,11 +119,17 @@ class Record:
         return self._contents["metrics"]
 
     def _write(self) -> None:
-        """Replaces the file at once, so that an interrupted write leaves the old one."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial.json")
-        partial.write_text(json.dumps(self._contents, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, self.path)
+        """Replaces the file at once, so that an interrupted write leaves the old one.
+
+        Raises:
+            UserError: The file cannot be written.
+        """
+        if not self._writes:
+            return
+        try:
+            write_bytes(self.path, (json.dumps(self._contents, indent=1) + "\n").encode())
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
 
 def _versions() -> dict[str, str | None]:

@@ -1,7 +1,8 @@
 """Train k-bit vision networks in tf_keras and ship them as integers."""
 
-from wrpn_tf import datasets, models, plots, quantizers
+from wrpn_tf import datasets, jpegs, models, plots, quantizers
 from wrpn_tf.calibration import calibrate
+from wrpn_tf.clipping import clipped_shares
 from wrpn_tf.configs import WRPNQuantizeConfig
 from wrpn_tf.inspection import KernelCodes, LayerView, view
 from wrpn_tf.keras_quantizers import (
@@ -41,8 +42,10 @@ __all__ = [
     "WeightQuantizer",
     "WidthRule",
     "calibrate",
+    "clipped_shares",
     "custom_objects",
     "datasets",
+    "jpegs",
     "load_model",
     "measure_cost",
     "models",

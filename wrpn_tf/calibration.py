@@ -33,13 +33,14 @@ def calibrate(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
     saved = model.get_weights()
     random = np.random.default_rng(0)
 
-    def observer(values: list[np.ndarray]) -> Callable[[np.ndarray], None]:
+    def observer(values: list[np.ndarray]) -> Callable[[np.ndarray], bool]:
         def observe(batch):
             flat = np.ravel(batch)
             if flat.size > _VALUES_PER_BATCH:
                 chosen = flat[random.integers(flat.size, size=_VALUES_PER_BATCH)]
                 flat = np.append(chosen, [flat.min(), flat.max()])
             values.append(flat)
+            return False
 
         return observe
 

@@ -5,40 +5,31 @@ so that it is also the quantization of a deployed network's input tensor: the de
 codes as they are. Every scale is a power of two, so every real value is exact in float32.
 """
 
-import contextlib
 import dataclasses
-import logging
 import os
-import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from wrpn_tf.preparation import prepared_builder, quiet
 
 _TEST_FRACTION = 0.2
 _SPLIT_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """A labelled image data set in memory.
+class LabelledImages:
+    """What every image data set has, in memory or not.
 
     Attributes:
-        name: The name that `load` knows it by.
-        train_images: uint8 [N, H, W, C].
-        train_labels: int64 [N], in [0, len(class_names)).
-        test_images: uint8 [M, H, W, C].
-        test_labels: int64 [M].
+        name: The name that the loader knows it by.
         class_names: One name per class, in the order of the labels.
         scale: Real value of one pixel step, a power of two.
         zero_point: The pixel whose real value is 0.
     """
 
     name: str
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
     class_names: tuple[str, ...]
     scale: float
     zero_point: int
@@ -48,6 +39,38 @@ class Dataset:
         return (np.asarray(images, np.float32) - np.float32(self.zero_point)) * np.float32(
             self.scale
         )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of one image."""
+        raise NotImplementedError
+
+    @property
+    def input_range(self) -> tuple[float, float]:
+        """The real values of pixels 0 and 255."""
+        return self.scale * -self.zero_point, self.scale * (255 - self.zero_point)
+
+    @property
+    def normalization(self) -> dict[str, list[float]]:
+        """Mean and standard deviation in pixels, `real = (pixel - mean) / std`, one for all."""
+        return {"mean": [float(self.zero_point)], "std": [1.0 / self.scale]}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dataset(LabelledImages):
+    """A labelled image data set in memory.
+
+    Attributes:
+        train_images: uint8 [N, H, W, C].
+        train_labels: int64 [N], in [0, len(class_names)).
+        test_images: uint8 [M, H, W, C].
+        test_labels: int64 [M].
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
 
     def head(self, count: int) -> "Dataset":
         """Returns the data set with only the first `count` training images (all test images)."""
@@ -62,16 +85,6 @@ class Dataset:
         """(height, width, channels) of one image."""
         height, width, channels = self.train_images.shape[1:]
         return height, width, channels
-
-    @property
-    def input_range(self) -> tuple[float, float]:
-        """The real values of pixels 0 and 255."""
-        return self.scale * -self.zero_point, self.scale * (255 - self.zero_point)
-
-    @property
-    def normalization(self) -> dict[str, list[float]]:
-        """Mean and standard deviation in pixels, `real = (pixel - mean) / std`, one for all."""
-        return {"mean": [float(self.zero_point)], "std": [1.0 / self.scale]}
 
 
 def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
@@ -157,51 +170,17 @@ def _load_tfds(
     name: str, data_dir: str | os.PathLike[str] | None
 ) -> tuple[dict[str, dict[str, np.ndarray]], tuple[str, ...]]:
     """Reads the whole train and test splits of a TFDS data set, in their stored order."""
-    try:
-        with _quiet():
-            import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ImportError(
-            f"the data set {name!r} is read by TensorFlow Datasets ({error}): "
-            "pip install tensorflow-datasets importlib_resources"
-        ) from error
-    with _quiet():
-        root = None if data_dir is None else pathlib.Path(data_dir).expanduser().resolve()
-        builder = tfds.builder(name, data_dir=root)
-        if not builder.is_prepared():
-            how = f"prepare it with: tfds build {name} --data_dir={root or builder.data_path}"
-            if root is not None:
-                raise FileNotFoundError(
-                    f"data set {name!r} is not prepared: nothing at {builder.data_path}; {how}"
-                )
-            try:
-                builder.download_and_prepare()
-            except Exception as error:  # TFDS raises whatever its downloader and parser raise.
-                raise FileNotFoundError(
-                    f"data set {name!r} is not at {builder.data_path} and its download failed "
-                    f"({type(error).__name__}); where there is a network, {how}"
-                ) from error
+    builder = prepared_builder(name, data_dir)
+    with quiet():
+        import tensorflow_datasets as tfds
+
         arrays = {
             split: tfds.as_numpy(
                 builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
             )
             for split in ("train", "test")
         }
-        return arrays, tuple(builder.info.features["label"].names)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Holds back the log lines below WARNING that TFDS and absl write while they read."""
-    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    return arrays, tuple(builder.info.features["label"].names)
 
 
 _LOADERS: dict[str, Callable[[Any], Dataset]] = {"cifar10": _cifar10, "digits": _digits}

@@ -69,13 +69,20 @@ def output_quantizers(model: keras.Model) -> list[tuple[ObservableQuantizer, dic
     Raises:
       ValueError: if the model has none.
     """
-    found = [entry for layer in model.layers if (entry := _output_quantizer(layer))]
+    found = list(named_output_quantizers(model).values())
     if not found:
         raise ValueError(
             f"Model {model.name!r} has no quantized outputs; quantize it with "
             "wrpn_tf.quantize_model first."
         )
     return found
+
+
+def named_output_quantizers(
+    model: keras.Model,
+) -> dict[str, tuple[ObservableQuantizer, dict[str, Any]]]:
+    """Every output quantizer of the model with its variables, by the layer's name."""
+    return {layer.name: entry for layer in model.layers if (entry := _output_quantizer(layer))}
 
 
 def _output_quantizer(layer):

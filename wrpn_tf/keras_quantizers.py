@@ -136,15 +136,15 @@ class WeightQuantizer(tfmot_quantizers.Quantizer):
 class ObservableQuantizer(tfmot_quantizers.Quantizer):
     """An output quantizer that calibration can look through.
 
-    While `observer` is set it is called with every tensor, and the tensor passes unquantized.
+    While `observer` is set it is called with every tensor, and decides whether the tensor passes
+    quantized.
     """
 
-    observer: Callable[[np.ndarray], None] | None = None
+    observer: Callable[[np.ndarray], bool] | None = None
 
     def __call__(self, inputs, training, weights, **kwargs):
-        """Quantizes `inputs`, or shows them to the observer."""
-        if self.observer is not None:
-            self.observer(inputs.numpy())
+        """Quantizes `inputs`, after showing them to the observer if there is one."""
+        if self.observer is not None and not self.observer(inputs.numpy()):
             return inputs
         return self.quantize(inputs, training, weights)
 
@@ -239,6 +239,7 @@ class RangeQuantizer(ObservableQuantizer):
                 shape=[],
                 initializer=keras.initializers.Constant(value),
                 trainable=False,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
             for bound, value in zip(("minimum", "maximum"), initial, strict=True)
         }
@@ -250,8 +251,8 @@ class RangeQuantizer(ObservableQuantizer):
             seen = tf.not_equal(minimum, maximum)
             momentum = tf.where(seen, RANGE_MOMENTUM, 0.0)
             for variable, batch in (
-                (minimum, tf.minimum(tf.reduce_min(inputs), 0.0)),
-                (maximum, tf.maximum(tf.reduce_max(inputs), 0.0)),
+                (minimum, tf.minimum(_over_replicas(inputs, tf.reduce_min), 0.0)),
+                (maximum, tf.maximum(_over_replicas(inputs, tf.reduce_max), 0.0)),
             ):
                 variable.assign(momentum * variable + (1.0 - momentum) * batch)
         scale, zero_point = quantizers.affine_grid(minimum, maximum)
@@ -281,3 +282,12 @@ class RangeQuantizer(ObservableQuantizer):
     def get_config(self):
         """The arguments."""
         return {"fixed": self.fixed}
+
+
+def _over_replicas(values, reduce):
+    """A minimum or maximum over the batches of all replicas of a distributed training step."""
+    own = reduce(values)
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return own
+    return reduce(replica.all_gather(own[None], axis=0))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from train.data import test_batches as evaluation_batches
 from train.data import training_batches
@@ -17,16 +18,33 @@ def collect(data: datasets.Dataset, **options: object) -> list[tuple[np.ndarray,
     return list(training_batches(data, batch_size=32, **options).as_numpy_iterator())  # type: ignore[arg-type]
 
 
-def test_an_epoch_does_not_depend_on_where_training_began(digits: datasets.Dataset) -> None:
+def test_batches_do_not_depend_on_where_training_began(digits: datasets.Dataset) -> None:
     options = {"seed": 3, "shift": 2, "flip": True}
     whole = collect(digits, epochs=3, **options)
-    rest = collect(digits, epochs=3, first_epoch=1, **options)
-    assert (len(whole), len(rest)) == (12, 8)
-    for (images, labels), (same_images, same_labels) in zip(whole[4:], rest, strict=True):
-        np.testing.assert_array_equal(images, same_images)
-        np.testing.assert_array_equal(labels, same_labels)
+    assert len(whole) == 12
+    for first_step in (4, 5, 11):
+        rest = collect(digits, epochs=3, first_step=first_step, **options)
+        for (images, labels), (same_images, same_labels) in zip(
+            whole[first_step:], rest, strict=True
+        ):
+            np.testing.assert_array_equal(images, same_images)
+            np.testing.assert_array_equal(labels, same_labels)
     assert (whole[0][1] != whole[4][1]).any()
     assert (collect(digits, epochs=1, seed=4)[0][1] != whole[0][1]).any()
+
+
+def test_two_readers_share_the_batch_of_each_step(digits: datasets.Dataset) -> None:
+    whole = collect(digits, epochs=1, shift=2)
+    readers = [
+        collect(digits, epochs=1, shift=2, reader=tf.distribute.InputContext(2, index, 4))
+        for index in range(2)
+    ]
+    for step, (images, _) in enumerate(whole):
+        parts = [
+            part for reader in readers for part, _ in reader[2 * step : 2 * step + 2]
+        ]  # Each reader has two replicas, with a quarter of the batch for each.
+        assert {len(part) for part in parts} == {8}
+        assert sorted(map(bytes, np.concatenate(parts))) == sorted(map(bytes, images))
 
 
 def test_without_augmentation_an_epoch_is_a_permutation(digits: datasets.Dataset) -> None:

@@ -12,8 +12,11 @@ import pytest
 import tf_keras as keras
 
 import wrpn_tf
-from train import trainer
+from train import callbacks, trainer
+from train.checkpoints import saved_steps
 from train.config import Config, UserError
+from train.optimizers import make_optimizer
+from wrpn_tf import datasets, models
 
 QUANTIZED = pytest.mark.skipif(
     not hasattr(wrpn_tf, "quantize_model"), reason="wrpn_tf has no quantize_model"
@@ -46,19 +49,25 @@ def saved_weights(workdir: pathlib.Path) -> list[np.ndarray]:
     return wrpn_tf.load_model(workdir / "model.h5").get_weights()
 
 
+def assert_same_weights(left: pathlib.Path, right: pathlib.Path) -> None:
+    for one, other in zip(saved_weights(left), saved_weights(right), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 class Interrupted(Exception):
     """Stands for the end of the process."""
 
 
 @pytest.fixture
-def interrupt_after_epoch_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ends a training in its second epoch, once."""
+def interrupt_at_step_8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends a training of 5 steps an epoch in its second epoch, once."""
 
     def stop(self: Any, batch: int, logs: Any = None) -> None:
-        if self._epoch == 1 and batch == 2:
+        self._step += 1
+        if self._step == 8:
             raise Interrupted
 
-    monkeypatch.setattr(trainer._StopOnNonFinite, "on_train_batch_end", stop)
+    monkeypatch.setattr(callbacks.StopOnNonFinite, "on_train_batch_end", stop)
 
 
 @pytest.mark.parametrize("bits", BITS)
@@ -73,7 +82,7 @@ def test_it_leaves_a_model_and_a_record(tmp_path: pathlib.Path, bits: dict[str, 
     assert record["versions"]["tensorflow"]
     assert not list(tmp_path.rglob("*.partial.*"))
 
-    data = trainer.datasets.load("digits")
+    data = datasets.load("digits")
     model = wrpn_tf.load_model(tmp_path / "run" / "model.h5")
     logits = model.predict(data.normalize(data.test_images), batch_size=360, verbose=0)
     accuracy = (logits.argmax(-1) == data.test_labels).mean()
@@ -81,23 +90,24 @@ def test_it_leaves_a_model_and_a_record(tmp_path: pathlib.Path, bits: dict[str, 
 
 
 @pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("checkpoint_steps", [0, 2])
 def test_a_resumed_training_ends_with_the_same_weights(
     tmp_path: pathlib.Path,
-    interrupt_after_epoch_1: None,
+    interrupt_at_step_8: None,
     monkeypatch: pytest.MonkeyPatch,
     bits: dict[str, int],
+    checkpoint_steps: int,
 ) -> None:
+    options = bits | {"checkpoint_steps": checkpoint_steps}
     with pytest.raises(Interrupted):
-        train(config(tmp_path / "resumed", **bits))
+        train(config(tmp_path / "resumed", **options))
     assert not (tmp_path / "resumed" / "model.h5").exists()
+    assert saved_steps(tmp_path / "resumed" / "checkpoints")[0] == (6 if checkpoint_steps else 5)
     monkeypatch.undo()
     keras.backend.clear_session()
-    train(config(tmp_path / "resumed", **bits))
-    train(config(tmp_path / "straight", **bits))
-    resumed, straight = saved_weights(tmp_path / "resumed"), saved_weights(tmp_path / "straight")
-    assert len(resumed) == len(straight)
-    for left, right in zip(resumed, straight, strict=True):
-        np.testing.assert_array_equal(left, right)
+    train(config(tmp_path / "resumed", **options))
+    train(config(tmp_path / "straight", **options))
+    assert_same_weights(tmp_path / "resumed", tmp_path / "straight")
     record = json.loads((tmp_path / "resumed" / "record.json").read_text())
     assert [entry["epoch"] for entry in record["history"]] == [1, 2]
 
@@ -146,8 +156,8 @@ def test_init_from_names_the_first_layer_that_differs(tmp_path: pathlib.Path) ->
 
 def test_decay_is_for_kernels_only(tmp_path: pathlib.Path) -> None:
     run = config(tmp_path)
-    model = trainer.models.build("digits_cnn", num_classes=10, input_shape=(8, 8, 1))
-    optimizer = trainer._optimizer(run, model, steps=10)
+    model = models.build("digits_cnn", num_classes=10, input_shape=(8, 8, 1))
+    optimizer = make_optimizer(run, model, steps=10)
     decayed = {v.name for v in model.trainable_variables if optimizer._use_weight_decay(v)}
     assert decayed == {
         "conv1/kernel:0",
@@ -159,7 +169,7 @@ def test_decay_is_for_kernels_only(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_diverging_training_stops(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UserError, match=r"the loss is .* try a smaller learning_rate"):
+    with pytest.raises(UserError, match=r"the loss is .* Try a smaller learning_rate"):
         train(config(tmp_path, learning_rate=1e30, warmup_epochs=0.0))
 
 

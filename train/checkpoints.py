@@ -1,0 +1,146 @@
+"""Checkpoints: the whole state after a step, three of them, each readable or absent."""
+
+import pathlib
+import re
+import shutil
+import sys
+import tempfile
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from train.config import UserError
+
+_KEPT = 3
+_INDEX = re.compile(r"ckpt-(\d+)\.index")
+# A file cut short, of other content, or gone; AssertionError: of another network.
+_UNREADABLE = (tf.errors.OpError, RuntimeError, ValueError, AssertionError)
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Writes the state (weights, quantizers, optimizer, step) at epochs' ends and in between.
+
+    The chief writes them. tf.distribute wants every worker to save, so the others do so into a
+    folder that is dropped.
+
+    Args:
+        network: The network in training.
+        optimizer: Its optimizer.
+        folder: Where the checkpoints are.
+        every: Steps between checkpoints, 0: only at the end of an epoch.
+        is_chief: Whether this process writes to the folder.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        folder: pathlib.Path,
+        *,
+        every: int,
+        is_chief: bool,
+    ) -> None:
+        super().__init__()
+        self._network = network
+        self._folder = folder
+        self._every = every
+        self._step = 0
+        self._saved_step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._state = tf.train.Checkpoint(
+            network=network, optimizer=optimizer, step=self._saved_step
+        )
+        self._dropped = None if is_chief else tempfile.TemporaryDirectory()
+        self._own_folder = pathlib.Path(self._dropped.name) if self._dropped else folder
+        self._manager = tf.train.CheckpointManager(self._state, self._own_folder, _KEPT)
+
+    def restore(self) -> int:
+        """Restores the newest readable checkpoint; see `restore_newest`."""
+        self._step = restore_newest(self._state, self._folder, whole=True)
+        return self._step
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._step += 1
+        if self._every and self._step % self._every == 0:
+            self._save()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._step != int(self._saved_step.numpy()):
+            self._save()
+
+    def _save(self) -> None:
+        for variable in self._network.weights:
+            if not np.isfinite(variable.numpy()).all():
+                raise UserError(
+                    f"{variable.name} is no longer finite after step {self._step}; "
+                    f"{self._last()} Try a smaller learning_rate or a longer warm-up"
+                )
+        last = self._last()
+        self._saved_step.assign(self._step)
+        try:
+            self._manager.save(self._step)
+        except (tf.errors.OpError, OSError) as error:
+            for part in self._own_folder.glob(f"ckpt-{self._step}[._]*"):
+                shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"cannot write the checkpoint of step {self._step} to {self._own_folder}: "
+                f"{reason}. {last}"
+            ) from error
+
+    def _last(self) -> str:
+        steps = saved_steps(self._folder)
+        if not steps:
+            return "There is no checkpoint before it."
+        return f"The checkpoint of step {steps[0]} is intact."
+
+
+def restore_network(network: keras.Model, folder: pathlib.Path) -> int:
+    """Restores a network alone from the newest readable checkpoint, and returns its step.
+
+    Raises:
+        UserError: There is none.
+    """
+    step = restore_newest(tf.train.Checkpoint(network=network), folder, whole=False)
+    if not step:
+        raise UserError(f"there is no checkpoint in {folder}")
+    return step
+
+
+def restore_newest(state: tf.train.Checkpoint, folder: pathlib.Path, *, whole: bool) -> int:
+    """Restores the newest readable checkpoint; warns of those that cannot be read.
+
+    Args:
+        state: What to restore.
+        folder: Where the checkpoints are.
+        whole: Whether `state` must be all that a checkpoint holds.
+
+    Returns:
+        The number of steps that it was saved after; 0 if there is no checkpoint.
+
+    Raises:
+        UserError: There are checkpoints and none can be read.
+    """
+    steps = saved_steps(folder)
+    for step in steps:
+        path = folder / f"ckpt-{step}"
+        try:
+            status = state.restore(str(path))
+            status.assert_consumed() if whole else status.assert_existing_objects_matched()
+            return step
+        except _UNREADABLE as error:
+            reason = str(error).strip().splitlines()[0]
+            print(f"warning: cannot read checkpoint {path}: {reason}", file=sys.stderr)
+    if steps:
+        raise UserError(f"no checkpoint in {folder} can be read; to start anew, remove that folder")
+    return 0
+
+
+def saved_steps(folder: pathlib.Path) -> list[int]:
+    """The steps that have a checkpoint in a folder, newest first.
+
+    An index is written last, so what a killed process left unfinished has none.
+    """
+    found = (_INDEX.fullmatch(path.name) for path in folder.glob("ckpt-*.index"))
+    return sorted((int(match[1]) for match in found if match), reverse=True)

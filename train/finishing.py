@@ -1,0 +1,114 @@
+"""What follows the last step: the network that is evaluated and saved."""
+
+import dataclasses
+import math
+import os
+import pathlib
+import warnings
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+import export
+from train import networks, sources
+from train.checkpoints import restore_network
+from train.config import Config
+from train.data import ALONE
+from train.losses import LabelLoss
+from train.record import Record
+from train.sources import Source
+
+
+def finish(model: keras.Model, config: Config, source: Source) -> None:
+    """Takes statistics anew and settles biases, as the training asks for; in place.
+
+    Args:
+        model: The trained network, on one device and in float32, as it will be deployed.
+        config: The training.
+        source: Its data.
+    """
+    if config.bn_images:
+        end = config.epochs * (source.train_size // config.batch_size)
+        batches = source.training(end, config.epochs + 1)(ALONE)  # As one more epoch's.
+        count = math.ceil(config.bn_images / config.batch_size)
+        reestimate_statistics(model, batches.take(count).map(lambda images, *_: images))
+    if config.deployable:
+        export.settle(model)  # From here on Keras and the device compute the same.
+
+
+def evaluate(model: keras.Model, source: Source) -> dict[str, float]:
+    """The network's loss against unsmoothed labels and its accuracy on the test images."""
+    model.compile(loss=LabelLoss(), weighted_metrics=["accuracy"])
+    loss, accuracy = model.evaluate(source.test()(ALONE), verbose=0)
+    source.check()
+    return {"test_loss": loss, "test_accuracy": accuracy}
+
+
+def evaluate_workdir(
+    workdir: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None
+) -> dict[str, float]:
+    """Evaluates what a training left: its model, or else the newest checkpoint.
+
+    Args:
+        workdir: The folder; the record in it says what was trained.
+        data_dir: Where the data set is; None: where the training read it.
+
+    Returns:
+        'test_loss' and 'test_accuracy', and 'step' where it is a checkpoint's.
+
+    Raises:
+        UserError: The folder holds no training, or the data set is not there.
+    """
+    folder = pathlib.Path(workdir)
+    config = Record.read_config(folder / "record.json")
+    config = dataclasses.replace(config, data_dir=data_dir or config.data_dir)
+    source = sources.load(config)
+    if (folder / "model.h5").is_file():
+        return evaluate(networks.load_network(folder, "workdir"), source)
+    model = networks.build(config, source, starts=False)
+    step = restore_network(model, folder / "checkpoints")
+    return evaluate(model, source) | {"step": step}
+
+
+def reestimate_statistics(model: keras.Model, batches: tf.data.Dataset) -> None:
+    """Replaces the moving averages of batch normalization by means over whole batches.
+
+    Moving averages lag behind weights that move, and fit no average of weights. Everything else
+    stays as it is.
+
+    Args:
+        model: Changed in place.
+        batches: Batches of real-valued images.
+    """
+    layers = [getattr(layer, "layer", layer) for layer in model.layers]
+    layers = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    statistics = [v for layer in layers for v in (layer.moving_mean, layer.moving_variance)]
+    momenta = [layer.momentum for layer in layers]
+    before = model.get_weights()
+    sums = [np.zeros(variable.shape, np.float64) for variable in statistics]
+    count = 0
+    try:
+        for layer in layers:
+            layer.momentum = 0.0
+        step = tf.function(lambda images: model(images, training=True))
+        for images in batches:
+            step(images)
+            count += 1
+            for total, variable in zip(sums, statistics, strict=True):
+                total += variable.numpy()
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+        model.set_weights(before)
+    for total, variable in zip(sums, statistics, strict=True):
+        variable.assign(total / max(1, count))
+
+
+def save_model(model: keras.Model, path: pathlib.Path) -> None:
+    """Writes the model without its optimizer; a reader sees the whole file or none."""
+    partial = path.with_suffix(".partial.h5")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
+        model.save(partial, include_optimizer=False)
+    partial.replace(path)

@@ -1,0 +1,138 @@
+r"""ImageNet (ILSVRC-2012): the experiments of WRPN, and any network of `wrpn_tf.models`.
+
+    python -m train.imagenet --list
+    python -m train.imagenet --config=resnet34-2x-w4a4
+    python -m train.imagenet --width=2 --abits=4
+    python -m train.imagenet --mode=eval --workdir=runs/imagenet/resnet34-2x-w4a4
+
+The second and the third are the same: the architecture is a ResNet-34 and `--wbits` is as `--abits`
+unless given. `--data_dir` is a folder of prepared TensorFlow Datasets with `imagenet2012`, or one
+with `train/<class>/*.JPEG` and `val/<class>/*.JPEG`. A finished network that is integer throughout
+is exported as `model.tflite` in the workdir and verified. docs/imagenet.md has the rest.
+"""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+from absl import flags as absl_flags
+from rich.console import Console
+from rich.table import Table
+
+from export.files import write_bytes
+from export.verification import verify
+from export.workdir import Workdir
+from export.writer import to_flatbuffer
+from train import flags
+from train.config import Config, UserError
+from train.experiments import DEFAULTS, experiment_name, experiments
+from train.finishing import evaluate_workdir
+from train.trainer import train
+
+_RUNS = "runs/imagenet"
+_VERIFIED_IMAGES = 50  # Tensor by tensor; a ResNet-34 has 10 million integers an image.
+# Of 1,000 logits in 8 bits several are often tied for the first place, above all before a network
+# has learned much; then one code decides which of them wins.
+_AGREEMENT, _ACCURACY_GAP = 0.98, 0.01
+
+_CONFIG = absl_flags.DEFINE_string(
+    "config", None, "Name of an experiment of --list; other flags change it."
+)
+_LIST = absl_flags.DEFINE_boolean("list", False, "Print all experiments and end.")
+_MODE = absl_flags.DEFINE_enum(
+    "mode", "train", ("train", "eval"), "Train, or evaluate what --workdir holds."
+)
+
+
+def choose(name: str | None, given: dict[str, Any]) -> Config:
+    """The training that the command line asks for.
+
+    Args:
+        name: An experiment's, or None for the defaults.
+        given: The fields that flags set. Without `wbits`, weights get as many bits as activations;
+            without `workdir`, it is a folder named by architecture, width and bits.
+
+    Raises:
+        UserError: The name is unknown or a field is out of range.
+    """
+    known = experiments()
+    if name is not None and name not in known:
+        raise UserError(f"unknown config {name!r}; --list prints all {len(known)}")
+    base = known[name].config if name is not None else DEFAULTS
+    if name is None and "abits" in given:
+        given = {"wbits": given["abits"], **given}
+    config = dataclasses.replace(base, **given)
+    if config.workdir:
+        return config
+    chosen = experiment_name(config.arch, config.width, config.wbits, config.abits)
+    return dataclasses.replace(config, workdir=os.path.join(_RUNS, chosen))
+
+
+def print_experiments(console: Console) -> None:
+    """Prints all experiments with what the paper reports for them."""
+    table = Table(
+        title="ImageNet experiments",
+        caption="A/W: activation and weight bits. Top-1 in "
+        "% and cost relative to 1x float: WRPN's tables; '-': not in the paper.",
+    )
+    for column in ("--config", "A/W", "top-1", "cost"):
+        table.add_column(column, justify="left" if column == "--config" else "right", no_wrap=True)
+    for name, experiment in experiments().items():
+        expected = (experiment.top1, experiment.cost)
+        table.add_row(
+            name,
+            f"{experiment.abits}/{experiment.wbits}",
+            *("-" if value is None else f"{value:g}" for value in expected),
+        )
+    console.print(table)
+
+
+def deploy(workdir: str | os.PathLike[str], console: Console) -> None:
+    """Exports a finished training as `model.tflite` and verifies the file.
+
+    Raises:
+        UserError: The network has no integer form, the file cannot be written, or it is not what
+            was trained.
+    """
+    path = pathlib.Path(workdir) / "model.tflite"
+    try:
+        finished = Workdir.load(workdir)
+        content = to_flatbuffer(finished.graph())
+        write_bytes(path, content)
+        failures, _ = verify(
+            finished,
+            content,
+            images=_VERIFIED_IMAGES,
+            min_agreement=_AGREEMENT,
+            max_accuracy_gap=_ACCURACY_GAP,
+            console=console,
+        )
+    except ValueError as error:
+        raise UserError(f"export: {error}") from error
+    if failures:
+        raise UserError(f"{path} is not verified: {' '.join(failures)}")
+    console.print(f"{path} is verified.")
+
+
+def run() -> dict[str, Any] | None:
+    """Runs the program."""
+    console = Console()
+    if _LIST.value:
+        print_experiments(console)
+        return None
+    given = flags.given()
+    config = choose(_CONFIG.value, given)
+    if _MODE.value == "eval":
+        return evaluate_workdir(config.workdir, given.get("data_dir"))
+    metrics = train(config)
+    if metrics and config.deployable:
+        deploy(config.workdir, console)
+    elif metrics:
+        print("Not exported: float weights, activations or first and last layers.")
+    return metrics
+
+
+if __name__ == "__main__":
+    flags.define(DEFAULTS, omit=flags.ARRAY_FIELDS, require_workdir=False)
+    flags.run(run)

@@ -1,0 +1,238 @@
+"""Batches of a data set of JPEG images.
+
+As in `train.data`, an epoch's order and augmentation are a function of (seed, epoch) alone.
+"""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from train.config import UserError
+from train.data import ALONE
+from wrpn_tf.jpegs import JpegDataset, central_crop, resize
+
+_CHUNK = 16  # Images that are decoded one after the other on one thread.
+_CORRUPT_SHARE = 0.001
+_GREY = np.array([[0.299], [0.587], [0.114]], np.float32)  # ITU-R BT.601 luma.
+
+
+class CorruptImages:
+    """The images that could not be decoded, by name.
+
+    Args:
+        size: Number of images of the data set.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.names: set[str] = set()
+        self._size = size
+
+    def add(self, name: bytes) -> np.float32:
+        """Notes an image, says so once, and returns its weight, 0."""
+        text = name.decode(errors="replace")
+        if text not in self.names:
+            self.names.add(text)
+            print(f"warning: {text} is not a readable JPEG image; skipped", flush=True)
+        return np.float32(0)
+
+    def check(self) -> None:
+        """Raises UserError if more than 0.1 % of the images are corrupt, with their names."""
+        if len(self.names) > _CORRUPT_SHARE * self._size:
+            names = sorted(self.names)
+            more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+            raise UserError(
+                f"{len(names)} of {self._size:,} images are not readable JPEG images, more than "
+                f"{_CORRUPT_SHARE:.1%}: {', '.join(names[:20])}{more}"
+            )
+
+
+def training_batches(
+    data: JpegDataset,
+    corrupt: CorruptImages,
+    *,
+    batch_size: int,
+    epochs: int,
+    first_step: int = 0,
+    seed: int = 0,
+    flip: bool = False,
+    color: float = 0.0,
+    reader: tf.distribute.InputContext = ALONE,
+) -> tf.data.Dataset:
+    """Yields the batches from `first_step` to the end of epoch `epochs - 1`.
+
+    An image is cropped to a random window of 8 to 100 % of its area and an aspect ratio of 3/4 to
+    4/3 (Szegedy et al. 2015, section 6), resized, mirrored and changed in color. One that cannot
+    be decoded becomes a blank image of weight 0.
+
+    Args:
+        data: The data set.
+        corrupt: Notes the images that cannot be decoded.
+        batch_size: Images per step.
+        epochs: The epoch to stop before.
+        first_step: The step to begin with, counted from the start of epoch 0.
+        seed: Decides order and augmentation, together with the epoch's number.
+        flip: Half of the images are mirrored left to right.
+        color: See `color_map`.
+        reader: Which reader this is, and how many replicas there are. Readers share files, where
+            there are at least 8 for each, else images; then the images of a step do not depend on
+            the number of readers.
+
+    Returns:
+        Triples of float32 [batch, size, size, 3] real values, int64 [batch] labels and float32
+        [batch] weights.
+    """
+    split, readers = data.train, reader.num_input_pipelines
+    steps = split.size // batch_size
+    first_epoch, skipped_steps = divmod(first_step, steps)
+    by_file = split.has_files_for(readers)
+    share = batch_size // readers
+
+    def epoch_elements(epoch: tf.Tensor) -> tf.data.Dataset:
+        seeds = tf.random.split([tf.constant(seed, tf.int64), epoch], 2)
+        skipped = tf.where(epoch == first_epoch, skipped_steps, 0)
+        skipped = tf.cast(skipped, tf.int64)
+        if by_file and readers > 1:
+            elements = split.elements(seeds[0], readers, reader.input_pipeline_id).repeat()
+            elements = elements.enumerate(reader.input_pipeline_id * split.size)
+            elements = elements.take(steps * share).skip(skipped * share)
+        else:
+            elements = split.elements(seeds[0]).enumerate()
+            elements = elements.take(steps * batch_size).skip(skipped * batch_size)
+            elements = elements.shard(readers, reader.input_pipeline_id)
+        offset = tf.constant([0, 1], tf.int64)
+        return elements.map(lambda position, element: (seeds[1] + position * offset, *element))
+
+    def augment(seed: tf.Tensor, source: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """uint8 pixels of a random window, and a seed for their color."""
+        seeds = tf.random.split(seed, 3)
+        pixels = resize(inception_crop(split.read(source), seeds[0]), data.image_size)
+        if flip:
+            mirror = tf.random.stateless_uniform([], seeds[1]) < 0.5
+            pixels = tf.raw_ops.Reverse(tensor=pixels, dims=[False, mirror, False])
+        return pixels, seeds[2]
+
+    elements = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_elements)
+    decoded = _decode(elements, augment, data.image_size, corrupt)
+    per_replica = reader.get_per_replica_batch_size(batch_size)
+
+    def batch(
+        augmented: tuple[tf.Tensor, tf.Tensor], label: tf.Tensor, weight: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        pixels, seeds = augmented
+        return color_map(data, pixels, seeds, color), label, weight
+
+    return decoded.rebatch(per_replica, drop_remainder=True).map(batch).prefetch(2)
+
+
+def test_batches(
+    data: JpegDataset,
+    corrupt: CorruptImages,
+    *,
+    batch_size: int,
+    reader: tf.distribute.InputContext = ALONE,
+) -> tf.data.Dataset:
+    """Yields a reader's share of the test images in order, as `training_batches` does."""
+    elements = data.test.elements()
+    elements = elements.shard(reader.num_input_pipelines, reader.input_pipeline_id)
+    elements = elements.map(lambda *element: (tf.zeros([2], tf.int64), *element))
+
+    def crop(seed: tf.Tensor, source: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return central_crop(data.test.read(source), data.image_size), seed
+
+    def batch(
+        cropped: tuple[tf.Tensor, tf.Tensor], label: tf.Tensor, weight: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        pixels, seeds = cropped
+        return color_map(data, pixels, seeds, 0.0), label, weight
+
+    return _decode(elements, crop, data.image_size, corrupt).rebatch(batch_size).map(batch)
+
+
+def inception_crop(jpeg: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Decodes a random window of a JPEG image, and nothing else of it; uint8 [h, w, 3]."""
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.io.extract_jpeg_shape(jpeg),
+        tf.zeros([1, 0, 4]),
+        seed,
+        min_object_covered=0.0,
+        aspect_ratio_range=(3 / 4, 4 / 3),
+        area_range=(0.08, 1.0),
+        max_attempts=10,
+        use_image_if_no_bounding_boxes=True,
+    )
+    window = tf.concat([begin[:2], size[:2]], 0)
+    return tf.io.decode_and_crop_jpeg(jpeg, window, channels=3)
+
+
+def color_map(data: JpegDataset, pixels: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
+    """Real values of pixels, after a random change of brightness, contrast and saturation.
+
+    Each is a blend, by a factor of 1 - strength to 1 + strength: with black, with the image's mean
+    grey, and with each pixel's own grey. In this order they are one affine map per image.
+
+    Args:
+        data: Its pixel map and range are kept.
+        pixels: uint8 [N, H, W, 3].
+        seeds: int64 [N, 2].
+        strength: At least 0, less than 1.
+    """
+    values = (tf.cast(pixels, tf.float32) - data.zero_point) * data.scale
+    if not strength:
+        return values
+    factors = tf.map_fn(
+        lambda seed: tf.random.stateless_uniform([3], seed, 1 - strength, 1 + strength),
+        seeds,
+        fn_output_signature=tf.float32,
+    )
+    brightness, contrast, saturation = (factors[:, i, None, None] for i in range(3))
+    lowest, highest = data.input_range
+    from_black = values - lowest
+    grey = tf.reduce_mean(from_black, axis=[1, 2])[:, None] @ _GREY
+    matrix = contrast * brightness * (saturation * tf.eye(3) + (1 - saturation) * _GREY)
+    offset = (1 - contrast) * brightness * grey + lowest
+    size = data.image_size
+    flat = tf.reshape(from_black, [-1, size * size, 3]) @ matrix + offset
+    return tf.reshape(tf.clip_by_value(flat, lowest, highest), [-1, size, size, 3])
+
+
+def _decode(elements, decode, image_size: int, corrupt: CorruptImages) -> tf.data.Dataset:
+    """Decodes (seed, name, source, label) in parallel and in order.
+
+    tf.data can only drop what fails, which would shift all images after it. So a chunk in which
+    something fails is decoded again image by image, each with a replacement.
+
+    Args:
+        elements: What to decode.
+        decode: From (seed, source) to (uint8 pixels [size, size, 3], seed).
+        image_size: The size.
+        corrupt: Notes what fails.
+
+    Returns:
+        Chunks of ((pixels, seed), label, weight).
+    """
+    blank = tf.zeros([image_size, image_size, 3], tf.uint8)
+
+    def good(seed, name, source, label):
+        return decode(seed, source), label, tf.constant(1.0)
+
+    def bad(seed, name, source, label):
+        weight = tf.numpy_function(corrupt.add, [name], tf.float32)
+        return (blank, seed), label, tf.ensure_shape(weight, [])
+
+    def one(*element):
+        source = tf.data.Dataset.from_tensors(element)
+        return source.map(good).ignore_errors().concatenate(source.map(bad)).take(1)
+
+    def chunk(*columns):
+        rows = tf.data.Dataset.from_tensor_slices(columns)
+        fast = rows.map(good).batch(_CHUNK).ignore_errors()
+        return fast.concatenate(rows.flat_map(one).batch(_CHUNK)).take(1)
+
+    return elements.batch(_CHUNK).interleave(
+        chunk,
+        cycle_length=2 * (os.cpu_count() or 1),
+        block_length=1,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )

@@ -1,0 +1,85 @@
+"""Folders of JPEG files, one folder for each class."""
+
+import os
+import pathlib
+
+import numpy as np
+
+_SUFFIXES = (".jpeg", ".jpg")
+_ORDER_SEED = 0
+
+
+def list_images(
+    folder: pathlib.Path,
+) -> tuple[tuple[str, ...], dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Lists `train/<class>/*.JPEG` and `val/<class>/*.JPEG`.
+
+    Classes are the folders of `train` in the order of their names, as in every list of ImageNet's
+    1,000. `val` may also hold its files directly, with `val.txt` beside it: a line for each with
+    the file's name and its label, a number from 0. Files are in a random order, always the same, so
+    that the first of them are a sample of all classes.
+
+    Args:
+        folder: The folder of `train` and `val`.
+
+    Returns:
+        The class names, and for 'train' and 'val' the paths and the int64 labels.
+
+    Raises:
+        FileNotFoundError: A folder is absent or holds no image.
+        ValueError: A class of `val` is not in `train`, or `val.txt` does not fit.
+    """
+    names = tuple(sorted(path.name for path in (folder / "train").iterdir() if path.is_dir()))
+    train = _labelled(folder / "train", names)
+    if not (folder / "val").is_dir():
+        raise FileNotFoundError(f"there is no folder {folder / 'val'} beside {folder / 'train'}")
+    listed = folder / "val.txt"
+    val = _listed(listed, len(names)) if listed.is_file() else _labelled(folder / "val", names)
+    return names, {"train": _arrays(train), "val": _arrays(val)}
+
+
+def _labelled(folder: pathlib.Path, names: tuple[str, ...]) -> list[tuple[str, int]]:
+    """The images in folders that are named by their class."""
+    labels = {name: label for label, name in enumerate(names)}
+    found = []
+    for path in sorted(folder.glob("*/*")):
+        if path.suffix.lower() not in _SUFFIXES:
+            continue
+        if path.parent.name not in labels:
+            raise ValueError(
+                f"{path.parent} is the folder of a class that train/ does not have; "
+                f"its {len(names)} classes are {names[0]} to {names[-1]}"
+            )
+        found.append((str(path), labels[path.parent.name]))
+    if not found:
+        raise FileNotFoundError(
+            f"no images {folder}/<class>/*.JPEG; files without class folders need their labels "
+            f"in {folder}.txt"
+            if folder.name == "val"
+            else f"no images {folder}/<class>/*.JPEG"
+        )
+    return found
+
+
+def _listed(listed: pathlib.Path, classes: int) -> list[tuple[str, int]]:
+    """The images that `val.txt` lists."""
+    found = []
+    for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), start=1):
+        name, _, label = line.strip().rpartition(" ")
+        if not (name and label.isdigit()):
+            raise ValueError(f"{listed}:{number}: expected a file's name and a label, not {line!r}")
+        if int(label) >= classes:
+            raise ValueError(
+                f"{listed}:{number}: label {label} is out of range 0 to {classes - 1}, the "
+                f"{classes} classes of train/"
+            )
+        found.append((str(listed.with_suffix("") / name), int(label)))
+    if not found:
+        raise ValueError(f"{listed} lists no images")
+    return found
+
+
+def _arrays(found: list[tuple[str, int]]) -> tuple[np.ndarray, np.ndarray]:
+    order = np.random.default_rng(_ORDER_SEED).permutation(len(found))
+    files, labels = zip(*found, strict=True)
+    return np.array([os.fsencode(file) for file in files])[order], np.array(labels, np.int64)[order]
