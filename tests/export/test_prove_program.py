@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import numpy as np
-import pytest
 from trained_layers import changed, layer
 
 
@@ -13,10 +12,9 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("flag", ["--model-graph", "--model_graph"])
-def test_a_proven_graph(tmp_path, flag):
+def test_a_proven_graph(tmp_path):
     layer(0).save(tmp_path / "model.npz")
-    result = run(f"{flag}={tmp_path / 'model.npz'}", "--kernels=all")
+    result = run(f"--model-graph={tmp_path / 'model.npz'}", "--kernels=all")
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "proven"
 
@@ -25,15 +23,14 @@ def test_a_wrong_bias_is_named(tmp_path):
     graph = layer(0)
     bias = (graph.operators[0].bias + 127).astype(np.int32)
     changed(graph, bias=bias).save(tmp_path / "model.npz")
-    result = run(f"--model-graph={tmp_path / 'model.npz'}")
+    result = run(f"--model_graph={tmp_path / 'model.npz'}")
     assert result.returncode == 1
     assert "FAILED: output: channels" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_mistakes_get_one_sentence(tmp_path):
-    for arguments in ((), ("--kernels=neon",), (f"--model-graph={tmp_path}/none.npz",)):
-        result = run(*arguments)
-        assert result.returncode == 1
-        assert [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-        assert "Traceback" not in result.stderr
+def test_a_mistake_gets_one_sentence(tmp_path):
+    result = run(f"--model-graph={tmp_path}/none.npz")
+    assert result.returncode == 1
+    assert f"error: Cannot read {tmp_path}/none.npz" in result.stderr
+    assert "Traceback" not in result.stderr
