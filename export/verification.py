@@ -124,7 +124,7 @@ def _show_keras(
         "different",
         "share",
         "largest",
-        "inexact channels",
+        "unproven channels",
     ):
         table.add_column(heading, justify="left" if heading == "tensor" else "right")
     inexact = graph.metadata["inexact_channels"]
