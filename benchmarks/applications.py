@@ -32,7 +32,7 @@ NETWORKS = {
     "VGG16": (32, (-1, 1)),
     "ResNet50": (64, (-1, 1)),
     "ResNet50V2": (64, (-1, 1)),
-    "InceptionV3": (139, (-1, 1)),
+    "InceptionV3": (107, (-1, 1)),
     "Xception": (71, (-1, 1)),
     "DenseNet121": (64, (-1, 1)),
     "MobileNet": (64, (-1, 1)),
