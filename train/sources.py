@@ -32,6 +32,9 @@ class Source(Protocol):
     def data(self) -> datasets.LabelledImages:
         """The data set."""
 
+    def test_steps(self, replicas: int) -> int:
+        """Steps over the test images, with a batch for each replica in a step."""
+
     def training(self, first_step: int, epochs: int) -> Batches:
         """The batches from a step to the end of epoch `epochs - 1`, for each reader."""
 
@@ -69,7 +72,13 @@ class ArraySource:
 
     def test(self) -> Batches:
         """See `Source`."""
-        return lambda reader: arrays.test_batches(self.data, batch_size=_TEST_BATCH, reader=reader)
+        return lambda reader: arrays.test_batches(
+            self.data, batch_size=_TEST_BATCH // reader.num_replicas_in_sync, reader=reader
+        )
+
+    def test_steps(self, replicas: int) -> int:
+        """See `Source`."""
+        return math.ceil(len(self.data.test_images) / (_TEST_BATCH // replicas * replicas))
 
     def calibration(self) -> list[np.ndarray]:
         """See `Source`."""
@@ -113,6 +122,10 @@ class JpegSource:
             batch_size=reader.get_per_replica_batch_size(self._config.batch_size),
             reader=reader,
         )
+
+    def test_steps(self, replicas: int) -> int:
+        """See `Source`."""
+        return math.ceil(self.data.test.size / self._config.batch_size)
 
     def calibration(self) -> list[np.ndarray]:
         """See `Source`: the first images of epoch 0."""

@@ -72,6 +72,8 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
             loss=LabelLoss(config.label_smoothing),
             weighted_metrics=["accuracy"],
         )
+        # Metrics are the same on all replicas; tf_keras would add those of several workers.
+        model.distribute_reduction_method = "first"
         checkpoints = Checkpoints(
             network, model.optimizer, folder, every=config.checkpoint_steps, is_chief=is_chief
         )
@@ -92,6 +94,7 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
             initial_epoch=epoch,
             epochs=epoch + 1 if done else config.epochs,
             validation_data=strategies.distribute(strategy, source.test()),
+            validation_steps=source.test_steps(strategy.num_replicas_in_sync),
             verbose=0,
             # Records come before the checkpoint: they may be ahead of it, never behind.
             callbacks=[*observers, checkpoints],
