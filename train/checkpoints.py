@@ -16,7 +16,7 @@ from train.config import UserError
 _KEPT = 3
 _INDEX = re.compile(r"ckpt-(\d+)\.index")
 # A file cut short, of other content, or gone; AssertionError: of another network.
-_UNREADABLE = (tf.errors.OpError, RuntimeError, ValueError, AssertionError)
+_UNREADABLE = (tf.errors.OpError, IndexError, RuntimeError, ValueError, AssertionError)
 
 
 class Checkpoints(keras.callbacks.Callback):
