@@ -69,6 +69,21 @@ def read_normalization(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     sys.exit("error: the file has no normalization in its metadata")
 
 
+def encode(picture: Image.Image, source: dict, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """The input's integers for a picture, all of which is brought to the input's size.
+
+    A picture that has that size and those colors is taken as it is, pixel by pixel.
+    """
+    _, height, width, channels = source["shape"]
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    picture = picture.resize((width, height), Image.BILINEAR)
+    reals = (np.asarray(picture, np.float32).reshape(source["shape"]) - mean) / std
+    scale, zero_point = source["quantization"]
+    limits = np.iinfo(source["dtype"])
+    codes = np.rint(reals / np.float32(scale)) + zero_point
+    return np.clip(codes, limits.min, limits.max).astype(source["dtype"])
+
+
 class Table:
     """A flatbuffer table, read field by field by number."""
 
@@ -130,6 +145,7 @@ def main() -> None:
         with open(arguments.model, "rb") as file:
             content = file.read()
         picture = Image.open(arguments.image)
+        picture.load()
     except OSError as error:
         sys.exit(f"error: {error}")
     if content[4:8] != b"TFL3":
@@ -137,20 +153,19 @@ def main() -> None:
 
     on_tpu = not arguments.cpu and edge_tpu_works(arguments.model)
     delegates = [litert.load_delegate(EDGE_TPU)] if on_tpu else None
-    interpreter = litert.Interpreter(arguments.model, experimental_delegates=delegates)
-    interpreter.allocate_tensors()
+    try:
+        interpreter = litert.Interpreter(arguments.model, experimental_delegates=delegates)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"error: {arguments.model} does not load: {error}")
     source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-
-    _, height, width, channels = source["shape"]
-    picture = picture.convert("L" if channels == 1 else "RGB").resize((width, height))
-    mean, std = read_normalization(content)
-    reals = (np.asarray(picture, np.float32).reshape(source["shape"]) - mean) / std
-    scale, zero_point = source["quantization"]
-    info = np.iinfo(source["dtype"])
-    codes = np.floor(reals / scale + 0.5) + zero_point
-    interpreter.set_tensor(
-        source["index"], np.clip(codes, info.min, info.max).astype(source["dtype"])
-    )
+    shape = source["shape"].tolist()
+    if len(interpreter.get_input_details()) > 1 or len(shape) != 4 or shape[3] not in (1, 3):
+        sys.exit(f"error: {arguments.model} does not take one image [1, height, width, 1 or 3]")
+    if not np.issubdtype(source["dtype"], np.integer):
+        sys.exit(f"error: {arguments.model} does not take integers; export it with export.tflite")
+    codes = encode(picture, source, *read_normalization(content))
+    interpreter.set_tensor(source["index"], codes)
     start = time.perf_counter()
     interpreter.invoke()
     milliseconds = (time.perf_counter() - start) * 1e3

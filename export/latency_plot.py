@@ -40,7 +40,7 @@ def draw(measured: Sequence[Measurement], path: str) -> None:
     labels = [f"{kernels}\n{threads} thread{'s' * (threads > 1)}" for kernels, threads in groups]
     axes.set_xticks(np.arange(len(groups)), labels)
     axes.set_yscale("log")
-    axes.set_ylabel("latency in ms, median and 10th to 90th percentile")
+    axes.set_ylabel("ms: median, 10th to 90th percentile")
     axes.margins(y=0.15)
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.15), frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)

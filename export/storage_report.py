@@ -27,7 +27,7 @@ def transport(graph: IntegerGraph, path: str | os.PathLike[str]) -> str:
 def beside_int8(graph: IntegerGraph, file: bytes, weights: str) -> str:
     """Size and latency of a file beside its int8 twin, and which layers stayed int8.
 
-    Latencies are medians of interleaved rounds, one image, one thread, default kernels.
+    Latencies are medians over single images in interleaved rounds, one thread, default kernels.
 
     Args:
       graph: the integer graph of the file.
@@ -69,9 +69,8 @@ def _latencies(graph: IntegerGraph, files: dict[str, bytes]) -> dict[str, float]
     seconds: dict[str, list[float]] = {name: [] for name in files}
     for _ in range(_ROUNDS):
         for name, interpreter in interpreters.items():
-            count, start = 0, time.perf_counter()
-            while (spent := time.perf_counter() - start) < _SECONDS:
+            end = time.perf_counter() + _SECONDS
+            while (start := time.perf_counter()) < end:
                 interpreter.invoke()
-                count += 1
-            seconds[name].append(spent / count)
+                seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(times) for name, times in seconds.items()}

@@ -283,11 +283,6 @@ def weights(content: bytes) -> str:
     return next(name for name, value in storage.WEIGHTS.items() if value == min(bits, 8))
 
 
-def tensor_names(content: bytes) -> set[str]:
-    """Names of all tensors of a model."""
-    return {tensor.name for tensor in _all_tensors(content)}
-
-
 def float_tensors(content: bytes) -> list[str]:
     """Names of the tensors of a model that are not integers."""
     integers = ("INT2", "INT4", "INT8", "INT32")

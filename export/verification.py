@@ -35,15 +35,15 @@ def verify(
       The failures, one sentence each (empty where the file is verified), and the accuracies.
     """
     show = (console or Console()).print
-    tflite_file.read(file)  # A file that is no sound model ends here.
+    model = tflite_file.read(file)
     graph = workdir.graph(tflite_file.weights(file))
     data = workdir.load_data(data_dir)
     codes = (data.test_images.astype(np.int16) - 128).astype(np.int8)
     failures = []
 
-    missing = sorted(set(graph.tensors) - tflite_file.tensor_names(file))
-    if missing:
-        return [f"The file is of another network: it has no tensor {missing[0]!r}."], _UNMEASURED
+    difference = _difference(graph, model)
+    if difference:
+        return [f"The file is of another network: {difference}."], _UNMEASURED
 
     wrong = checks.wrong_kernels(workdir.model, graph, file)
     wrong += [f"{name} (not an integer tensor)" for name in tflite_file.float_tensors(file)]
@@ -68,6 +68,30 @@ def verify(
     if abs(accuracy.device - accuracy.keras) > max_accuracy_gap:
         failures.append(f"Top-1 accuracies are further apart than {max_accuracy_gap:.2%}.")
     return failures, accuracy
+
+
+def _difference(graph: IntegerGraph, model: tflite_file.Model) -> str | None:
+    """What a file's interface or tensors have that those of the graph have not, or the reverse."""
+    for what, found, names in (
+        ("inputs", model.inputs, graph.inputs),
+        ("outputs", model.outputs, graph.outputs),
+    ):
+        if sorted(tensor.name for tensor in found) != sorted(names):
+            given = ", ".join(repr(tensor.name) for tensor in found) or "none"
+            return f"its {what} are {given}, not {', '.join(map(repr, names))}"
+    tensors = {tensor.name: tensor for tensor in model.main.tensors}
+    for name, expected in graph.tensors.items():
+        if name not in tensors:
+            return f"it has no tensor {name!r}"
+        tensor = tensors[name]
+        if (tensor.type, tensor.shape) != ("INT8", expected.shape):
+            return (
+                f"its tensor {name!r} is {tensor.type} {list(tensor.shape)}, not INT8 "
+                f"{list(expected.shape)}"
+            )
+        if tensor.grid != ([expected.grid.scale], [expected.grid.zero_point]):
+            return f"its tensor {name!r} has another scale or zero point"
+    return None
 
 
 def _check_integers(

@@ -10,7 +10,7 @@ from tf_keras import layers
 
 import export
 import wrpn_tf
-from export import checks, runtime, tflite_file, verification, workdir, writer
+from export import checks, runtime, tflite_file, writer
 from export.graph import DepthwiseConv2D, GroupedConv2D, Weighted
 from export.kernels import KERNELS, TARGETS
 
@@ -250,9 +250,3 @@ def test_batch_normalization_behind_a_sum_is_a_depthwise_convolution():
     operator = next(op for op in graph.operators if op.output == "relu2")
     assert isinstance(operator, DepthwiseConv2D)
     assert operator.kernel.shape[1:3] == (1, 1)
-
-
-def test_verification_fails_for_another_training(tmp_path):
-    with pytest.raises(ValueError, match="is not the workdir of a finished training"):
-        workdir.Workdir.load(tmp_path)
-    assert callable(verification.verify)

@@ -21,7 +21,8 @@ android {
     androidResources { noCompress += "tflite" } // so that the model is mapped, not copied
 }
 
+// The last versions with the Interpreter class: LiteRT 2 runs models through CompiledModel.
 dependencies {
-    implementation("com.google.ai.edge.litert:litert:1.0.1")
-    implementation("com.google.ai.edge.litert:litert-metadata:1.0.1")
+    implementation("com.google.ai.edge.litert:litert:1.4.2")
+    implementation("com.google.ai.edge.litert:litert-metadata:1.4.2")
 }

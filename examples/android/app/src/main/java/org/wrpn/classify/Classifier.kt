@@ -5,7 +5,7 @@ import android.graphics.Bitmap
 import java.io.FileInputStream
 import java.nio.ByteBuffer
 import java.nio.channels.FileChannel
-import kotlin.math.floor
+import kotlin.math.round
 import org.tensorflow.lite.Interpreter
 import org.tensorflow.lite.support.metadata.MetadataExtractor
 import org.tensorflow.lite.support.metadata.schema.NormalizationOptions
@@ -20,8 +20,9 @@ class Classifier(context: Context, asset: String) {
     private val metadata = MetadataExtractor(model)
     private val labels =
         metadata.getAssociatedFile("labels.txt").bufferedReader().readLines()
-    private val normalization = metadata.getInputTensorMetadata(0)!!.processUnits(0)
-        .options(NormalizationOptions()) as NormalizationOptions
+    private val normalization = metadata.getInputTensorMetadata(0)?.processUnits(0)
+        ?.options(NormalizationOptions()) as NormalizationOptions
+    private val grid = interpreter.getInputTensor(0).quantizationParams()
 
     /** Labels and logits, the likeliest first. */
     fun classify(image: Bitmap): List<Pair<String, Float>> {
@@ -43,16 +44,15 @@ class Classifier(context: Context, asset: String) {
         val result = interpreter.getOutputTensor(0)
         val output = ByteBuffer.allocateDirect(result.numBytes())
         interpreter.run(input, output)
-        val grid = result.quantizationParams()
+        val scores = result.quantizationParams()
         return labels.mapIndexed { index, label ->
-            label to (output.get(index) - grid.zeroPoint) * grid.scale
+            label to (output.get(index) - scores.zeroPoint) * scores.scale
         }.sortedByDescending { it.second }
     }
 
     /** The int8 code of a pixel value from 0 to 255. */
     private fun code(pixel: Int): Byte {
-        val grid = interpreter.getInputTensor(0).quantizationParams()
         val real = (pixel - normalization.mean(0)) / normalization.std(0)
-        return (floor(real / grid.scale + 0.5f) + grid.zeroPoint).toInt().coerceIn(-128, 127).toByte()
+        return (round(real / grid.scale).toInt() + grid.zeroPoint).coerceIn(-128, 127).toByte()
     }
 }
