@@ -30,6 +30,7 @@ from export.graph import (
     ResizeNearest,
     Slice,
     Softmax,
+    TransposeConv2D,
     Weighted,
 )
 
@@ -212,6 +213,7 @@ _FUNCTIONS: dict[type[Operator], Callable[..., np.ndarray]] = {
     Conv2D: _run_weighted,
     GroupedConv2D: _run_weighted,
     DepthwiseConv2D: _run_weighted,
+    TransposeConv2D: _run_weighted,
     FullyConnected: _run_weighted,
     Add: _run_add,
     Multiply: _run_multiply,

@@ -25,6 +25,15 @@ def pad_amounts(
     return total // 2, total - total // 2
 
 
+def transposed_size(size: int, window: int, stride: int, padding: str) -> int:
+    """Length of one axis of a transposed convolution's output; `size` is its input's."""
+    if padding == "SAME":
+        return size * stride
+    if padding == "VALID":
+        return size * stride + max(window - stride, 0)
+    raise ValueError(f"padding must be 'SAME' or 'VALID', not {padding!r}")
+
+
 def windows(
     values: np.ndarray,
     window: tuple[int, int],

@@ -138,6 +138,18 @@ class DepthwiseConv2D(Weighted):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class TransposeConv2D(Weighted):
+    """TRANSPOSE_CONV; kernel ``[out, height, width, in]``; padding is 'SAME' or 'VALID'.
+
+    Each input pixel adds its steps times the kernel to a window of the output. In a .tflite file
+    `relu` is an operator of its own behind it: see `export.writer`.
+    """
+
+    strides: tuple[int, int] = (1, 1)
+    padding: str = "VALID"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class FullyConnected(Weighted):
     """FULLY_CONNECTED over the last axis of a ``[batch, ..., in]`` tensor; kernel ``[out, in]``."""
 
@@ -220,6 +232,7 @@ OPERATORS: dict[str, type[Operator]] = {
         Conv2D,
         GroupedConv2D,
         DepthwiseConv2D,
+        TransposeConv2D,
         FullyConnected,
         Add,
         Multiply,

@@ -28,6 +28,7 @@ from export.graph import (
     ResizeNearest,
     Slice,
     Softmax,
+    TransposeConv2D,
 )
 
 
@@ -66,6 +67,9 @@ def opcode(graph: IntegerGraph, operator: Operator) -> Opcode:
             depthMultiplier=operator.kernel.shape[3] // depth,
             **_convolution(operator),
         )
+    if isinstance(operator, TransposeConv2D):
+        # Version 3, the first with a bias, is the last that the Edge TPU takes; 4 fuses activations.
+        return _named("TRANSPOSE_CONV", 3, "TransposeConv", **_window(operator))
     if isinstance(operator, FullyConnected):
         keeps = len(graph.tensors[operator.inputs[0]].shape) > 2
         version = 10 if operator.storage < 8 else 5 if keeps else 4
@@ -100,6 +104,13 @@ def opcode(graph: IntegerGraph, operator: Operator) -> Opcode:
     if isinstance(operator, Softmax):
         return _named("SOFTMAX", 2, "Softmax", beta=1.0)
     raise TypeError(f"{type(operator).__name__} has no TFLite operator")
+
+
+def relu_opcode() -> Opcode:
+    """RELU on one grid: clips codes below the zero point."""
+    none = schema.BuiltinOptions.NONE
+    code = schema.BuiltinOperator.RELU
+    return Opcode(code=code, version=2, options_type=none, options=None)
 
 
 def _named(code: str, version: int, options: str, **fields: Any) -> Opcode:

@@ -14,6 +14,7 @@ from export.graph import (
     Operator,
     Pad,
     Pool2D,
+    TransposeConv2D,
 )
 
 
@@ -45,6 +46,15 @@ def output_shape(operator: Operator, inputs: list[tuple[int, ...]]) -> tuple[int
             operator.dilation,
             operator.padding,
         )
+        return (first[0], *size, depth)
+    if isinstance(operator, TransposeConv2D):
+        depth, *window, channels = operator.kernel.shape
+        if channels != first[3]:
+            raise ValueError(f"kernel {operator.kernel.shape} does not fit {first[3]} channels")
+        if min(operator.strides) < 1:
+            raise ValueError("strides must be at least 1")
+        axes = zip(first[1:3], window, operator.strides, strict=True)
+        size = [geometry.transposed_size(*axis, operator.padding) for axis in axes]
         return (first[0], *size, depth)
     if isinstance(operator, FullyConnected):
         if operator.kernel.shape[1] != first[-1]:

@@ -29,6 +29,7 @@ from export.graph import (
     Slice,
     Softmax,
     Tensor,
+    TransposeConv2D,
     Weighted,
 )
 
@@ -40,6 +41,7 @@ PROBABILITY_GRID = Grid(scale=1 / 256, zero_point=-128)
 # Operators whose output codes are copies or averages of input codes: one grid for all.
 _ONE_GRID = (Pool2D, Concatenate, Pad, Slice, ResizeNearest, Reshape)
 _BINARY = (Add, Multiply)
+_IMAGES = (Conv2D, DepthwiseConv2D, TransposeConv2D, Pool2D, Pad, ResizeNearest)
 
 
 def validate(graph: IntegerGraph) -> None:
@@ -114,8 +116,7 @@ def _problem(operator: Operator, graph: IntegerGraph) -> str:
         problem = _product_problem(inputs, output)
     if problem:
         return problem
-    needs_image = isinstance(operator, (Conv2D, DepthwiseConv2D, Pool2D, Pad, ResizeNearest))
-    if needs_image and len(inputs[0].shape) != 4:
+    if isinstance(operator, _IMAGES) and len(inputs[0].shape) != 4:
         return f"input {operator.inputs[0]!r} has shape {inputs[0].shape}, not 4 dimensions"
     try:
         shape = shapes.output_shape(operator, [tensor.shape for tensor in inputs])

@@ -22,10 +22,11 @@ from export.graph import (
     Reshape,
     ResizeNearest,
     Slice,
+    TransposeConv2D,
     Weighted,
 )
 from export.kernels import is_per_tensor
-from export.opcodes import opcode
+from export.opcodes import Opcode, opcode, relu_opcode
 from export.tflite_edit import pack
 
 SIGNATURE = "serving_default"
@@ -81,7 +82,7 @@ class _Writer:
 
     def write(self) -> bytes:
         graph = self._graph
-        operators = [self._operator(operator) for operator in graph.operators]
+        operators = [each for operator in graph.operators for each in self._operators(operator)]
         subgraph = schema.SubGraphT()
         subgraph.name = "main"
         subgraph.tensors = self._tensors
@@ -161,13 +162,34 @@ class _Writer:
         entry.tensorIndex = self._index[name]
         return entry
 
-    def _operator(self, operator: Operator) -> Any:
-        found = opcode(self._graph, operator)
+    def _operators(self, operator: Operator) -> list[Any]:
+        """One operator; two for a transposed convolution with a ReLU."""
+        found, output = opcode(self._graph, operator), self._index[operator.output]
+        sources = [self._index[name] for name in operator.inputs]
+        if not isinstance(operator, TransposeConv2D):
+            return [self._operator(found, sources + self._constants(operator), output)]
+        tensor = self._graph.tensors[operator.output]
+        kernel, bias = self._weights(operator)
+        inputs = [self._integers(f"{operator.output}/shape", tensor.shape), kernel, *sources, bias]
+        if not operator.relu:
+            return [self._operator(found, inputs, output)]
+        linear = self._tensor(
+            f"{operator.output}/linear",
+            tensor.shape,
+            schema.TensorType.INT8,
+            _quantization(tensor.grid),
+        )
+        return [
+            self._operator(found, inputs, linear),
+            self._operator(relu_opcode(), [linear], output),
+        ]
+
+    def _operator(self, found: Opcode, inputs: list[int], output: int) -> Any:
         key = (found.code, found.version)
         result = schema.OperatorT()
         result.opcodeIndex = self._codes.setdefault(key, len(self._codes))
-        result.inputs = [self._index[name] for name in operator.inputs] + self._constants(operator)
-        result.outputs = [self._index[operator.output]]
+        result.inputs = inputs
+        result.outputs = [output]
         result.builtinOptionsType = found.options_type
         result.builtinOptions = found.options
         return result

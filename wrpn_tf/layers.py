@@ -35,6 +35,7 @@ _KINDS: dict[type, Kind] = {
     layers.Conv2D: Kind.KERNEL,
     layers.DepthwiseConv2D: Kind.KERNEL,
     layers.SeparableConv2D: Kind.KERNEL,
+    layers.Conv2DTranspose: Kind.KERNEL,
     layers.Dense: Kind.KERNEL,
     layers.BatchNormalization: Kind.AFFINE,
     layers.Rescaling: Kind.AFFINE,
@@ -121,6 +122,11 @@ def _problem(layer: keras.layers.Layer) -> str | None:
         return "data_format must be channels_last"
     if type(layer) is layers.ReLU and (layer.negative_slope or layer.threshold):
         return "negative_slope and threshold must be 0"
+    if type(layer) is layers.Conv2DTranspose:
+        if layer.output_padding is not None:
+            return "output_padding must be None"
+        if tuple(layer.dilation_rate) != (1, 1) or layer.groups != 1:
+            return "dilation_rate and groups must be 1"
     if type(layer) is layers.UpSampling2D and layer.interpolation != "nearest":
         return f"interpolation {layer.interpolation!r}; use 'nearest'"
     return None

@@ -24,6 +24,7 @@ from export.graph import (
     Slice,
     Softmax,
     Tensor,
+    TransposeConv2D,
 )
 
 ZERO_POINTS = (112, 124, 126, -128, 0, -7)
@@ -31,6 +32,7 @@ KINDS = (
     "conv",
     "grouped conv",
     "depthwise",
+    "transposed",
     "dense",
     "dense per tensor",
     "add",
@@ -97,6 +99,16 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
             shape = (*tensor.shape[:3], draw.size(2, 4) * draw.size(1, 3))
             inputs["input"] = tensor = Tensor(shape=shape, grid=tensor.grid)
         operator, output_grid = _convolution(draw, kind, tensor)
+    elif kind == "transposed":
+        output_grid = draw.grid()
+        shape = (draw.size(1, 20), draw.size(1, 4), draw.size(1, 4), tensor.shape[3])
+        operator = TransposeConv2D(
+            inputs=names,
+            output="output",
+            strides=(draw.size(1, 3), draw.size(1, 3)),
+            padding=draw.one("SAME", "VALID"),
+            **_weights(draw, shape, shape[0], tensor.grid, output_grid),
+        )
     elif kind in ("dense", "dense per tensor"):
         inputs["input"] = tensor = Tensor(shape=(1, draw.size(1, 40)), grid=tensor.grid)
         output_grid = draw.grid()
