@@ -68,7 +68,7 @@ def opcode(graph: IntegerGraph, operator: Operator) -> Opcode:
             **_convolution(operator),
         )
     if isinstance(operator, TransposeConv2D):
-        # Version 3, the first with a bias, is the last that the Edge TPU takes; 4 fuses activations.
+        # 3 is the first with a bias and the last that the Edge TPU takes; 4 fuses activations.
         return _named("TRANSPOSE_CONV", 3, "TransposeConv", **_window(operator))
     if isinstance(operator, FullyConnected):
         keeps = len(graph.tensors[operator.inputs[0]].shape) > 2

@@ -57,7 +57,9 @@ class Runner:
         """
         batch = max((len(array) for array in inputs.values()), default=1)
         if self._one_by_one and batch > 1:
-            images = [{name: array[i : i + 1] for name, array in inputs.items()} for i in range(batch)]
+            images = [
+                {name: array[i : i + 1] for name, array in inputs.items()} for i in range(batch)
+            ]
             outputs = [self(image) for image in images]
             return {name: np.concatenate([each[name] for each in outputs]) for name in outputs[0]}
         interpreter = self._interpreter

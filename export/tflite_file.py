@@ -272,11 +272,13 @@ def kernels(content: bytes) -> dict[str, np.ndarray]:
     """
     graph = read(content).main
     clipped = {op.inputs[0]: op.outputs[0] for op in graph.operators if op.name == "RELU"}
-    return {
-        graph.tensors[clipped.get(operator.outputs[0], operator.outputs[0])].name: graph.tensors[operator.inputs[1]].array()
-        for operator in graph.operators
-        if operator.name in WEIGHTED
-    }
+    found = {}
+    for operator in graph.operators:
+        if operator.name in WEIGHTED:
+            output = clipped.get(operator.outputs[0], operator.outputs[0])
+            kernel = operator.inputs[1]
+            found[graph.tensors[output].name] = graph.tensors[kernel].array()
+    return found
 
 
 def weights(content: bytes) -> str:

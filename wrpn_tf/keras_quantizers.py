@@ -74,7 +74,7 @@ class WeightQuantizer(tfmot_quantizers.Quantizer):
         self.levels = quantizers.weight_levels(self.bits)
 
     def _shared_axes(self, rank: int, name: str, layer: Any) -> tuple[int, ...]:
-        """Axes of a kernel that share one scale; `layer` is the one it belongs to, or its wrapper."""
+        """Axes of a kernel that share one scale, in a layer or its wrapper."""
         if not self.per_channel:
             return tuple(range(rank))
         if isinstance(getattr(layer, "layer", layer), keras.layers.Conv2DTranspose):
