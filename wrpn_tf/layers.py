@@ -125,8 +125,8 @@ def _problem(layer: keras.layers.Layer) -> str | None:
     if type(layer) is layers.Conv2DTranspose:
         if layer.output_padding is not None:
             return "output_padding must be None"
-        if tuple(layer.dilation_rate) != (1, 1) or layer.groups != 1:
-            return "dilation_rate and groups must be 1"
+        if tuple(layer.dilation_rate) != (1, 1):
+            return "dilation_rate must be 1"
     if type(layer) is layers.UpSampling2D and layer.interpolation != "nearest":
         return f"interpolation {layer.interpolation!r}; use 'nearest'"
     return None

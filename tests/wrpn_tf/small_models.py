@@ -80,6 +80,7 @@ def everything() -> keras.Model:
     x = layers.UpSampling2D(name="up")(layers.Rescaling(2.0, 0.5, name="rescaled")(x))
     x = layers.Cropping2D(((3, 5), (4, 4)), name="crop")(x)
     x = layers.MaxPooling2D(name="max")(x)
+    x = layers.Conv2DTranspose(6, 2, padding="same", name="transposed")(x)
     shortcut = layers.Conv2D(6, 1, groups=2, name="shortcut")(x)
     x = layers.Conv2D(6, 3, padding="same", name="body")(x)
     x = layers.Add(name="add")([x, shortcut])
