@@ -27,6 +27,7 @@ from export.graph import (
     Pad,
     Pool2D,
     Reshape,
+    ResizeBilinear,
     ResizeNearest,
     Slice,
     Softmax,
@@ -181,6 +182,14 @@ def _run_resize(
     return inputs[0].repeat(output[1] // height, axis=1).repeat(output[2] // width, axis=2)
 
 
+def _run_bilinear(
+    graph: IntegerGraph, operator: ResizeBilinear, inputs: list[np.ndarray], kernels: str
+) -> np.ndarray:
+    (_, height, width, _), output = inputs[0].shape, graph.tensors[operator.output].shape
+    total, divisor = geometry.bilinear(inputs[0], (output[1] // height, output[2] // width))
+    return rules.bilinear_codes(total, divisor, kernels)
+
+
 def _run_reshape(
     graph: IntegerGraph, operator: Reshape, inputs: list[np.ndarray], kernels: str
 ) -> np.ndarray:
@@ -222,6 +231,7 @@ _FUNCTIONS: dict[type[Operator], Callable[..., np.ndarray]] = {
     Pad: _run_pad,
     Slice: _run_slice,
     ResizeNearest: _run_resize,
+    ResizeBilinear: _run_bilinear,
     Reshape: _run_reshape,
     Logistic: _run_logistic,
     Softmax: _run_softmax,

@@ -217,6 +217,11 @@ class ResizeNearest(Operator):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ResizeBilinear(Operator):
+    """RESIZE_BILINEAR between centers of pixels, to powers of 2 up to 64 times the input's size."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Reshape(Operator):
     """RESHAPE to the output tensor's shape; the grid stays."""
 
@@ -241,6 +246,7 @@ OPERATORS: dict[str, type[Operator]] = {
         Pad,
         Slice,
         ResizeNearest,
+        ResizeBilinear,
         Reshape,
         Logistic,
         Softmax,

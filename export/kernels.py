@@ -285,6 +285,22 @@ def weighted_codes(
     return to_codes(steps, output_grid.zero_point, operator.relu)
 
 
+def bilinear_codes(total: np.ndarray, divisor: int | np.ndarray, kernels: str) -> np.ndarray:
+    """Interpolated int8 codes: XNNPACK rounds halves up, the built-in kernels away from code 0.
+
+    XNNPACK src/s8-ibilinear; TFLite kernels/internal/reference/resize_bilinear.h
+    ResizeBilinearInteger.
+
+    Args:
+      total: integer ``codes * divisor``.
+      divisor: even, broadcast against `total`.
+      kernels: one of `TARGETS`.
+    """
+    if kernels == "xnnpack":
+        return ((total + divisor // 2) // divisor).astype(np.int8)
+    return average_codes(total, np.asarray(divisor))
+
+
 def average_codes(total: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Mean of int8 codes, half away from code 0 (not from the zero point).
 

@@ -213,7 +213,7 @@ class _Lowering:
                 return self.builder.emit(Concatenate, sources, view, grid, axis=axis)
             case Kind.AVERAGE:
                 source = self.produce(body.inputs[0], grid)
-                return movement.pool(self.builder, "average", view, source)
+                return movement.averaged(self.builder, view, source)
         raise LoweringError(f"Layer {view.name!r} ({view.kind}) has no integer form.")
 
     def _weighted(self, body: LayerView, view: LayerView, grid: OutputGrid, affine: Affine) -> str:

@@ -25,6 +25,7 @@ from export.graph import (
     Pad,
     Pool2D,
     Reshape,
+    ResizeBilinear,
     ResizeNearest,
     Slice,
     Softmax,
@@ -94,6 +95,8 @@ def opcode(graph: IntegerGraph, operator: Operator) -> Opcode:
         return _named("STRIDED_SLICE", 2, "StridedSlice", beginMask=1, endMask=1)
     if isinstance(operator, ResizeNearest):
         return _named("RESIZE_NEAREST_NEIGHBOR", 2, "ResizeNearestNeighbor")
+    if isinstance(operator, ResizeBilinear):
+        return _named("RESIZE_BILINEAR", 3, "ResizeBilinear", halfPixelCenters=True)
     if isinstance(operator, Reshape):
         shape = [-1, *graph.tensors[operator.output].shape[1:]]
         return _named("RESHAPE", 1, "Reshape", newShape=shape)

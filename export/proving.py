@@ -27,6 +27,7 @@ from export.graph import (
     Pad,
     Pool2D,
     Reshape,
+    ResizeBilinear,
     ResizeNearest,
     Slice,
     Tensor,
@@ -120,6 +121,8 @@ def _prove_operator(
         return _prove_pairs(graph, operator, grids, common)
     if isinstance(operator, Pool2D) and operator.kind == "average":
         return _prove_average(graph, operator, common)
+    if isinstance(operator, ResizeBilinear):
+        return _prove_bilinear(graph, operator, common)
     if isinstance(operator, (*_COPIES, Pool2D)):  # Codes are copied: the grids must be one.
         moved = [
             f"Input {name!r} is on another grid than the output."
@@ -291,6 +294,30 @@ def _prove_average(graph: IntegerGraph, operator: Pool2D, common: OperatorProof)
     different, worst = dict.fromkeys(TARGETS, len(gaps) - 1), dict.fromkeys(TARGETS, max(gaps))
     return dataclasses.replace(
         common, cases=cases, different=different, worst=worst, problems=tuple(problems)
+    )
+
+
+def _prove_bilinear(
+    graph: IntegerGraph, operator: ResizeBilinear, common: OperatorProof
+) -> OperatorProof:
+    """Every value between two neighbouring codes and on them: half up, as in training."""
+    source, output = (graph.tensors[name] for name in (operator.inputs[0], operator.output))
+    problems = list(common.problems)
+    if source.grid != output.grid:
+        problems.append("Input and output are on different grids.")
+    _, divisor = geometry.bilinear(
+        np.zeros((1, 1, 1, 1)),
+        (output.shape[1] // source.shape[1], output.shape[2] // source.shape[2]),
+    )
+    first, last = (divisor * (code + source.grid.zero_point) for code in (source.low, source.high))
+    total = np.arange(first, last + 1)
+    wanted = (2 * total + divisor) // (2 * divisor)
+    different, worst = {}, {}
+    for name in TARGETS:
+        gap = np.abs(kernels.bilinear_codes(total, divisor, name) - wanted)
+        different[name], worst[name] = int(np.count_nonzero(gap)), int(gap.max())
+    return dataclasses.replace(
+        common, cases=total.size, different=different, worst=worst, problems=tuple(problems)
     )
 
 

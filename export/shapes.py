@@ -21,7 +21,7 @@ from export.graph import (
 def output_shape(operator: Operator, inputs: list[tuple[int, ...]]) -> tuple[int, ...]:
     """The shape an operator gives for `inputs`.
 
-    Reshape, Slice and ResizeNearest give the shape that the graph has for their output; for them
+    Reshape, Slice and resizing give the shape that the graph has for their output; for them
     this is the input's.
 
     Raises:

@@ -25,6 +25,7 @@ from export.graph import (
     Pad,
     Pool2D,
     Reshape,
+    ResizeBilinear,
     ResizeNearest,
     Slice,
     Softmax,
@@ -39,9 +40,11 @@ MULTIPLIER_LIMIT = 256
 PROBABILITY_GRID = Grid(scale=1 / 256, zero_point=-128)
 """The grid of what LOGISTIC and SOFTMAX give, the only one that their kernels take."""
 # Operators whose output codes are copies or averages of input codes: one grid for all.
-_ONE_GRID = (Pool2D, Concatenate, Pad, Slice, ResizeNearest, Reshape)
+_ONE_GRID = (Pool2D, Concatenate, Pad, Slice, ResizeBilinear, ResizeNearest, Reshape)
 _BINARY = (Add, Multiply)
-_IMAGES = (Conv2D, DepthwiseConv2D, TransposeConv2D, Pool2D, Pad, ResizeNearest)
+# Others do not fit the fixed-point positions of the built-in kernels.
+_BILINEAR_FACTORS = frozenset(2**power for power in range(7))
+_IMAGES = (Conv2D, DepthwiseConv2D, TransposeConv2D, Pool2D, Pad, ResizeBilinear, ResizeNearest)
 
 
 def validate(graph: IntegerGraph) -> None:
@@ -127,8 +130,8 @@ def _problem(operator: Operator, graph: IntegerGraph) -> str:
             return f"{inputs[0].shape} does not reshape to {output.shape}"
     elif isinstance(operator, Slice):
         return _slice_problem(operator, shape, output.shape)
-    elif isinstance(operator, ResizeNearest):
-        return _resize_problem(shape, output.shape)
+    elif isinstance(operator, (ResizeBilinear, ResizeNearest)):
+        return _resize_problem(operator, shape, output.shape)
     elif shape != output.shape:
         return f"the output has shape {output.shape}, the operator gives {shape}"
     return ""
@@ -210,8 +213,11 @@ def _slice_problem(operator: Slice, shape: tuple[int, ...], output: tuple[int, .
     return ""
 
 
-def _resize_problem(shape: tuple[int, ...], output: tuple[int, ...]) -> str:
+def _resize_problem(operator: Operator, shape: tuple[int, ...], output: tuple[int, ...]) -> str:
     multiples = len(output) == 4 and output[1] % shape[1] == output[2] % shape[2] == 0
     if not multiples or (shape[0], shape[3]) != (output[0], output[3]):
         return f"{shape} is not enlarged to {output} by whole factors"
+    factors = {output[1] // shape[1], output[2] // shape[2]}
+    if isinstance(operator, ResizeBilinear) and not factors <= _BILINEAR_FACTORS:
+        return f"{shape} is enlarged to {output}; only powers of 2 up to 64 are exact"
     return ""

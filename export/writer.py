@@ -20,6 +20,7 @@ from export.graph import (
     Operator,
     Pad,
     Reshape,
+    ResizeBilinear,
     ResizeNearest,
     Slice,
     TransposeConv2D,
@@ -208,7 +209,7 @@ class _Writer:
                 self._integers(f"{name}/end", begin + shape),
                 self._integers(f"{name}/strides", np.ones(len(shape))),
             ]
-        if isinstance(operator, ResizeNearest):
+        if isinstance(operator, (ResizeBilinear, ResizeNearest)):
             return [self._integers(f"{name}/size", shape[1:3])]
         if isinstance(operator, Reshape):
             return [self._integers(f"{name}/shape", [-1, *shape[1:]])]

@@ -10,7 +10,7 @@ import tf_keras as keras
 from tf_keras import layers
 from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
-from wrpn_tf.pooling import QuantizedAveragePooling2D
+from wrpn_tf.pooling import QuantizedAveragePooling2D, QuantizedUpSampling2D
 from wrpn_tf.surgery import Node
 
 
@@ -47,6 +47,7 @@ _KINDS: dict[type, Kind] = {
     layers.AveragePooling2D: Kind.AVERAGE,
     layers.GlobalAveragePooling2D: Kind.AVERAGE,
     QuantizedAveragePooling2D: Kind.AVERAGE,
+    QuantizedUpSampling2D: Kind.AVERAGE,
     layers.MaxPooling2D: Kind.PASS,
     layers.GlobalMaxPooling2D: Kind.PASS,
     layers.ZeroPadding2D: Kind.PASS,
@@ -79,6 +80,10 @@ _ACTIVATIONS: dict[str, Kind] = {
 }
 
 
+# Others do not fit the fixed-point positions of TFLite's kernels.
+_BILINEAR_FACTORS = frozenset(2**power for power in range(7))
+
+
 def activation_name(layer: keras.layers.Layer) -> str:
     """Name of the activation function of an Activation, Conv2D, Dense, ... layer."""
     activation = getattr(layer, "activation", None)
@@ -89,6 +94,8 @@ def kind(layer: keras.layers.Layer) -> Kind | None:
     """The layer's role, or None for a class that is not supported. Subclasses do not count."""
     if type(layer) is layers.Activation:
         return _ACTIVATIONS.get(activation_name(layer))
+    if type(layer) is layers.UpSampling2D and layer.interpolation == "bilinear":
+        return Kind.AVERAGE
     return _KINDS.get(type(layer))
 
 
@@ -128,7 +135,10 @@ def _problem(layer: keras.layers.Layer) -> str | None:
         if tuple(layer.dilation_rate) != (1, 1):
             return "dilation_rate must be 1"
     if type(layer) is layers.UpSampling2D and layer.interpolation != "nearest":
-        return f"interpolation {layer.interpolation!r}; use 'nearest'"
+        if layer.interpolation != "bilinear":
+            return f"interpolation {layer.interpolation!r}; use 'nearest' or 'bilinear'"
+        if not _BILINEAR_FACTORS.issuperset(layer.size):
+            return f"bilinear factors {layer.size}; TFLite is exact for powers of 2 up to 64 only"
     return None
 
 

@@ -20,6 +20,7 @@ from export.graph import (
     Pad,
     Pool2D,
     Reshape,
+    ResizeBilinear,
     ResizeNearest,
     Slice,
     Softmax,
@@ -44,6 +45,7 @@ KINDS = (
     "pad",
     "slice",
     "resize",
+    "bilinear",
     "reshape",
     "logistic",
     "softmax",
@@ -150,6 +152,8 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
         operator = Slice(inputs=names, output="output", begin=begin)
     elif kind == "resize":
         operator = ResizeNearest(inputs=names, output="output")
+    elif kind == "bilinear":
+        operator = ResizeBilinear(inputs=names, output="output")
     elif kind == "logistic":
         output_grid = PROBABILITY_GRID
         operator = Logistic(inputs=names, output="output")
@@ -169,6 +173,9 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
         shape = (1, *(draw.size(1, size - begin) for size, begin in rest))
     elif kind == "resize":
         shape = (1, shape[1] * draw.size(1, 4), shape[2] * draw.size(1, 4), shape[3])
+    elif kind == "bilinear":
+        powers = (1, 2, 4, 8, 64)
+        shape = (1, shape[1] * draw.one(*powers), shape[2] * draw.one(*powers), shape[3])
     return IntegerGraph(
         tensors={**inputs, "output": Tensor(shape=shape, grid=output_grid)},
         operators=[operator],

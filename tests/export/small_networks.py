@@ -76,7 +76,8 @@ def gated(seed: int) -> keras.Model:
 def decoder(seed: int) -> keras.Model:
     """Transposed convolutions: folded, with a bias, linear, and with gaps between their windows.
 
-    One of them goes into a concatenation with its encoder's features, one is the output.
+    Bilinear upsampling of k-bit and of 8-bit tensors. One of the convolutions goes into a
+    concatenation with its encoder's features, one is the output.
     """
     image = keras.Input((6, 6, 3), name="image")
     features = layers.Conv2D(4, 3, padding="same", activation="relu", name="features")(image)
@@ -84,8 +85,10 @@ def decoder(seed: int) -> keras.Model:
     x = layers.Conv2DTranspose(5, 3, 2, padding="same", use_bias=False, name="up1")(x)
     x = layers.ReLU(name="relu1")(layers.BatchNormalization(name="bn1")(x))
     x = layers.Concatenate(name="joined")([x, features])
+    x = layers.UpSampling2D((1, 2), interpolation="bilinear", name="smooth")(x)
     x = layers.Conv2DTranspose(9, (2, 4), (1, 2), activation="relu", name="up2")(x)
     x = layers.BatchNormalization(name="bn2")(layers.Conv2DTranspose(3, (4, 3), name="up3")(x))
+    x = layers.UpSampling2D((2, 1), interpolation="bilinear", name="smooth2")(x)
     x = layers.Conv2DTranspose(2, 1, (2, 1), padding="same", name="up4")(x)
     model = keras.Model(image, x)
     randomize(model, seed)
