@@ -54,8 +54,8 @@ def output_shape(operator: Operator, inputs: list[tuple[int, ...]]) -> tuple[int
         if min(operator.strides) < 1:
             raise ValueError("strides must be at least 1")
         axes = zip(first[1:3], window, operator.strides, strict=True)
-        size = [geometry.transposed_size(*axis, operator.padding) for axis in axes]
-        return (first[0], *size, depth)
+        sizes = [geometry.transposed_size(*axis, operator.padding) for axis in axes]
+        return (first[0], *sizes, depth)
     if isinstance(operator, FullyConnected):
         if operator.kernel.shape[1] != first[-1]:
             raise ValueError(f"kernel {operator.kernel.shape} does not fit the input {first}")
