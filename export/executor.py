@@ -22,6 +22,8 @@ from export.graph import (
     GroupedConv2D,
     IntegerGraph,
     Logistic,
+    Maximum,
+    Minimum,
     Multiply,
     Operator,
     Pad,
@@ -31,6 +33,7 @@ from export.graph import (
     ResizeNearest,
     Slice,
     Softmax,
+    Subtract,
     TransposeConv2D,
     Weighted,
 )
@@ -99,7 +102,7 @@ def run_operator(
     function = _FUNCTIONS[type(operator)]
     batch = inputs[0].shape[0]
     if isinstance(
-        operator, (Add, Multiply)
+        operator, (Add, Multiply, Subtract)
     ):  # rounds by position in the whole tensor; slices by itself
         return function(graph, operator, list(inputs), kernels)
     step = max(1, _SLICE_BYTES // max(1, _bytes_per_image(graph, operator)))
@@ -123,10 +126,22 @@ def _run_weighted(
 
 
 def _run_add(
-    graph: IntegerGraph, operator: Add, inputs: list[np.ndarray], kernels: str
+    graph: IntegerGraph, operator: Add | Subtract, inputs: list[np.ndarray], kernels: str
 ) -> np.ndarray:
     grids = _binary_grids(graph, operator)
     return addition.add_codes(operator, inputs[0], inputs[1], grids, kernels)
+
+
+def _run_maximum(
+    graph: IntegerGraph, operator: Maximum, inputs: list[np.ndarray], kernels: str
+) -> np.ndarray:
+    return np.maximum(*inputs)
+
+
+def _run_minimum(
+    graph: IntegerGraph, operator: Minimum, inputs: list[np.ndarray], kernels: str
+) -> np.ndarray:
+    return np.minimum(*inputs)
 
 
 def _run_multiply(
@@ -225,6 +240,9 @@ _FUNCTIONS: dict[type[Operator], Callable[..., np.ndarray]] = {
     TransposeConv2D: _run_weighted,
     FullyConnected: _run_weighted,
     Add: _run_add,
+    Subtract: _run_add,
+    Maximum: _run_maximum,
+    Minimum: _run_minimum,
     Multiply: _run_multiply,
     Pool2D: _run_pool,
     Concatenate: _run_concatenate,

@@ -162,6 +162,23 @@ class Add(Operator):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Subtract(Operator):
+    """SUB of the second of two tensors from the first, else as `Add`."""
+
+    relu: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Maximum(Operator):
+    """MAXIMUM of two tensors of one shape; all grids equal."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Minimum(Operator):
+    """MINIMUM of two tensors of one shape; all grids equal."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Multiply(Operator):
     """MUL of two tensors, each on a grid of its own, with an optional fused RELU.
 
@@ -240,6 +257,9 @@ OPERATORS: dict[str, type[Operator]] = {
         TransposeConv2D,
         FullyConnected,
         Add,
+        Subtract,
+        Maximum,
+        Minimum,
         Multiply,
         Pool2D,
         Concatenate,

@@ -41,6 +41,7 @@ from export.graph import (
     Operator,
     Pool2D,
     Softmax,
+    Subtract,
     TransposeConv2D,
     Weighted,
 )
@@ -68,18 +69,18 @@ def family(kernels: str) -> str:
 def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> str:
     """The kernel set that runs `operator` when `kernels` is asked for.
 
-    XNNPACK leaves to the built-in kernels int8 AVERAGE_POOL_2D, int8 SOFTMAX, ADD with an input
-    scale outside ``[2 ** -10, 2 ** 8)`` output scales, MUL with a product of input scales outside
-    ``[2 ** -16, 2 ** 8)`` output scales and TRANSPOSE_CONV with SAME padding and strides beyond the
-    window. (It leaves some operators too that are exact everywhere.) Of kernels stored in fewer
-    than 8 bits it takes few: `storage.is_delegated`.
+    XNNPACK leaves to the built-in kernels int8 AVERAGE_POOL_2D, int8 SOFTMAX, ADD and SUB with an
+    input scale outside ``[2 ** -10, 2 ** 8)`` output scales, MUL with a product of input scales
+    outside ``[2 ** -16, 2 ** 8)`` output scales and TRANSPOSE_CONV with SAME padding and strides
+    beyond the window. (It leaves some operators too that are exact everywhere.) Of kernels stored
+    in fewer than 8 bits it takes few: `storage.is_delegated`.
     """
     check_kernels(kernels)
     if kernels != "xnnpack":
         return kernels
     scales = [np.float32(graph.tensors[name].grid.scale) for name in operator.inputs]
     output_scale = np.float32(graph.tensors[operator.output].grid.scale)
-    if isinstance(operator, Add):
+    if isinstance(operator, (Add, Subtract)):
         taken = all(2.0**-10 <= scale / output_scale < 2.0**8 for scale in scales)
     elif isinstance(operator, Multiply):
         taken = bool(2.0**-16 <= scales[0] * scales[1] / output_scale < 2.0**8)

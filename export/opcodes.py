@@ -20,6 +20,8 @@ from export.graph import (
     GroupedConv2D,
     IntegerGraph,
     Logistic,
+    Maximum,
+    Minimum,
     Multiply,
     Operator,
     Pad,
@@ -29,6 +31,7 @@ from export.graph import (
     ResizeNearest,
     Slice,
     Softmax,
+    Subtract,
     TransposeConv2D,
 )
 
@@ -78,6 +81,11 @@ def opcode(graph: IntegerGraph, operator: Operator) -> Opcode:
         return _named("FULLY_CONNECTED", version, "FullyConnected", **fields)
     if isinstance(operator, Add):
         return _named("ADD", 2, "Add", **_activation(operator))
+    if isinstance(operator, Subtract):
+        return _named("SUB", 2, "Sub", **_activation(operator))
+    if isinstance(operator, (Maximum, Minimum)):
+        name = type(operator).__name__.upper()
+        return _named(name, 2, "MaximumMinimum")
     if isinstance(operator, Multiply):
         return _named("MUL", 2, "Mul", **_activation(operator))
     if isinstance(operator, Pool2D):

@@ -22,6 +22,8 @@ from export.graph import (
     Add,
     Concatenate,
     IntegerGraph,
+    Maximum,
+    Minimum,
     Multiply,
     Operator,
     Pad,
@@ -30,6 +32,7 @@ from export.graph import (
     ResizeBilinear,
     ResizeNearest,
     Slice,
+    Subtract,
     Tensor,
     Weighted,
     channel_rows,
@@ -40,9 +43,10 @@ from export.lowering import lower
 from export.proof import OperatorProof, Proof
 from export.reach import Reach
 
-_COPIES = (Concatenate, Pad, Reshape, ResizeNearest, Slice)
+_COPIES = (Concatenate, Maximum, Minimum, Pad, Reshape, ResizeNearest, Slice)
 _PAIR_RULES: dict[type[Operator], Callable[..., np.ndarray]] = {
     Add: addition.add_codes,
+    Subtract: addition.add_codes,
     Multiply: multiplication.multiply_codes,
 }
 _MOST_CODES = 256
@@ -117,7 +121,7 @@ def _prove_operator(
     )
     if isinstance(operator, Weighted):
         return _prove_weighted(graph, operator, grids, common)
-    if isinstance(operator, Add | Multiply):
+    if isinstance(operator, Add | Multiply | Subtract):
         return _prove_pairs(graph, operator, grids, common)
     if isinstance(operator, Pool2D) and operator.kind == "average":
         return _prove_average(graph, operator, common)
@@ -232,7 +236,10 @@ def _trained_reach(operator: Weighted, rows: np.ndarray, source: Tensor) -> Reac
 
 
 def _prove_pairs(
-    graph: IntegerGraph, operator: Add | Multiply, grids: Mapping[str, Any], common: OperatorProof
+    graph: IntegerGraph,
+    operator: Add | Multiply | Subtract,
+    grids: Mapping[str, Any],
+    common: OperatorProof,
 ) -> OperatorProof:
     """Every pair of codes, in integers: scales are dyadic rationals."""
     inputs = [graph.tensors[name] for name in operator.inputs]
@@ -249,6 +256,8 @@ def _prove_pairs(
     ]
     if isinstance(operator, Add):
         total, step = steps[0] * one + steps[1] * other, output
+    elif isinstance(operator, Subtract):
+        total, step = steps[0] * one - steps[1] * other, output
     else:
         total, step = steps[0] * steps[1] * (one * other), output * common_unit
     wanted = np.clip(((2 * total + step) // (2 * step)).astype(np.int64), low, high)

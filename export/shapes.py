@@ -10,10 +10,13 @@ from export.graph import (
     DepthwiseConv2D,
     FullyConnected,
     GroupedConv2D,
+    Maximum,
+    Minimum,
     Multiply,
     Operator,
     Pad,
     Pool2D,
+    Subtract,
     TransposeConv2D,
 )
 
@@ -80,7 +83,7 @@ def output_shape(operator: Operator, inputs: list[tuple[int, ...]]) -> tuple[int
         return (first[0], first[1] + top + bottom, first[2] + left + right, first[3])
     if isinstance(operator, Multiply) and inputs[1] == (1, 1, 1, first[-1]) and len(first) == 4:
         return first
-    if isinstance(operator, (Add, Multiply)) and inputs[1] != first:
+    if isinstance(operator, (Add, Maximum, Minimum, Multiply, Subtract)) and inputs[1] != first:
         raise ValueError(f"shapes {first} and {inputs[1]} differ")
     return first
 

@@ -20,6 +20,8 @@ from export.graph import (
     Grid,
     IntegerGraph,
     Logistic,
+    Maximum,
+    Minimum,
     Multiply,
     Operator,
     Pad,
@@ -29,6 +31,7 @@ from export.graph import (
     ResizeNearest,
     Slice,
     Softmax,
+    Subtract,
     Tensor,
     TransposeConv2D,
     Weighted,
@@ -40,8 +43,18 @@ MULTIPLIER_LIMIT = 256
 PROBABILITY_GRID = Grid(scale=1 / 256, zero_point=-128)
 """The grid of what LOGISTIC and SOFTMAX give, the only one that their kernels take."""
 # Operators whose output codes are copies or averages of input codes: one grid for all.
-_ONE_GRID = (Pool2D, Concatenate, Pad, Slice, ResizeBilinear, ResizeNearest, Reshape)
-_BINARY = (Add, Multiply)
+_ONE_GRID = (
+    Pool2D,
+    Concatenate,
+    Maximum,
+    Minimum,
+    Pad,
+    Slice,
+    ResizeBilinear,
+    ResizeNearest,
+    Reshape,
+)
+_BINARY = (Add, Maximum, Minimum, Multiply, Subtract)
 # Others do not fit the fixed-point positions of the built-in kernels.
 _BILINEAR_FACTORS = frozenset(2**power for power in range(7))
 _IMAGES = (Conv2D, DepthwiseConv2D, TransposeConv2D, Pool2D, Pad, ResizeBilinear, ResizeNearest)
@@ -113,7 +126,7 @@ def _problem(operator: Operator, graph: IntegerGraph) -> str:
     problem = ""
     if isinstance(operator, Weighted):
         problem = _weighted_problem(operator) or _multiplier_problem(operator, inputs[0], output)
-    elif isinstance(operator, Add):
+    elif isinstance(operator, (Add, Subtract)):
         problem = _add_problem(inputs, output)
     elif isinstance(operator, Multiply):
         problem = _product_problem(inputs, output)

@@ -23,9 +23,9 @@ class Kind(enum.Enum):
     RELU = enum.auto()
     SIGMOID = enum.auto()
     SOFTMAX = enum.auto()
-    ADD = enum.auto()
+    ADD = enum.auto()  # a sum or a difference
     MULTIPLY = enum.auto()
-    CONCATENATE = enum.auto()
+    CONCATENATE = enum.auto()  # or the larger or smaller of two: one grid for all
     AVERAGE = enum.auto()
     PASS = enum.auto()  # moves or selects values: they stay on their grid
 
@@ -42,8 +42,11 @@ _KINDS: dict[type, Kind] = {
     layers.ReLU: Kind.RELU,
     layers.Softmax: Kind.SOFTMAX,
     layers.Add: Kind.ADD,
+    layers.Subtract: Kind.ADD,
     layers.Multiply: Kind.MULTIPLY,
     layers.Concatenate: Kind.CONCATENATE,
+    layers.Maximum: Kind.CONCATENATE,
+    layers.Minimum: Kind.CONCATENATE,
     layers.AveragePooling2D: Kind.AVERAGE,
     layers.GlobalAveragePooling2D: Kind.AVERAGE,
     QuantizedAveragePooling2D: Kind.AVERAGE,
@@ -115,6 +118,13 @@ def is_gain(layer: keras.layers.Layer) -> bool:
     return scale.size == 1 and scale[0] > 0 and not offset.any()
 
 
+def is_elementwise(layer: keras.layers.Layer) -> bool:
+    """Whether the layer combines tensors of one shape element by element."""
+    if type(layer) in (layers.Maximum, layers.Minimum):
+        return True
+    return kind(layer) in (Kind.ADD, Kind.MULTIPLY)
+
+
 def _problem(layer: keras.layers.Layer) -> str | None:
     """Why a layer is not supported anywhere, or None."""
     if kind(layer) is None:
@@ -158,9 +168,9 @@ def _shape_problem(layer: keras.layers.Layer) -> str | None:
 
 
 def _operands_problem(layer: keras.layers.Layer) -> str | None:
-    """Why the operands of a sum or product do not go together, or None."""
+    """Why the operands of a layer that computes element by element do not go together, or None."""
     shapes = layer.get_input_shape_at(0)
-    if kind(layer) not in (Kind.ADD, Kind.MULTIPLY) or not isinstance(shapes, list):
+    if not is_elementwise(layer) or not isinstance(shapes, list):
         return None
     if len(shapes) != 2:
         return "needs two operands; chain several layers"

@@ -15,6 +15,8 @@ from export.graph import (
     GroupedConv2D,
     IntegerGraph,
     Logistic,
+    Maximum,
+    Minimum,
     Multiply,
     Operator,
     Pad,
@@ -24,6 +26,7 @@ from export.graph import (
     ResizeNearest,
     Slice,
     Softmax,
+    Subtract,
     Tensor,
     TransposeConv2D,
 )
@@ -37,6 +40,9 @@ KINDS = (
     "dense",
     "dense per tensor",
     "add",
+    "subtract",
+    "maximum",
+    "minimum",
     "multiply",
     "scale channels",
     "max",
@@ -119,10 +125,15 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
         if kind == "dense per tensor":
             weights["kernel_scale"][:] = weights["kernel_scale"][0]
         operator = FullyConnected(inputs=names, output="output", **weights)
-    elif kind == "add":
+    elif kind in ("add", "subtract"):
         inputs["other"] = Tensor(shape=tensor.shape, grid=draw.grid())
         output_grid = draw.grid()
-        operator = Add(inputs=("input", "other"), output="output", relu=draw.one(True, False))
+        binary = Add if kind == "add" else Subtract
+        operator = binary(inputs=("input", "other"), output="output", relu=draw.one(True, False))
+    elif kind in ("maximum", "minimum"):
+        inputs["other"] = tensor
+        extremum = Maximum if kind == "maximum" else Minimum
+        operator = extremum(inputs=("input", "other"), output="output")
     elif kind in ("multiply", "scale channels"):
         shape = (1, 1, 1, tensor.shape[3]) if kind == "scale channels" else tensor.shape
         inputs["other"] = Tensor(shape=shape, grid=draw.grid())

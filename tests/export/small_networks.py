@@ -95,6 +95,23 @@ def decoder(seed: int) -> keras.Model:
     return model
 
 
+def compared(seed: int) -> keras.Model:
+    """Differences, maxima and minima: of k-bit and of linear tensors, with and without a ReLU."""
+    image = keras.Input((5, 5, 3), name="image")
+    one, two, three = (
+        layers.Conv2D(4, 3, padding="same", activation="relu", name=name)(image)
+        for name in ("one", "two", "three")
+    )
+    x = most = layers.Maximum(name="most")([one, two, three])
+    x = layers.ReLU(name="clipped")(layers.Subtract(name="edges")([x, one]))
+    line = layers.BatchNormalization(name="bn")(layers.Conv2D(4, 1, name="line")(x))
+    x = tf.minimum(line, most)
+    x = layers.Conv2D(3, 1, name="head")(layers.Subtract(name="difference")([most, x]))
+    model = keras.Model(image, x)
+    randomize(model, seed)
+    return model
+
+
 def randomize(model: keras.Model, seed: int) -> None:
     """Random parameters: gains of either sign and zero, equal biases in the layer 'plain'."""
     random = np.random.default_rng(seed)

@@ -20,6 +20,9 @@ FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1"]
 IMAGES = 4
 WITHOUT_C = (
     "transposed",
+    "subtract",
+    "maximum",
+    "minimum",
     "multiply",
     "scale channels",
     "slice",

@@ -35,7 +35,14 @@ def bias_steps(graph, operator):
 # Every example builds and traces networks: shrinking one that fails takes longer than reading it.
 @settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(
-    build=st.sampled_from([small_networks.network, small_networks.gated, small_networks.decoder]),
+    build=st.sampled_from(
+        [
+            small_networks.network,
+            small_networks.gated,
+            small_networks.decoder,
+            small_networks.compared,
+        ]
+    ),
     seed=st.integers(0, 1000),
     weight_bits=BITS,
     activation_bits=BITS,
