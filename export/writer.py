@@ -32,8 +32,10 @@ from export.tflite_edit import pack
 
 SIGNATURE = "serving_default"
 _SCHEMA_VERSION = 3
-# Every int8 operator was in TensorFlow Lite 1.14, INT4 kernels came with 2.11.
-_MIN_RUNTIME_VERSION = {8: "1.14.0", 4: "2.11.0", 2: "2.11.0"}
+# Most int8 operators were in TensorFlow Lite 1.14, INT4 kernels came with 2.11 (TFLite
+# tools/versioning/runtime_version.cc).
+_MIN_RUNTIME_VERSION = {8: (1, 14, 0), 4: (2, 11, 0), 2: (2, 11, 0)}
+_OPERATOR_VERSIONS = {TransposeConv2D: (2, 3, 0), ResizeBilinear: (2, 2, 0)}
 _KERNEL_TYPES = {
     8: schema.TensorType.INT8,
     4: schema.TensorType.INT4,
@@ -141,7 +143,9 @@ class _Writer:
     def _runtime_version(self) -> bytes:
         weighted = (op for op in self._graph.operators if isinstance(op, Weighted))
         narrowest = min((operator.storage for operator in weighted), default=8)
-        return _MIN_RUNTIME_VERSION[narrowest].encode()
+        needed = [_MIN_RUNTIME_VERSION[narrowest]]
+        needed += [_OPERATOR_VERSIONS.get(type(op), (0, 0, 0)) for op in self._graph.operators]
+        return ".".join(map(str, max(needed))).encode()
 
     def _metadata(self, name: str, data: bytes) -> Any:
         entry = schema.MetadataT()

@@ -147,6 +147,8 @@ def test_a_transposed_convolution_runs_at_any_batch():
         single = [runtime.run(content, {"input": image[None]}, kernels) for image in images]
         assert np.array_equal(whole, np.concatenate([each["output"] for each in single]))
     assert tflite_file.kernels(content).keys() == {"output"}
+    entry = tflite_file.read(content).metadata["min_runtime_version"]
+    assert entry == b"2.3.0".ljust(16, b"\0")
 
 
 @pytest.mark.parametrize("size", [(4, 3), (3, 128)])
