@@ -23,6 +23,7 @@ from export.graph import (
     ResizeBilinear,
     Softmax,
     Tensor,
+    TransposeConv2D,
 )
 from export.kernels import TARGETS
 
@@ -253,6 +254,17 @@ def test_upsampling_is_proven_where_kernels_round_alike(bits, ties):
     assert row.cases == 8 * high + 1
     assert row.different == dict.fromkeys(TARGETS, ties) | {"xnnpack": 0}
     assert row.worst["reference"] == bool(ties)
+
+
+def test_what_xnnpack_leaves_is_proven_for_the_optimized_kernels():
+    for seed in range(8):
+        graph = layer(seed, operator=TransposeConv2D, weight_bits=8, input_bits=2, linear=True)
+        taken, left = (
+            export.prove(changed(graph, strides=(1, step), padding="SAME")).operators[-1].channels
+            for step in (1, 2)
+        )
+        optimized = set(taken["optimized"]) | set(taken["optimized_arm"])
+        assert left == taken | {"xnnpack": tuple(sorted(optimized))}
 
 
 def test_a_softmax_is_outside_the_proof():
