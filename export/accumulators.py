@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from export import geometry
-from export.graph import Conv2D, DepthwiseConv2D, IntegerGraph, Weighted
+from export.graph import Conv2D, DepthwiseConv2D, IntegerGraph, TransposeConv2D, Weighted
 
 _FLOAT32_EXACT = 1 << 24
 
@@ -36,6 +36,8 @@ def accumulate(graph: IntegerGraph, operator: Weighted, codes: np.ndarray) -> np
         total = _conv(operator, steps, kernel)
     elif isinstance(operator, DepthwiseConv2D):
         total = _depthwise(operator, steps, kernel)
+    elif isinstance(operator, TransposeConv2D):
+        total = _transposed(operator, steps, kernel)
     else:
         total = steps @ kernel.T
     result = total.astype(np.int64)
@@ -75,3 +77,24 @@ def _depthwise(operator: DepthwiseConv2D, steps: np.ndarray, kernel: np.ndarray)
                 0, row, column
             ]
     return total
+
+
+def _transposed(operator: TransposeConv2D, steps: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Every tap adds the whole input, a stride apart; SAME padding then cuts the edges."""
+    channels, height, width, _ = kernel.shape
+    batch, rows, columns, _ = steps.shape
+    down, right = operator.strides
+    whole = (rows * down + height, columns * right + width)  # At least what the taps reach.
+    total = np.zeros((batch, *whole, channels), steps.dtype)
+    for row in range(height):
+        for column in range(width):
+            places = total[
+                :, row : row + rows * down : down, column : column + columns * right : right
+            ]
+            places += steps @ kernel[:, row, column].T
+    kept = []
+    for size, window, stride in ((rows, height, down), (columns, width, right)):
+        length = geometry.transposed_size(size, window, stride, operator.padding)
+        first = geometry.pad_amounts(length, window, stride, 1, operator.padding)[0]
+        kept.append(slice(first, first + length))
+    return total[:, kept[0], kept[1]]

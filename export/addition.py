@@ -1,4 +1,4 @@
-"""ADD of int8 codes as each TFLite kernel computes it, in NumPy.
+"""ADD and SUB of int8 codes as each TFLite kernel computes them, in NumPy.
 
 Both inputs are brought to a common fine grid (20 more bits), added, and brought to the output's.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.graph import Add, Grid
+from export.graph import Add, Grid, Subtract
 from export.kernels import (
     check_kernels,
     multiply_double_rounding,
@@ -21,13 +21,13 @@ _ADD_PART = 1 << 18  # elements worked on at once
 
 
 def add_codes(
-    operator: Add,
+    operator: Add | Subtract,
     left: np.ndarray,
     right: np.ndarray,
     grids: tuple[Grid, Grid, Grid],
     kernels: str,
 ) -> np.ndarray:
-    """Output codes of ADD.
+    """Output codes of ADD, or of SUB, whose optimized kernel is the reference.
 
     The optimized kernel takes 16 elements of the flattened tensor (batch included) at a time and
     rounds the last ``size % 16`` as the reference does, so its codes may depend on the position.
@@ -43,6 +43,9 @@ def add_codes(
       int8 of the inputs' shape.
     """
     check_kernels(kernels)
+    sign = -1 if isinstance(operator, Subtract) else 1
+    if sign < 0 and kernels == "optimized":
+        kernels = "reference"
     rule = {
         "xnnpack": _add_xnnpack,
         "optimized": _add_vector,
@@ -59,44 +62,45 @@ def add_codes(
             codes[start:stop].astype(np.int64) - grid.zero_point
             for codes, grid in zip(flat, grids[:2], strict=True)
         ]
-        total = function(steps, grids)
+        total = function(steps, grids, sign)
         result[start:stop] = to_codes(total, grids[2].zero_point, operator.relu)
     return result.reshape(left.shape)
 
 
-def _add_xnnpack(inputs: list[np.ndarray], grids: tuple[Grid, Grid, Grid]) -> np.ndarray:
+def _add_xnnpack(inputs: list[np.ndarray], grids: tuple[Grid, Grid, Grid], sign: int) -> np.ndarray:
     """XNNPACK src/microparams-init.c xnn_init_qs8_add_minmax_*_params: one shift, half up."""
     output_scale = np.float32(grids[2].scale)
     ratios = np.array([np.float32(grid.scale) / output_scale for grid in grids[:2]], np.float32)
     shift = _ADD_SHIFT - (int(np.frexp(ratios.max())[1]) - 1)
     factors = np.rint(np.ldexp(ratios.astype(np.float64), shift)).astype(np.int64)
-    total = inputs[0] * factors[0] + inputs[1] * factors[1]
+    total = inputs[0] * factors[0] + inputs[1] * (sign * factors[1])
     return (total + (1 << (shift - 1))) >> shift
 
 
-def _add_vector(inputs: list[np.ndarray], grids: tuple[Grid, Grid, Grid]) -> np.ndarray:
+def _add_vector(inputs: list[np.ndarray], grids: tuple[Grid, Grid, Grid], sign: int) -> np.ndarray:
     """TFLite optimized/integer_ops/add.h: the inputs' shifts are merged, one rounding each."""
-    return _add_builtin(inputs, grids, merge_shifts=True)
+    return _add_builtin(inputs, grids, sign, merge_shifts=True)
 
 
-def _add_scalar(inputs: list[np.ndarray], grids: tuple[Grid, Grid, Grid]) -> np.ndarray:
+def _add_scalar(inputs: list[np.ndarray], grids: tuple[Grid, Grid, Grid], sign: int) -> np.ndarray:
     """TFLite reference/integer_ops/add.h AddElementwise: two roundings for each input."""
-    return _add_builtin(inputs, grids, merge_shifts=False)
+    return _add_builtin(inputs, grids, sign, merge_shifts=False)
 
 
 def _add_builtin(
-    inputs: list[np.ndarray], grids: tuple[Grid, Grid, Grid], *, merge_shifts: bool
+    inputs: list[np.ndarray], grids: tuple[Grid, Grid, Grid], sign: int, *, merge_shifts: bool
 ) -> np.ndarray:
     mantissas, shifts = builtin_multipliers(grids)
     total = np.zeros_like(inputs[0])
-    for steps, mantissa, shift in zip(inputs, mantissas[:2], shifts[:2], strict=True):
+    signs = (1, sign)
+    for steps, mantissa, shift, side in zip(inputs, mantissas[:2], shifts[:2], signs, strict=True):
         if merge_shifts:
             merged = int(shift) + _ADD_SHIFT
             shifted = steps << max(merged, 0) >> max(-merged, 0)
-            total += (shifted * mantissa + (1 << 30)) >> 31
+            total += side * ((shifted * mantissa + (1 << 30)) >> 31)
         else:
             shifted = steps << _ADD_SHIFT
-            total += multiply_double_rounding(shifted, mantissa, shift, half_up=False)
+            total += side * multiply_double_rounding(shifted, mantissa, shift, half_up=False)
     return multiply_double_rounding(total, mantissas[2], shifts[2], half_up=False)
 
 

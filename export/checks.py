@@ -9,7 +9,7 @@ import numpy as np
 import tf_keras as keras
 
 import wrpn_tf
-from export import comparison, grouping, runtime, tflite_edit, tflite_file
+from export import comparison, folding, grouping, runtime, tflite_edit, tflite_file
 from export.comparison import Difference
 from export.executor import execute
 from export.graph import DepthwiseConv2D, IntegerGraph, Weighted
@@ -78,7 +78,7 @@ def _trained_kernels(views: list[LayerView]) -> dict[str, np.ndarray]:
     for view in views:
         if view.kernel is None:
             continue
-        codes = view.kernel.codes
+        codes = folding.channels_last(view.layer, view.kernel.codes)
         if isinstance(view.layer, keras.layers.DepthwiseConv2D):
             codes = codes.reshape(1, *codes.shape[:2], -1)
         end = view

@@ -22,14 +22,19 @@ from export.graph import (
     GroupedConv2D,
     IntegerGraph,
     Logistic,
+    Maximum,
+    Minimum,
     Multiply,
     Operator,
     Pad,
     Pool2D,
     Reshape,
+    ResizeBilinear,
     ResizeNearest,
     Slice,
     Softmax,
+    Subtract,
+    TransposeConv2D,
     Weighted,
 )
 
@@ -97,7 +102,7 @@ def run_operator(
     function = _FUNCTIONS[type(operator)]
     batch = inputs[0].shape[0]
     if isinstance(
-        operator, (Add, Multiply)
+        operator, (Add, Multiply, Subtract)
     ):  # rounds by position in the whole tensor; slices by itself
         return function(graph, operator, list(inputs), kernels)
     step = max(1, _SLICE_BYTES // max(1, _bytes_per_image(graph, operator)))
@@ -121,10 +126,22 @@ def _run_weighted(
 
 
 def _run_add(
-    graph: IntegerGraph, operator: Add, inputs: list[np.ndarray], kernels: str
+    graph: IntegerGraph, operator: Add | Subtract, inputs: list[np.ndarray], kernels: str
 ) -> np.ndarray:
     grids = _binary_grids(graph, operator)
     return addition.add_codes(operator, inputs[0], inputs[1], grids, kernels)
+
+
+def _run_maximum(
+    graph: IntegerGraph, operator: Maximum, inputs: list[np.ndarray], kernels: str
+) -> np.ndarray:
+    return np.maximum(*inputs)
+
+
+def _run_minimum(
+    graph: IntegerGraph, operator: Minimum, inputs: list[np.ndarray], kernels: str
+) -> np.ndarray:
+    return np.minimum(*inputs)
 
 
 def _run_multiply(
@@ -180,6 +197,14 @@ def _run_resize(
     return inputs[0].repeat(output[1] // height, axis=1).repeat(output[2] // width, axis=2)
 
 
+def _run_bilinear(
+    graph: IntegerGraph, operator: ResizeBilinear, inputs: list[np.ndarray], kernels: str
+) -> np.ndarray:
+    (_, height, width, _), output = inputs[0].shape, graph.tensors[operator.output].shape
+    total, divisor = geometry.bilinear(inputs[0], (output[1] // height, output[2] // width))
+    return rules.bilinear_codes(total, divisor, kernels)
+
+
 def _run_reshape(
     graph: IntegerGraph, operator: Reshape, inputs: list[np.ndarray], kernels: str
 ) -> np.ndarray:
@@ -212,14 +237,19 @@ _FUNCTIONS: dict[type[Operator], Callable[..., np.ndarray]] = {
     Conv2D: _run_weighted,
     GroupedConv2D: _run_weighted,
     DepthwiseConv2D: _run_weighted,
+    TransposeConv2D: _run_weighted,
     FullyConnected: _run_weighted,
     Add: _run_add,
+    Subtract: _run_add,
+    Maximum: _run_maximum,
+    Minimum: _run_minimum,
     Multiply: _run_multiply,
     Pool2D: _run_pool,
     Concatenate: _run_concatenate,
     Pad: _run_pad,
     Slice: _run_slice,
     ResizeNearest: _run_resize,
+    ResizeBilinear: _run_bilinear,
     Reshape: _run_reshape,
     Logistic: _run_logistic,
     Softmax: _run_softmax,

@@ -16,6 +16,7 @@ from export.graph import (
     DepthwiseConv2D,
     FullyConnected,
     GroupedConv2D,
+    TransposeConv2D,
     Weighted,
 )
 from wrpn_tf import KernelCodes, LayerView, OutputGrid
@@ -120,28 +121,38 @@ def fit_kernel(
       The operator's class, the fitted channels, and its other fields: the kernel in TFLite's layout
       and what the layer's class has.
     """
-    layer, shape = view.layer, kernel.codes.shape
-    operator = _operator(layer)
-    depthwise = operator is DepthwiseConv2D
+    layer, operator = view.layer, _operator(view.layer)
+    codes = channels_last(layer, kernel.codes)
+    shape, depthwise = codes.shape, operator is DepthwiseConv2D
     taps = int(np.prod(shape[:2])) if depthwise else int(np.prod(shape[:-1]))
-    scale = np.broadcast_to(kernel.scale, shape).reshape(taps, -1)[0]
-    if operator is Conv2D and storages.is_cheaper_as_dense(kernel.codes, layer.strides, weights):
+    scale = channels_last(layer, np.broadcast_to(kernel.scale, kernel.codes.shape))
+    scale = scale.reshape(taps, -1)[0]
+    if operator is Conv2D and storages.is_cheaper_as_dense(codes, layer.strides, weights):
         operator = FullyConnected
-    storage = storages.narrowest(weights, operator, kernel.codes)
-    rows = kernel.codes.reshape(taps, -1).T
+    storage = storages.narrowest(weights, operator, codes)
+    rows = codes.reshape(taps, -1).T
     fitted = fit(operator, rows, scale, affine, source, target, storage)
     fields: dict[str, Any] = {"bits": kernel.bits, "storage": storage}
     if operator is FullyConnected:
         return operator, fitted, fields | {"kernel": fitted.kernel}
     fields |= {
         "strides": tuple(layer.strides),
-        "dilation": tuple(layer.dilation_rate),
         "padding": layer.padding.upper(),
     }
+    if operator is not TransposeConv2D:
+        fields["dilation"] = tuple(layer.dilation_rate)
     if depthwise:
         integers = np.ascontiguousarray(fitted.kernel.T).reshape(1, *shape[:2], -1)
         return operator, fitted, fields | {"kernel": integers}
     return operator, fitted, fields | {"kernel": fitted.kernel.reshape(-1, *shape[:3])}
+
+
+def channels_last(layer: keras.layers.Layer, kernel: np.ndarray) -> np.ndarray:
+    """An array of the shape of a layer's kernel, with the output channels as its last axis.
+
+    A transposed convolution has them before its input channels.
+    """
+    return kernel.swapaxes(2, 3) if isinstance(layer, keras.layers.Conv2DTranspose) else kernel
 
 
 def _operator(layer: keras.layers.Layer) -> type[Weighted]:
@@ -150,4 +161,6 @@ def _operator(layer: keras.layers.Layer) -> type[Weighted]:
         return FullyConnected
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         return DepthwiseConv2D
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        return TransposeConv2D
     return GroupedConv2D if layer.groups > 1 else Conv2D

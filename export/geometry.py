@@ -25,6 +25,37 @@ def pad_amounts(
     return total // 2, total - total // 2
 
 
+def transposed_size(size: int, window: int, stride: int, padding: str) -> int:
+    """Length of one axis of a transposed convolution's output; `size` is its input's."""
+    if padding == "SAME":
+        return size * stride
+    if padding == "VALID":
+        return size * stride + max(window - stride, 0)
+    raise ValueError(f"padding must be 'SAME' or 'VALID', not {padding!r}")
+
+
+def bilinear(codes: np.ndarray, factors: tuple[int, int]) -> tuple[np.ndarray, int]:
+    """Bilinear interpolation between the centers of pixels; beyond the outermost, their values.
+
+    Args:
+      codes: integers ``[batch, height, width, channels]``.
+      factors: by which height and width grow.
+
+    Returns:
+      int64 ``[batch, height * factor, width * factor, channels]``, and by what to divide it.
+    """
+    total: np.ndarray = codes.astype(np.int64)
+    for axis, factor in zip((1, 2), factors, strict=True):
+        size = total.shape[axis]
+        # In units of 1 / (2 * factor) of an input pixel.
+        place = 2 * np.arange(size * factor) + 1 - factor
+        before, share = np.divmod(place, 2 * factor)
+        share = share.reshape(-1, *(1,) * (3 - axis))
+        one, other = (np.clip(index, 0, size - 1) for index in (before, before + 1))
+        total = total.take(one, axis) * (2 * factor - share) + total.take(other, axis) * share
+    return total, 4 * factors[0] * factors[1]
+
+
 def windows(
     values: np.ndarray,
     window: tuple[int, int],

@@ -138,6 +138,18 @@ class DepthwiseConv2D(Weighted):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class TransposeConv2D(Weighted):
+    """TRANSPOSE_CONV; kernel ``[out, height, width, in]``; padding is 'SAME' or 'VALID'.
+
+    Each input pixel adds its steps times the kernel to a window of the output. In a .tflite file
+    `relu` is an operator of its own behind it: see `export.writer`.
+    """
+
+    strides: tuple[int, int] = (1, 1)
+    padding: str = "VALID"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class FullyConnected(Weighted):
     """FULLY_CONNECTED over the last axis of a ``[batch, ..., in]`` tensor; kernel ``[out, in]``."""
 
@@ -147,6 +159,23 @@ class Add(Operator):
     """ADD of two tensors of one shape, each on a grid of its own, with an optional fused RELU."""
 
     relu: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Subtract(Operator):
+    """SUB of the second of two tensors from the first, else as `Add`."""
+
+    relu: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Maximum(Operator):
+    """MAXIMUM of two tensors of one shape; all grids equal."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Minimum(Operator):
+    """MINIMUM of two tensors of one shape; all grids equal."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -205,6 +234,11 @@ class ResizeNearest(Operator):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ResizeBilinear(Operator):
+    """RESIZE_BILINEAR between centers of pixels, to powers of 2 up to 64 times the input's size."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Reshape(Operator):
     """RESHAPE to the output tensor's shape; the grid stays."""
 
@@ -220,14 +254,19 @@ OPERATORS: dict[str, type[Operator]] = {
         Conv2D,
         GroupedConv2D,
         DepthwiseConv2D,
+        TransposeConv2D,
         FullyConnected,
         Add,
+        Subtract,
+        Maximum,
+        Minimum,
         Multiply,
         Pool2D,
         Concatenate,
         Pad,
         Slice,
         ResizeNearest,
+        ResizeBilinear,
         Reshape,
         Logistic,
         Softmax,

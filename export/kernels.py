@@ -15,7 +15,8 @@ Rounding rules of a multiplication by a real scale:
   double_up    the same with a shift that rounds half up.
                ruy's x86 kernels (pack and multiplier in ruy/kernel_avx*.cc)
   double_mixed double_up for the channels in whole groups of 8, double_away for the rest.
-               TFLite kernels/internal/optimized/integer_ops/depthwise_conv.h: vector loop and tail
+               TFLite kernels/internal/optimized/integer_ops/depthwise_conv.h, and Quantize in
+               kernels/internal/optimized/optimized_ops.h: vector loop and tail
   single_up    one 64-bit product and shift, half up.
                ruy's ARM kernels (ruy/kernel_arm*.cc, ruy/apply_multiplier.cc)
   real_away    float64, half away from zero.
@@ -40,6 +41,8 @@ from export.graph import (
     Operator,
     Pool2D,
     Softmax,
+    Subtract,
+    TransposeConv2D,
     Weighted,
 )
 from export.storage import is_delegated
@@ -47,7 +50,7 @@ from export.storage import is_delegated
 KERNELS = ("xnnpack", "optimized", "reference")
 # All that convolutions and dense layers are proven for, and the executor runs.
 TARGETS = ("xnnpack", "optimized", "optimized_arm", "reference", "reference_2_14")
-# Channels that the vector loop of the optimized depthwise kernel takes at a time.
+# Channels that the vector loops of the optimized kernels take at a time.
 _VECTOR = 8
 
 
@@ -66,20 +69,25 @@ def family(kernels: str) -> str:
 def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> str:
     """The kernel set that runs `operator` when `kernels` is asked for.
 
-    XNNPACK leaves to the built-in kernels int8 AVERAGE_POOL_2D, int8 SOFTMAX, ADD with an input
-    scale outside ``[2 ** -10, 2 ** 8)`` output scales and MUL with a product of input scales
-    outside ``[2 ** -16, 2 ** 8)`` output scales. (It leaves some operators too that are exact
-    everywhere.) Of kernels stored in fewer than 8 bits it takes few: `storage.is_delegated`.
+    XNNPACK leaves to the built-in kernels int8 AVERAGE_POOL_2D, int8 SOFTMAX, ADD and SUB with an
+    input scale outside ``[2 ** -10, 2 ** 8)`` output scales, MUL with a product of input scales
+    outside ``[2 ** -16, 2 ** 8)`` output scales and TRANSPOSE_CONV with SAME padding and strides
+    beyond the window. (It leaves some operators too that are exact everywhere.) Of kernels stored
+    in fewer than 8 bits it takes few: `storage.is_delegated`.
     """
     check_kernels(kernels)
     if kernels != "xnnpack":
         return kernels
     scales = [np.float32(graph.tensors[name].grid.scale) for name in operator.inputs]
     output_scale = np.float32(graph.tensors[operator.output].grid.scale)
-    if isinstance(operator, Add):
+    if isinstance(operator, (Add, Subtract)):
         taken = all(2.0**-10 <= scale / output_scale < 2.0**8 for scale in scales)
     elif isinstance(operator, Multiply):
         taken = bool(2.0**-16 <= scales[0] * scales[1] / output_scale < 2.0**8)
+    elif isinstance(operator, TransposeConv2D):
+        window = operator.kernel.shape[1:3]
+        within = all(step <= size for step, size in zip(operator.strides, window, strict=True))
+        taken = operator.padding == "VALID" or within
     elif isinstance(operator, Weighted):
         taken = is_delegated(operator)
     else:
@@ -100,6 +108,8 @@ def rounding_rules(operator: type[Weighted]) -> dict[str, str]:
     }
     if issubclass(operator, DepthwiseConv2D):
         rules |= {"optimized": "double_mixed", "optimized_arm": "double_up"}
+    if issubclass(operator, TransposeConv2D):
+        rules |= {"optimized": "double_mixed", "optimized_arm": "double_mixed"}
     if issubclass(operator, FullyConnected):
         rules |= {"reference": "real_away"}
     if issubclass(operator, GroupedConv2D):  # The optimized kernel leaves groups to the reference.
@@ -274,6 +284,22 @@ def weighted_codes(
     multiplier = real_multiplier(operator, input_grid.scale, output_grid.scale, kernels)
     steps = requantize(accumulator, weighted_rule(operator, kernels), multiplier)
     return to_codes(steps, output_grid.zero_point, operator.relu)
+
+
+def bilinear_codes(total: np.ndarray, divisor: int | np.ndarray, kernels: str) -> np.ndarray:
+    """Interpolated int8 codes: XNNPACK rounds halves up, the built-in kernels away from code 0.
+
+    XNNPACK src/s8-ibilinear; TFLite kernels/internal/reference/resize_bilinear.h
+    ResizeBilinearInteger.
+
+    Args:
+      total: integer ``codes * divisor``.
+      divisor: even, broadcast against `total`.
+      kernels: one of `TARGETS`.
+    """
+    if kernels == "xnnpack":
+        return ((total + divisor // 2) // divisor).astype(np.int8)
+    return average_codes(total, np.asarray(divisor))
 
 
 def average_codes(total: np.ndarray, count: np.ndarray) -> np.ndarray:

@@ -26,15 +26,22 @@ from export.graph import (
     Grid,
     IntegerGraph,
     Logistic,
+    Maximum,
+    Minimum,
     Multiply,
     Operator,
     Reshape,
     Softmax,
+    Subtract,
 )
 from wrpn_tf import Kind, LayerView, OutputGrid
 
 _PROBABILITY_GRID = OutputGrid(scale=1 / 256, low=0, high=255, bits=8)
 _PROBABILITIES: dict[Kind, type[Operator]] = {Kind.SIGMOID: Logistic, Kind.SOFTMAX: Softmax}
+_EXTREMA: dict[type, type[Operator]] = {
+    keras.layers.Maximum: Maximum,
+    keras.layers.Minimum: Minimum,
+}
 _FUSED_WITH_RELU = (Kind.KERNEL, Kind.AFFINE, Kind.ADD, Kind.MULTIPLY)
 
 
@@ -201,7 +208,8 @@ class _Lowering:
             case Kind.ADD:
                 sources = [self.produce(name, None) for name in body.inputs]
                 relu = _clipped(view, grid).low == 0
-                return self.builder.emit(Add, sources, view, grid, relu=relu)
+                operator = Subtract if isinstance(body.layer, keras.layers.Subtract) else Add
+                return self.builder.emit(operator, sources, view, grid, relu=relu)
             case Kind.MULTIPLY:
                 sources = [self.produce(name, None) for name in body.inputs]
                 sources.sort(key=lambda name: -np.prod(self.builder.tensors[name].shape))
@@ -209,11 +217,13 @@ class _Lowering:
                 return self.builder.emit(Multiply, sources, view, grid, relu=relu)
             case Kind.CONCATENATE:
                 sources = [self.produce(name, grid) for name in body.inputs]
+                if type(body.layer) in _EXTREMA:
+                    return self.builder.emit(_EXTREMA[type(body.layer)], sources, view, grid)
                 axis = int(body.layer.axis) % len(view.output_shape)
                 return self.builder.emit(Concatenate, sources, view, grid, axis=axis)
             case Kind.AVERAGE:
                 source = self.produce(body.inputs[0], grid)
-                return movement.pool(self.builder, "average", view, source)
+                return movement.averaged(self.builder, view, source)
         raise LoweringError(f"Layer {view.name!r} ({view.kind}) has no integer form.")
 
     def _weighted(self, body: LayerView, view: LayerView, grid: OutputGrid, affine: Affine) -> str:

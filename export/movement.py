@@ -6,8 +6,9 @@ from typing import Any
 
 import tf_keras as keras
 
+import wrpn_tf
 from export.builder import GraphBuilder
-from export.graph import Pad, Pool2D, Reshape, ResizeNearest, Slice
+from export.graph import Pad, Pool2D, Reshape, ResizeBilinear, ResizeNearest, Slice
 from wrpn_tf import LayerView
 
 
@@ -42,6 +43,13 @@ def moved(builder: GraphBuilder, view: LayerView, source: str) -> str:
     if shape[1:] == view.output_shape[1:]:
         return source
     return builder.emit(Reshape, [source], view, grid)
+
+
+def averaged(builder: GraphBuilder, view: LayerView, source: str) -> str:
+    """The output of a layer of kind AVERAGE, whose input is on the grid of its output."""
+    if isinstance(view.layer, wrpn_tf.QuantizedUpSampling2D):
+        return builder.emit(ResizeBilinear, [source], view, builder.grids[source])
+    return pool(builder, "average", view, source)
 
 
 def pool(builder: GraphBuilder, kind: str, view: LayerView, source: str) -> str:

@@ -20,14 +20,19 @@ from export.graph import (
     GroupedConv2D,
     IntegerGraph,
     Logistic,
+    Maximum,
+    Minimum,
     Multiply,
     Operator,
     Pad,
     Pool2D,
     Reshape,
+    ResizeBilinear,
     ResizeNearest,
     Slice,
     Softmax,
+    Subtract,
+    TransposeConv2D,
 )
 
 
@@ -66,6 +71,9 @@ def opcode(graph: IntegerGraph, operator: Operator) -> Opcode:
             depthMultiplier=operator.kernel.shape[3] // depth,
             **_convolution(operator),
         )
+    if isinstance(operator, TransposeConv2D):
+        # 3 is the first with a bias and the last that the Edge TPU takes; 4 fuses activations.
+        return _named("TRANSPOSE_CONV", 3, "TransposeConv", **_window(operator))
     if isinstance(operator, FullyConnected):
         keeps = len(graph.tensors[operator.inputs[0]].shape) > 2
         version = 10 if operator.storage < 8 else 5 if keeps else 4
@@ -73,6 +81,11 @@ def opcode(graph: IntegerGraph, operator: Operator) -> Opcode:
         return _named("FULLY_CONNECTED", version, "FullyConnected", **fields)
     if isinstance(operator, Add):
         return _named("ADD", 2, "Add", **_activation(operator))
+    if isinstance(operator, Subtract):
+        return _named("SUB", 2, "Sub", **_activation(operator))
+    if isinstance(operator, (Maximum, Minimum)):
+        name = type(operator).__name__.upper()
+        return _named(name, 2, "MaximumMinimum")
     if isinstance(operator, Multiply):
         return _named("MUL", 2, "Mul", **_activation(operator))
     if isinstance(operator, Pool2D):
@@ -90,6 +103,8 @@ def opcode(graph: IntegerGraph, operator: Operator) -> Opcode:
         return _named("STRIDED_SLICE", 2, "StridedSlice", beginMask=1, endMask=1)
     if isinstance(operator, ResizeNearest):
         return _named("RESIZE_NEAREST_NEIGHBOR", 2, "ResizeNearestNeighbor")
+    if isinstance(operator, ResizeBilinear):
+        return _named("RESIZE_BILINEAR", 3, "ResizeBilinear", halfPixelCenters=True)
     if isinstance(operator, Reshape):
         shape = [-1, *graph.tensors[operator.output].shape[1:]]
         return _named("RESHAPE", 1, "Reshape", newShape=shape)
@@ -100,6 +115,13 @@ def opcode(graph: IntegerGraph, operator: Operator) -> Opcode:
     if isinstance(operator, Softmax):
         return _named("SOFTMAX", 2, "Softmax", beta=1.0)
     raise TypeError(f"{type(operator).__name__} has no TFLite operator")
+
+
+def relu_opcode() -> Opcode:
+    """RELU on one grid: clips codes below the zero point."""
+    none = schema.BuiltinOptions.NONE
+    code = schema.BuiltinOperator.RELU
+    return Opcode(code=code, version=2, options_type=none, options=None)
 
 
 def _named(code: str, version: int, options: str, **fields: Any) -> Opcode:

@@ -22,13 +22,17 @@ from export.graph import (
     Add,
     Concatenate,
     IntegerGraph,
+    Maximum,
+    Minimum,
     Multiply,
     Operator,
     Pad,
     Pool2D,
     Reshape,
+    ResizeBilinear,
     ResizeNearest,
     Slice,
+    Subtract,
     Tensor,
     Weighted,
     channel_rows,
@@ -39,9 +43,10 @@ from export.lowering import lower
 from export.proof import OperatorProof, Proof
 from export.reach import Reach
 
-_COPIES = (Concatenate, Pad, Reshape, ResizeNearest, Slice)
+_COPIES = (Concatenate, Maximum, Minimum, Pad, Reshape, ResizeNearest, Slice)
 _PAIR_RULES: dict[type[Operator], Callable[..., np.ndarray]] = {
     Add: addition.add_codes,
+    Subtract: addition.add_codes,
     Multiply: multiplication.multiply_codes,
 }
 _MOST_CODES = 256
@@ -116,10 +121,12 @@ def _prove_operator(
     )
     if isinstance(operator, Weighted):
         return _prove_weighted(graph, operator, grids, common)
-    if isinstance(operator, Add | Multiply):
+    if isinstance(operator, Add | Multiply | Subtract):
         return _prove_pairs(graph, operator, grids, common)
     if isinstance(operator, Pool2D) and operator.kind == "average":
         return _prove_average(graph, operator, common)
+    if isinstance(operator, ResizeBilinear):
+        return _prove_bilinear(graph, operator, common)
     if isinstance(operator, (*_COPIES, Pool2D)):  # Codes are copied: the grids must be one.
         moved = [
             f"Input {name!r} is on another grid than the output."
@@ -169,6 +176,12 @@ def _prove_weighted(
         ]
         different[name], worst[name] = len(wrong), max(gaps, default=0)
         channels[name] = tuple(map(int, wrong))
+    if kernels.effective_kernels(graph, operator, "xnnpack") != "xnnpack":
+        # What XNNPACK leaves runs on the optimized kernel of the machine.
+        machines = ("optimized", "optimized_arm")
+        left = sorted({channel for name in machines for channel in channels[name]})
+        different["xnnpack"], channels["xnnpack"] = len(left), tuple(left)
+        worst["xnnpack"] = max(worst[name] for name in machines)
     return dataclasses.replace(
         common,
         cases=len(rows),
@@ -229,7 +242,10 @@ def _trained_reach(operator: Weighted, rows: np.ndarray, source: Tensor) -> Reac
 
 
 def _prove_pairs(
-    graph: IntegerGraph, operator: Add | Multiply, grids: Mapping[str, Any], common: OperatorProof
+    graph: IntegerGraph,
+    operator: Add | Multiply | Subtract,
+    grids: Mapping[str, Any],
+    common: OperatorProof,
 ) -> OperatorProof:
     """Every pair of codes, in integers: scales are dyadic rationals."""
     inputs = [graph.tensors[name] for name in operator.inputs]
@@ -246,6 +262,8 @@ def _prove_pairs(
     ]
     if isinstance(operator, Add):
         total, step = steps[0] * one + steps[1] * other, output
+    elif isinstance(operator, Subtract):
+        total, step = steps[0] * one - steps[1] * other, output
     else:
         total, step = steps[0] * steps[1] * (one * other), output * common_unit
     wanted = np.clip(((2 * total + step) // (2 * step)).astype(np.int64), low, high)
@@ -291,6 +309,30 @@ def _prove_average(graph: IntegerGraph, operator: Pool2D, common: OperatorProof)
     different, worst = dict.fromkeys(TARGETS, len(gaps) - 1), dict.fromkeys(TARGETS, max(gaps))
     return dataclasses.replace(
         common, cases=cases, different=different, worst=worst, problems=tuple(problems)
+    )
+
+
+def _prove_bilinear(
+    graph: IntegerGraph, operator: ResizeBilinear, common: OperatorProof
+) -> OperatorProof:
+    """Every value between two neighbouring codes and on them: half up, as in training."""
+    source, output = (graph.tensors[name] for name in (operator.inputs[0], operator.output))
+    problems = list(common.problems)
+    if source.grid != output.grid:
+        problems.append("Input and output are on different grids.")
+    _, divisor = geometry.bilinear(
+        np.zeros((1, 1, 1, 1)),
+        (output.shape[1] // source.shape[1], output.shape[2] // source.shape[2]),
+    )
+    first, last = (divisor * (code + source.grid.zero_point) for code in (source.low, source.high))
+    total = np.arange(first, last + 1)
+    wanted = (2 * total + divisor) // (2 * divisor)
+    different, worst = {}, {}
+    for name in TARGETS:
+        gap = np.abs(kernels.bilinear_codes(total, divisor, name) - wanted)
+        different[name], worst[name] = int(np.count_nonzero(gap)), int(gap.max())
+    return dataclasses.replace(
+        common, cases=total.size, different=different, worst=worst, problems=tuple(problems)
     )
 
 

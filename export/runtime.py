@@ -39,6 +39,9 @@ class Runner:
     def __init__(self, model: bytes, kernels: str = "xnnpack", threads: int = 1) -> None:
         self._interpreter = load(model, kernels, threads)
         allocate(self._interpreter)
+        operators = {detail["op_name"] for detail in self._interpreter._get_ops_details()}
+        # TRANSPOSE_CONV reads its output's shape, the batch of 1 included, from a constant.
+        self._one_by_one = "TRANSPOSE_CONV" in operators
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs it on one batch.
@@ -52,6 +55,13 @@ class Runner:
         Raises:
           ValueError: the inputs do not fit, or the Interpreter cannot run them.
         """
+        batch = max((len(array) for array in inputs.values()), default=1)
+        if self._one_by_one and batch > 1:
+            images = [
+                {name: array[i : i + 1] for name, array in inputs.items()} for i in range(batch)
+            ]
+            outputs = [self(image) for image in images]
+            return {name: np.concatenate([each[name] for each in outputs]) for name in outputs[0]}
         interpreter = self._interpreter
         details = {detail["name"]: detail for detail in interpreter.get_input_details()}
         if set(details) != set(inputs):

@@ -10,17 +10,21 @@ from export.graph import (
     DepthwiseConv2D,
     FullyConnected,
     GroupedConv2D,
+    Maximum,
+    Minimum,
     Multiply,
     Operator,
     Pad,
     Pool2D,
+    Subtract,
+    TransposeConv2D,
 )
 
 
 def output_shape(operator: Operator, inputs: list[tuple[int, ...]]) -> tuple[int, ...]:
     """The shape an operator gives for `inputs`.
 
-    Reshape, Slice and ResizeNearest give the shape that the graph has for their output; for them
+    Reshape, Slice and resizing give the shape that the graph has for their output; for them
     this is the input's.
 
     Raises:
@@ -46,6 +50,15 @@ def output_shape(operator: Operator, inputs: list[tuple[int, ...]]) -> tuple[int
             operator.padding,
         )
         return (first[0], *size, depth)
+    if isinstance(operator, TransposeConv2D):
+        depth, *window, channels = operator.kernel.shape
+        if channels != first[3]:
+            raise ValueError(f"kernel {operator.kernel.shape} does not fit {first[3]} channels")
+        if min(operator.strides) < 1:
+            raise ValueError("strides must be at least 1")
+        axes = zip(first[1:3], window, operator.strides, strict=True)
+        sizes = [geometry.transposed_size(*axis, operator.padding) for axis in axes]
+        return (first[0], *sizes, depth)
     if isinstance(operator, FullyConnected):
         if operator.kernel.shape[1] != first[-1]:
             raise ValueError(f"kernel {operator.kernel.shape} does not fit the input {first}")
@@ -70,7 +83,7 @@ def output_shape(operator: Operator, inputs: list[tuple[int, ...]]) -> tuple[int
         return (first[0], first[1] + top + bottom, first[2] + left + right, first[3])
     if isinstance(operator, Multiply) and inputs[1] == (1, 1, 1, first[-1]) and len(first) == 4:
         return first
-    if isinstance(operator, (Add, Multiply)) and inputs[1] != first:
+    if isinstance(operator, (Add, Maximum, Minimum, Multiply, Subtract)) and inputs[1] != first:
         raise ValueError(f"shapes {first} and {inputs[1]} differ")
     return first
 

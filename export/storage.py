@@ -15,6 +15,7 @@ from export.graph import (
     GroupedConv2D,
     IntegerGraph,
     Operator,
+    TransposeConv2D,
     Weighted,
 )
 
@@ -33,7 +34,7 @@ def check_weights(weights: str) -> None:
 def narrowest(weights: str, operator: type[Operator], codes: np.ndarray) -> int:
     """Bits of the narrowest storage that `weights` allows, that holds `codes` and that runs.
 
-    INT2 runs in dense layers only, grouped convolutions run with INT8 only (LiteRT 2.3).
+    INT2 runs in dense layers only, grouped and transposed convolutions with INT8 only (LiteRT 2.3).
 
     Args:
       weights: 'int8', 'int4' or 'int2'.
@@ -41,7 +42,7 @@ def narrowest(weights: str, operator: type[Operator], codes: np.ndarray) -> int:
       codes: the trained codes, not stretched.
     """
     check_weights(weights)
-    runs = {8} if operator is GroupedConv2D else {8, 4}
+    runs = {8} if operator in (GroupedConv2D, TransposeConv2D) else {8, 4}
     if operator is FullyConnected:
         runs.add(2)
     largest = int(np.abs(codes).max(initial=0))

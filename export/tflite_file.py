@@ -21,7 +21,7 @@ from export import storage
 from export.files import read_bytes
 from export.tflite_model import BITS, CUSTOM, Model, Operator, Subgraph, Tensor
 
-WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _IDENTIFIER = slice(4, 8)
 _MAX_RANK = 16
 _MAX_TENSOR_BYTES = 2**31
@@ -267,14 +267,17 @@ def read_path(path: str | os.PathLike[str]) -> Model:
 def kernels(content: bytes) -> dict[str, np.ndarray]:
     """The kernels of a model, by the name of the tensor that their operator writes.
 
-    INT4 and INT2 kernels are unpacked to int8.
+    INT4 and INT2 kernels are unpacked to int8. A RELU behind a kernel is part of its operator.
     """
     graph = read(content).main
-    return {
-        graph.tensors[operator.outputs[0]].name: graph.tensors[operator.inputs[1]].array()
-        for operator in graph.operators
-        if operator.name in WEIGHTED
-    }
+    clipped = {op.inputs[0]: op.outputs[0] for op in graph.operators if op.name == "RELU"}
+    found = {}
+    for operator in graph.operators:
+        if operator.name in WEIGHTED:
+            output = clipped.get(operator.outputs[0], operator.outputs[0])
+            kernel = operator.inputs[1]
+            found[graph.tensors[output].name] = graph.tensors[kernel].array()
+    return found
 
 
 def weights(content: bytes) -> str:

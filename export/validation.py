@@ -20,15 +20,20 @@ from export.graph import (
     Grid,
     IntegerGraph,
     Logistic,
+    Maximum,
+    Minimum,
     Multiply,
     Operator,
     Pad,
     Pool2D,
     Reshape,
+    ResizeBilinear,
     ResizeNearest,
     Slice,
     Softmax,
+    Subtract,
     Tensor,
+    TransposeConv2D,
     Weighted,
 )
 
@@ -38,8 +43,21 @@ MULTIPLIER_LIMIT = 256
 PROBABILITY_GRID = Grid(scale=1 / 256, zero_point=-128)
 """The grid of what LOGISTIC and SOFTMAX give, the only one that their kernels take."""
 # Operators whose output codes are copies or averages of input codes: one grid for all.
-_ONE_GRID = (Pool2D, Concatenate, Pad, Slice, ResizeNearest, Reshape)
-_BINARY = (Add, Multiply)
+_ONE_GRID = (
+    Pool2D,
+    Concatenate,
+    Maximum,
+    Minimum,
+    Pad,
+    Slice,
+    ResizeBilinear,
+    ResizeNearest,
+    Reshape,
+)
+_BINARY = (Add, Maximum, Minimum, Multiply, Subtract)
+# Others do not fit the fixed-point positions of the built-in kernels.
+_BILINEAR_FACTORS = frozenset(2**power for power in range(7))
+_IMAGES = (Conv2D, DepthwiseConv2D, TransposeConv2D, Pool2D, Pad, ResizeBilinear, ResizeNearest)
 
 
 def validate(graph: IntegerGraph) -> None:
@@ -108,14 +126,13 @@ def _problem(operator: Operator, graph: IntegerGraph) -> str:
     problem = ""
     if isinstance(operator, Weighted):
         problem = _weighted_problem(operator) or _multiplier_problem(operator, inputs[0], output)
-    elif isinstance(operator, Add):
+    elif isinstance(operator, (Add, Subtract)):
         problem = _add_problem(inputs, output)
     elif isinstance(operator, Multiply):
         problem = _product_problem(inputs, output)
     if problem:
         return problem
-    needs_image = isinstance(operator, (Conv2D, DepthwiseConv2D, Pool2D, Pad, ResizeNearest))
-    if needs_image and len(inputs[0].shape) != 4:
+    if isinstance(operator, _IMAGES) and len(inputs[0].shape) != 4:
         return f"input {operator.inputs[0]!r} has shape {inputs[0].shape}, not 4 dimensions"
     try:
         shape = shapes.output_shape(operator, [tensor.shape for tensor in inputs])
@@ -126,8 +143,8 @@ def _problem(operator: Operator, graph: IntegerGraph) -> str:
             return f"{inputs[0].shape} does not reshape to {output.shape}"
     elif isinstance(operator, Slice):
         return _slice_problem(operator, shape, output.shape)
-    elif isinstance(operator, ResizeNearest):
-        return _resize_problem(shape, output.shape)
+    elif isinstance(operator, (ResizeBilinear, ResizeNearest)):
+        return _resize_problem(operator, shape, output.shape)
     elif shape != output.shape:
         return f"the output has shape {output.shape}, the operator gives {shape}"
     return ""
@@ -209,8 +226,11 @@ def _slice_problem(operator: Slice, shape: tuple[int, ...], output: tuple[int, .
     return ""
 
 
-def _resize_problem(shape: tuple[int, ...], output: tuple[int, ...]) -> str:
+def _resize_problem(operator: Operator, shape: tuple[int, ...], output: tuple[int, ...]) -> str:
     multiples = len(output) == 4 and output[1] % shape[1] == output[2] % shape[2] == 0
     if not multiples or (shape[0], shape[3]) != (output[0], output[3]):
         return f"{shape} is not enlarged to {output} by whole factors"
+    factors = {output[1] // shape[1], output[2] // shape[2]}
+    if isinstance(operator, ResizeBilinear) and not factors <= _BILINEAR_FACTORS:
+        return f"{shape} is enlarged to {output}; only powers of 2 up to 64 are exact"
     return ""

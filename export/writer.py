@@ -20,18 +20,22 @@ from export.graph import (
     Operator,
     Pad,
     Reshape,
+    ResizeBilinear,
     ResizeNearest,
     Slice,
+    TransposeConv2D,
     Weighted,
 )
 from export.kernels import is_per_tensor
-from export.opcodes import opcode
+from export.opcodes import Opcode, opcode, relu_opcode
 from export.tflite_edit import pack
 
 SIGNATURE = "serving_default"
 _SCHEMA_VERSION = 3
-# Every int8 operator was in TensorFlow Lite 1.14, INT4 kernels came with 2.11.
-_MIN_RUNTIME_VERSION = {8: "1.14.0", 4: "2.11.0", 2: "2.11.0"}
+# Most int8 operators were in TensorFlow Lite 1.14, INT4 kernels came with 2.11 (TFLite
+# tools/versioning/runtime_version.cc).
+_MIN_RUNTIME_VERSION = {8: (1, 14, 0), 4: (2, 11, 0), 2: (2, 11, 0)}
+_OPERATOR_VERSIONS = {TransposeConv2D: (2, 3, 0), ResizeBilinear: (2, 2, 0)}
 _KERNEL_TYPES = {
     8: schema.TensorType.INT8,
     4: schema.TensorType.INT4,
@@ -81,7 +85,7 @@ class _Writer:
 
     def write(self) -> bytes:
         graph = self._graph
-        operators = [self._operator(operator) for operator in graph.operators]
+        operators = [each for operator in graph.operators for each in self._operators(operator)]
         subgraph = schema.SubGraphT()
         subgraph.name = "main"
         subgraph.tensors = self._tensors
@@ -139,7 +143,9 @@ class _Writer:
     def _runtime_version(self) -> bytes:
         weighted = (op for op in self._graph.operators if isinstance(op, Weighted))
         narrowest = min((operator.storage for operator in weighted), default=8)
-        return _MIN_RUNTIME_VERSION[narrowest].encode()
+        needed = [_MIN_RUNTIME_VERSION[narrowest]]
+        needed += [_OPERATOR_VERSIONS.get(type(op), (0, 0, 0)) for op in self._graph.operators]
+        return ".".join(map(str, max(needed))).encode()
 
     def _metadata(self, name: str, data: bytes) -> Any:
         entry = schema.MetadataT()
@@ -161,13 +167,34 @@ class _Writer:
         entry.tensorIndex = self._index[name]
         return entry
 
-    def _operator(self, operator: Operator) -> Any:
-        found = opcode(self._graph, operator)
+    def _operators(self, operator: Operator) -> list[Any]:
+        """One operator; two for a transposed convolution with a ReLU."""
+        found, output = opcode(self._graph, operator), self._index[operator.output]
+        sources = [self._index[name] for name in operator.inputs]
+        if not isinstance(operator, TransposeConv2D):
+            return [self._operator(found, sources + self._constants(operator), output)]
+        tensor = self._graph.tensors[operator.output]
+        kernel, bias = self._weights(operator)
+        inputs = [self._integers(f"{operator.output}/shape", tensor.shape), kernel, *sources, bias]
+        if not operator.relu:
+            return [self._operator(found, inputs, output)]
+        linear = self._tensor(
+            f"{operator.output}/linear",
+            tensor.shape,
+            schema.TensorType.INT8,
+            _quantization(tensor.grid),
+        )
+        return [
+            self._operator(found, inputs, linear),
+            self._operator(relu_opcode(), [linear], output),
+        ]
+
+    def _operator(self, found: Opcode, inputs: list[int], output: int) -> Any:
         key = (found.code, found.version)
         result = schema.OperatorT()
         result.opcodeIndex = self._codes.setdefault(key, len(self._codes))
-        result.inputs = [self._index[name] for name in operator.inputs] + self._constants(operator)
-        result.outputs = [self._index[operator.output]]
+        result.inputs = inputs
+        result.outputs = [output]
         result.builtinOptionsType = found.options_type
         result.builtinOptions = found.options
         return result
@@ -186,7 +213,7 @@ class _Writer:
                 self._integers(f"{name}/end", begin + shape),
                 self._integers(f"{name}/strides", np.ones(len(shape))),
             ]
-        if isinstance(operator, ResizeNearest):
+        if isinstance(operator, (ResizeBilinear, ResizeNearest)):
             return [self._integers(f"{name}/size", shape[1:3])]
         if isinstance(operator, Reshape):
             return [self._integers(f"{name}/shape", [-1, *shape[1:]])]

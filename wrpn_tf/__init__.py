@@ -15,6 +15,7 @@ from wrpn_tf.layer_cost import Cost, LayerCost, measure_cost
 from wrpn_tf.layer_summary import summary
 from wrpn_tf.layers import Kind
 from wrpn_tf.memory import Memory
+from wrpn_tf.pooling import QuantizedUpSampling2D
 from wrpn_tf.quantization import quantize_annotate, quantize_apply, quantize_model
 from wrpn_tf.results import Result, pareto_front, read_results
 from wrpn_tf.rules import Rule
@@ -34,6 +35,7 @@ __all__ = [
     "LayerView",
     "Memory",
     "OutputGrid",
+    "QuantizedUpSampling2D",
     "RangeQuantizer",
     "Result",
     "Rule",

@@ -39,6 +39,7 @@ class Step:
       weights: number of kernel values; 0 for a layer without a kernel.
       weight_bits: of the kernel: 1 to 8, or 32.
       output_bits: of the quantizer at its output, or None where it has none.
+      transposed: whether it is a transposed convolution.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Step:
     weights: int = 0
     weight_bits: int = OFF
     output_bits: int | None = None
+    transposed: bool = False
 
     @property
     def size(self) -> int:
@@ -73,6 +75,15 @@ class Dataflow:
     def kernels(self) -> list[Step]:
         """The convolutions and dense layers."""
         return [step for step in self.steps.values() if step.kind is Kind.KERNEL]
+
+    def uses(self, step: Step) -> int:
+        """How often each weight of a layer is used for one image.
+
+        Once for each pixel of the output, of which a dense layer has one; in a transposed
+        convolution for each pixel of the input.
+        """
+        source = self.steps[step.inputs[0]] if step.transposed else step
+        return math.prod(source.shape[:-1])
 
     def input_bits(self, step: Step) -> int:
         """Bits of the activations that a layer reads; of several inputs, the most."""
@@ -152,6 +163,7 @@ def planned_dataflow(
             weights=part.weights,
             weight_bits=bits[part.origin.name].weight if role is Kind.KERNEL else OFF,
             output_bits=output_bits,
+            transposed=isinstance(node.layer, layers.Conv2DTranspose),
         )
 
     return Dataflow([step(part, node) for part, node in zip(parts, nodes, strict=True)])
@@ -211,6 +223,7 @@ def _quantized_step(layer: LayerView) -> Step:
         weights=layer.kernel.codes.size if layer.kernel else sum(_kernel_sizes(layer.layer)),
         weight_bits=layer.kernel.bits if layer.kernel else OFF,
         output_bits=output_bits,
+        transposed=isinstance(layer.layer, layers.Conv2DTranspose),
     )
 
 

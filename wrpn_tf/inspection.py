@@ -15,7 +15,7 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 from wrpn_tf import surgery
 from wrpn_tf.keras_quantizers import ObservableQuantizer, OutputGrid
 from wrpn_tf.layers import Kind, kind
-from wrpn_tf.pooling import QuantizedAveragePooling2D
+from wrpn_tf.pooling import OneGridLayer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,7 +88,7 @@ def named_output_quantizers(
 def _output_quantizer(layer):
     if isinstance(layer, quantize_wrapper.QuantizeWrapper) and layer._output_quantizers:
         return layer._output_quantizers[0], layer._output_quantizer_vars
-    if isinstance(layer, quantize_layer.QuantizeLayer | QuantizedAveragePooling2D):
+    if isinstance(layer, quantize_layer.QuantizeLayer | OneGridLayer):
         return layer.quantizer, layer.quantizer_vars
     return None
 

@@ -73,16 +73,18 @@ class WeightQuantizer(tfmot_quantizers.Quantizer):
         self.per_channel = per_channel
         self.levels = quantizers.weight_levels(self.bits)
 
-    def _shared_axes(self, rank: int, name: str) -> tuple[int, ...]:
-        """Axes of a kernel that share one scale."""
+    def _shared_axes(self, rank: int, name: str, layer: Any) -> tuple[int, ...]:
+        """Axes of a kernel that share one scale, in a layer or its wrapper."""
         if not self.per_channel:
             return tuple(range(rank))
+        if isinstance(getattr(layer, "layer", layer), keras.layers.Conv2DTranspose):
+            return (0, 1, 3)  # Height, width and input channels.
         return (0, 1) if name.startswith("depthwise") else tuple(range(rank - 1))
 
     def build(self, tensor_shape, name, layer):
         """Adds the variables to `layer` and returns them by name."""
         shape = [int(size) for size in tensor_shape]
-        self.axes = self._shared_axes(len(shape), name)
+        self.axes = self._shared_axes(len(shape), name, layer)
         if self.bits == 1:
             return {}
         scale = layer.add_weight(

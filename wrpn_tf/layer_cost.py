@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Literal, get_args
 
 import tf_keras as keras
@@ -154,7 +153,7 @@ def measure_cost(
     if not kernels:
         raise ValueError(f"Model {model.name!r} has no convolution or dense layer to count.")
     return Cost(
-        layers=tuple(_layer_cost(step, flow.input_bits(step), batch_size) for step in kernels),
+        layers=tuple(_layer_cost(flow, step, batch_size) for step in kernels),
         memory=measure_memory(flow, batch_size),
     )
 
@@ -177,13 +176,12 @@ def _plan(
     )
 
 
-def _layer_cost(step: Step, activation_bits: int, batch_size: int) -> LayerCost:
-    # A weight is used once for each pixel of the output; a dense layer's output has none.
+def _layer_cost(flow: Dataflow, step: Step, batch_size: int) -> LayerCost:
     return LayerCost(
         name=step.name,
         shape=step.shape,
-        fmas=step.weights * math.prod(step.shape[:-1]) * batch_size,
+        fmas=step.weights * flow.uses(step) * batch_size,
         weights=step.weights,
         weight_bits=step.weight_bits,
-        activation_bits=activation_bits,
+        activation_bits=flow.input_bits(step),
     )

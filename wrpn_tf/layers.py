@@ -10,7 +10,7 @@ import tf_keras as keras
 from tf_keras import layers
 from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
-from wrpn_tf.pooling import QuantizedAveragePooling2D
+from wrpn_tf.pooling import QuantizedAveragePooling2D, QuantizedUpSampling2D
 from wrpn_tf.surgery import Node
 
 
@@ -23,9 +23,9 @@ class Kind(enum.Enum):
     RELU = enum.auto()
     SIGMOID = enum.auto()
     SOFTMAX = enum.auto()
-    ADD = enum.auto()
+    ADD = enum.auto()  # a sum or a difference
     MULTIPLY = enum.auto()
-    CONCATENATE = enum.auto()
+    CONCATENATE = enum.auto()  # or the larger or smaller of two: one grid for all
     AVERAGE = enum.auto()
     PASS = enum.auto()  # moves or selects values: they stay on their grid
 
@@ -35,17 +35,22 @@ _KINDS: dict[type, Kind] = {
     layers.Conv2D: Kind.KERNEL,
     layers.DepthwiseConv2D: Kind.KERNEL,
     layers.SeparableConv2D: Kind.KERNEL,
+    layers.Conv2DTranspose: Kind.KERNEL,
     layers.Dense: Kind.KERNEL,
     layers.BatchNormalization: Kind.AFFINE,
     layers.Rescaling: Kind.AFFINE,
     layers.ReLU: Kind.RELU,
     layers.Softmax: Kind.SOFTMAX,
     layers.Add: Kind.ADD,
+    layers.Subtract: Kind.ADD,
     layers.Multiply: Kind.MULTIPLY,
     layers.Concatenate: Kind.CONCATENATE,
+    layers.Maximum: Kind.CONCATENATE,
+    layers.Minimum: Kind.CONCATENATE,
     layers.AveragePooling2D: Kind.AVERAGE,
     layers.GlobalAveragePooling2D: Kind.AVERAGE,
     QuantizedAveragePooling2D: Kind.AVERAGE,
+    QuantizedUpSampling2D: Kind.AVERAGE,
     layers.MaxPooling2D: Kind.PASS,
     layers.GlobalMaxPooling2D: Kind.PASS,
     layers.ZeroPadding2D: Kind.PASS,
@@ -78,6 +83,10 @@ _ACTIVATIONS: dict[str, Kind] = {
 }
 
 
+# Others do not fit the fixed-point positions of TFLite's kernels.
+_BILINEAR_FACTORS = frozenset(2**power for power in range(7))
+
+
 def activation_name(layer: keras.layers.Layer) -> str:
     """Name of the activation function of an Activation, Conv2D, Dense, ... layer."""
     activation = getattr(layer, "activation", None)
@@ -88,6 +97,8 @@ def kind(layer: keras.layers.Layer) -> Kind | None:
     """The layer's role, or None for a class that is not supported. Subclasses do not count."""
     if type(layer) is layers.Activation:
         return _ACTIVATIONS.get(activation_name(layer))
+    if type(layer) is layers.UpSampling2D and layer.interpolation == "bilinear":
+        return Kind.AVERAGE
     return _KINDS.get(type(layer))
 
 
@@ -107,6 +118,13 @@ def is_gain(layer: keras.layers.Layer) -> bool:
     return scale.size == 1 and scale[0] > 0 and not offset.any()
 
 
+def is_elementwise(layer: keras.layers.Layer) -> bool:
+    """Whether the layer combines tensors of one shape element by element."""
+    if type(layer) in (layers.Maximum, layers.Minimum):
+        return True
+    return kind(layer) in (Kind.ADD, Kind.MULTIPLY)
+
+
 def _problem(layer: keras.layers.Layer) -> str | None:
     """Why a layer is not supported anywhere, or None."""
     if kind(layer) is None:
@@ -121,8 +139,16 @@ def _problem(layer: keras.layers.Layer) -> str | None:
         return "data_format must be channels_last"
     if type(layer) is layers.ReLU and (layer.negative_slope or layer.threshold):
         return "negative_slope and threshold must be 0"
+    if type(layer) is layers.Conv2DTranspose:
+        if layer.output_padding is not None:
+            return "output_padding must be None"
+        if tuple(layer.dilation_rate) != (1, 1):
+            return "dilation_rate must be 1"
     if type(layer) is layers.UpSampling2D and layer.interpolation != "nearest":
-        return f"interpolation {layer.interpolation!r}; use 'nearest'"
+        if layer.interpolation != "bilinear":
+            return f"interpolation {layer.interpolation!r}; use 'nearest' or 'bilinear'"
+        if not _BILINEAR_FACTORS.issuperset(layer.size):
+            return f"bilinear factors {layer.size}; TFLite is exact for powers of 2 up to 64 only"
     return None
 
 
@@ -142,9 +168,9 @@ def _shape_problem(layer: keras.layers.Layer) -> str | None:
 
 
 def _operands_problem(layer: keras.layers.Layer) -> str | None:
-    """Why the operands of a sum or product do not go together, or None."""
+    """Why the operands of a layer that computes element by element do not go together, or None."""
     shapes = layer.get_input_shape_at(0)
-    if kind(layer) not in (Kind.ADD, Kind.MULTIPLY) or not isinstance(shapes, list):
+    if not is_elementwise(layer) or not isinstance(shapes, list):
         return None
     if len(shapes) != 2:
         return "needs two operands; chain several layers"

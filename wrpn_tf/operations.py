@@ -25,12 +25,22 @@ _UNARY: dict[str, Callable[[str], keras.layers.Layer]] = {
 }
 
 
+_BINARY: dict[str, type[keras.layers.Layer]] = {
+    **dict.fromkeys(_ADD, layers.Add),
+    **dict.fromkeys(_SUBTRACT, layers.Subtract),
+    **dict.fromkeys(_MULTIPLY, layers.Multiply),
+    "math.maximum": layers.Maximum,
+    "math.minimum": layers.Minimum,
+}
+
+
 def layer_of(node: Any) -> keras.layers.Layer:
     """The layer of a node of a Keras graph, or one of fewer kinds that computes the same.
 
-    Normalization over the last axis becomes a Rescaling layer. Of TensorFlow's operations, sums and
-    products of tensors, arithmetic with one constant for all or for each channel, ReLU, ReLU6,
-    sigmoid, swish, softmax over the last axis and concatenation become layers; others stay.
+    Normalization over the last axis becomes a Rescaling layer. Of TensorFlow's operations, sums,
+    differences, products, maxima and minima of tensors, arithmetic with one constant for all or for
+    each channel, ReLU, ReLU6, sigmoid, swish, softmax over the last axis and concatenation become
+    layers; others stay.
     """
     layer = node.layer
     if type(layer) is layers.Normalization:
@@ -45,11 +55,7 @@ def layer_of(node: Any) -> keras.layers.Layer:
         axis = operands[1] if len(operands) > 1 else node.call_kwargs.get("axis")
         return layers.Concatenate(axis=axis, name=layer.name)
     if all(map(_is_symbolic, operands)) and len(operands) == 2:
-        if function in _ADD:
-            return layers.Add(name=layer.name)
-        if function in _MULTIPLY:
-            return layers.Multiply(name=layer.name)
-        return layer
+        return _BINARY[function](name=layer.name) if function in _BINARY else layer
     affine = _affine(function, operands)
     return layer if affine is None else rescaling(*affine, name=layer.name)
 

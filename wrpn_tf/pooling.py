@@ -1,4 +1,4 @@
-"""Average pooling as the integer kernel computes it."""
+"""Average pooling and bilinear upsampling as the integer kernels compute them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,33 @@ _FEW = (tf.float32, 4096.0)
 _MANY = (tf.float64, 2.0**32)
 
 
-class QuantizedAveragePooling2D(keras.layers.Layer):
+class OneGridLayer(keras.layers.Layer):
+    """A layer with one grid on both sides.
+
+    Args:
+      quantizer: an output quantizer of this package; its grid is that of input and output.
+    """
+
+    def __init__(self, quantizer, **kwargs):
+        super().__init__(**kwargs)
+        is_config = isinstance(quantizer, dict)
+        self.quantizer = configs.from_config(quantizer) if is_config else quantizer
+
+    def build(self, input_shape):
+        """Adds the quantizer's variables."""
+        self.quantizer_vars = self.quantizer.build(input_shape, "output", self)
+        super().build(input_shape)
+
+    def grid(self) -> OutputGrid | None:
+        """The grid of input and output."""
+        return self.quantizer.grid(self.quantizer_vars)
+
+    def get_config(self):
+        """The arguments, serialized."""
+        return super().get_config() | {"quantizer": configs.to_config(self.quantizer)}
+
+
+class QuantizedAveragePooling2D(OneGridLayer):
     """Average pooling with one grid on both sides, as TFLite's AVERAGE_POOL_2D demands.
 
     The input is quantized, the codes are averaged (padding does not count), and the mean is rounded
@@ -30,17 +56,10 @@ class QuantizedAveragePooling2D(keras.layers.Layer):
     """
 
     def __init__(self, quantizer, pool_size, strides, padding="valid", **kwargs):
-        super().__init__(**kwargs)
-        is_config = isinstance(quantizer, dict)
-        self.quantizer = configs.from_config(quantizer) if is_config else quantizer
+        super().__init__(quantizer, **kwargs)
         self.pool_size = tuple(pool_size)
         self.strides = tuple(strides)
         self.padding = padding
-
-    def build(self, input_shape):
-        """Adds the quantizer's variables."""
-        self.quantizer_vars = self.quantizer.build(input_shape, "output", self)
-        super().build(input_shape)
 
     def call(self, inputs, training=None):
         """Quantizes, averages and rounds."""
@@ -61,10 +80,6 @@ class QuantizedAveragePooling2D(keras.layers.Layer):
     def _pool(self, x):
         return tf.nn.avg_pool2d(x, self.pool_size, self.strides, self.padding.upper())
 
-    def grid(self) -> OutputGrid | None:
-        """The grid of input and output."""
-        return self.quantizer.grid(self.quantizer_vars)
-
     def compute_output_shape(self, input_shape):
         """That of average pooling."""
         pool = keras.layers.AveragePooling2D(self.pool_size, self.strides, self.padding)
@@ -73,8 +88,46 @@ class QuantizedAveragePooling2D(keras.layers.Layer):
     def get_config(self):
         """The arguments, serialized."""
         return super().get_config() | {
-            "quantizer": configs.to_config(self.quantizer),
             "pool_size": self.pool_size,
             "strides": self.strides,
             "padding": self.padding,
         }
+
+
+class QuantizedUpSampling2D(OneGridLayer):
+    """Bilinear upsampling with one grid on both sides, as TFLite's RESIZE_BILINEAR demands.
+
+    The input is quantized, its codes are interpolated between the centers of pixels, and the result
+    is rounded to a code, half-way cases up, which is XNNPACK's rule; the built-in kernels' is half
+    away from zero in the int8 domain, the same for activations of up to 7 bits. The gradient is
+    straight through.
+
+    Args:
+      quantizer: an output quantizer of this package; its grid is that of input and output.
+      size: factors on height and width, powers of two: only then is the interpolation exact.
+    """
+
+    def __init__(self, quantizer, size, **kwargs):
+        super().__init__(quantizer, **kwargs)
+        self.size = tuple(size)
+
+    def call(self, inputs, training=None):
+        """Quantizes, interpolates and rounds."""
+        quantized = self.quantizer(inputs, training, self.quantizer_vars)
+        resized = self._resize(quantized)
+        if self.quantizer.observer is not None:
+            return resized
+        scale, _ = self.quantizer.scale_and_zero_point(self.quantizer_vars)
+        code = quantizers.round_half_up(self._resize(quantizers.round_half_up(quantized / scale)))
+        return quantizers.straight_through(resized, code * scale)
+
+    def _resize(self, x):
+        return keras.layers.UpSampling2D(self.size, interpolation="bilinear")(x)
+
+    def compute_output_shape(self, input_shape):
+        """That of upsampling."""
+        return keras.layers.UpSampling2D(self.size).compute_output_shape(input_shape)
+
+    def get_config(self):
+        """The arguments, serialized."""
+        return super().get_config() | {"size": self.size}

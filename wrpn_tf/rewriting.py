@@ -9,7 +9,7 @@ import tf_keras as keras
 from tf_keras import layers
 
 from wrpn_tf import surgery
-from wrpn_tf.layers import Kind, activation_name, is_gain, kind, relu_maximum
+from wrpn_tf.layers import Kind, activation_name, is_elementwise, is_gain, kind, relu_maximum
 from wrpn_tf.operations import rescaling
 
 
@@ -19,7 +19,7 @@ def rewrite(model: keras.Model) -> keras.Model:
     * Rescaling after Rescaling is one layer.
     * Rescaling by a positive factor after a ReLU comes before it, with the ReLU's maximum
       multiplied: ``relu6(x + 3) / 6`` is ``relu(x / 6 + 1 / 2, maximum=1)``.
-    * Sums and products of more than two tensors have two operands each.
+    * Sums, products, maxima and minima of more than two tensors have two operands each.
 
     Args:
       model: from `surgery.flatten`.
@@ -43,7 +43,7 @@ def rewrite(model: keras.Model) -> keras.Model:
     def apply(layer: keras.layers.Layer, inputs: Any) -> Any:
         if type(layer) is layers.Rescaling and layer.name not in results:
             return rescale(layer, inputs)
-        if kind(layer) in (Kind.ADD, Kind.MULTIPLY) and isinstance(inputs, list):
+        if is_elementwise(layer) and isinstance(inputs, list):
             *others, last = inputs
             total = others[0]
             for index, other in enumerate(others[1:], start=1):

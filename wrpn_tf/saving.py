@@ -14,7 +14,7 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 
 from wrpn_tf.configs import WRPNQuantizeConfig
 from wrpn_tf.keras_quantizers import ActivationQuantizer, RangeQuantizer, WeightQuantizer
-from wrpn_tf.pooling import QuantizedAveragePooling2D
+from wrpn_tf.pooling import QuantizedAveragePooling2D, QuantizedUpSampling2D
 
 
 class BuiltFirstWrapper(quantize_wrapper.QuantizeWrapperV2):
@@ -39,6 +39,7 @@ def custom_objects() -> dict[str, Any]:
         for cls in (
             ActivationQuantizer,
             QuantizedAveragePooling2D,
+            QuantizedUpSampling2D,
             RangeQuantizer,
             WRPNQuantizeConfig,
             WeightQuantizer,

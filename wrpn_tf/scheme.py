@@ -19,7 +19,7 @@ from wrpn_tf.configs import WRPNQuantizeConfig
 from wrpn_tf.keras_quantizers import Method, RangeQuantizer, WeightQuantizer
 from wrpn_tf.layers import Kind, check_supported, kind
 from wrpn_tf.placement import Placement, wanted_activation
-from wrpn_tf.pooling import QuantizedAveragePooling2D
+from wrpn_tf.pooling import QuantizedAveragePooling2D, QuantizedUpSampling2D
 from wrpn_tf.splitting import split
 
 DEFAULT_BITS = 4
@@ -117,7 +117,7 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
             if self._integer:
                 tensors = tf.nest.map_structure(on_grid, tensors)
             if kind(layer) is Kind.AVERAGE and layer.name in plan:
-                return _integer_pooling(layer, tensors, plan.pop(layer.name).output)
+                return _on_one_grid(layer, tensors, plan.pop(layer.name).output)
             return surgery.call_copy(layer, tensors)
 
         quantized_inputs: dict[str, Any] = {}
@@ -178,8 +178,10 @@ def _rescaled_input(layer, input_range) -> RangeQuantizer | None:
     return RangeQuantizer((minimum, maximum))
 
 
-def _integer_pooling(layer, inputs, quantizer):
-    """The layer's pooling on the quantizer's grid."""
+def _on_one_grid(layer, inputs, quantizer):
+    """The layer's pooling or upsampling on the quantizer's grid."""
+    if type(layer) is keras.layers.UpSampling2D:
+        return QuantizedUpSampling2D(quantizer, layer.size, name=layer.name)(inputs)
     if type(layer) is keras.layers.GlobalAveragePooling2D:
         window = tuple(int(size) for size in inputs.shape[1:3])
         pooled = QuantizedAveragePooling2D(quantizer, window, window, name=layer.name)(inputs)

@@ -15,15 +15,20 @@ from export.graph import (
     GroupedConv2D,
     IntegerGraph,
     Logistic,
+    Maximum,
+    Minimum,
     Multiply,
     Operator,
     Pad,
     Pool2D,
     Reshape,
+    ResizeBilinear,
     ResizeNearest,
     Slice,
     Softmax,
+    Subtract,
     Tensor,
+    TransposeConv2D,
 )
 
 ZERO_POINTS = (112, 124, 126, -128, 0, -7)
@@ -31,9 +36,13 @@ KINDS = (
     "conv",
     "grouped conv",
     "depthwise",
+    "transposed",
     "dense",
     "dense per tensor",
     "add",
+    "subtract",
+    "maximum",
+    "minimum",
     "multiply",
     "scale channels",
     "max",
@@ -42,6 +51,7 @@ KINDS = (
     "pad",
     "slice",
     "resize",
+    "bilinear",
     "reshape",
     "logistic",
     "softmax",
@@ -97,6 +107,16 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
             shape = (*tensor.shape[:3], draw.size(2, 4) * draw.size(1, 3))
             inputs["input"] = tensor = Tensor(shape=shape, grid=tensor.grid)
         operator, output_grid = _convolution(draw, kind, tensor)
+    elif kind == "transposed":
+        output_grid = draw.grid()
+        shape = (draw.size(1, 20), draw.size(1, 4), draw.size(1, 4), tensor.shape[3])
+        operator = TransposeConv2D(
+            inputs=names,
+            output="output",
+            strides=(draw.size(1, 3), draw.size(1, 3)),
+            padding=draw.one("SAME", "VALID"),
+            **_weights(draw, shape, shape[0], tensor.grid, output_grid),
+        )
     elif kind in ("dense", "dense per tensor"):
         inputs["input"] = tensor = Tensor(shape=(1, draw.size(1, 40)), grid=tensor.grid)
         output_grid = draw.grid()
@@ -105,10 +125,15 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
         if kind == "dense per tensor":
             weights["kernel_scale"][:] = weights["kernel_scale"][0]
         operator = FullyConnected(inputs=names, output="output", **weights)
-    elif kind == "add":
+    elif kind in ("add", "subtract"):
         inputs["other"] = Tensor(shape=tensor.shape, grid=draw.grid())
         output_grid = draw.grid()
-        operator = Add(inputs=("input", "other"), output="output", relu=draw.one(True, False))
+        binary = Add if kind == "add" else Subtract
+        operator = binary(inputs=("input", "other"), output="output", relu=draw.one(True, False))
+    elif kind in ("maximum", "minimum"):
+        inputs["other"] = tensor
+        extremum = Maximum if kind == "maximum" else Minimum
+        operator = extremum(inputs=("input", "other"), output="output")
     elif kind in ("multiply", "scale channels"):
         shape = (1, 1, 1, tensor.shape[3]) if kind == "scale channels" else tensor.shape
         inputs["other"] = Tensor(shape=shape, grid=draw.grid())
@@ -138,6 +163,8 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
         operator = Slice(inputs=names, output="output", begin=begin)
     elif kind == "resize":
         operator = ResizeNearest(inputs=names, output="output")
+    elif kind == "bilinear":
+        operator = ResizeBilinear(inputs=names, output="output")
     elif kind == "logistic":
         output_grid = PROBABILITY_GRID
         operator = Logistic(inputs=names, output="output")
@@ -157,6 +184,9 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
         shape = (1, *(draw.size(1, size - begin) for size, begin in rest))
     elif kind == "resize":
         shape = (1, shape[1] * draw.size(1, 4), shape[2] * draw.size(1, 4), shape[3])
+    elif kind == "bilinear":
+        powers = (1, 2, 4, 8, 64)
+        shape = (1, shape[1] * draw.one(*powers), shape[2] * draw.one(*powers), shape[3])
     return IntegerGraph(
         tensors={**inputs, "output": Tensor(shape=shape, grid=output_grid)},
         operators=[operator],

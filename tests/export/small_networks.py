@@ -73,6 +73,45 @@ def gated(seed: int) -> keras.Model:
     return model
 
 
+def decoder(seed: int) -> keras.Model:
+    """Transposed convolutions: folded, with a bias, linear, and with gaps between their windows.
+
+    Bilinear upsampling of k-bit and of 8-bit tensors. One of the convolutions goes into a
+    concatenation with its encoder's features, one is the output.
+    """
+    image = keras.Input((6, 6, 3), name="image")
+    features = layers.Conv2D(4, 3, padding="same", activation="relu", name="features")(image)
+    x = layers.Conv2D(4, 3, 2, padding="same", activation="relu", name="reduced")(features)
+    x = layers.Conv2DTranspose(5, 3, 2, padding="same", use_bias=False, name="up1")(x)
+    x = layers.ReLU(name="relu1")(layers.BatchNormalization(name="bn1")(x))
+    x = layers.Concatenate(name="joined")([x, features])
+    x = layers.UpSampling2D((1, 2), interpolation="bilinear", name="smooth")(x)
+    x = layers.Conv2DTranspose(9, (2, 4), (1, 2), activation="relu", name="up2")(x)
+    x = layers.BatchNormalization(name="bn2")(layers.Conv2DTranspose(3, (4, 3), name="up3")(x))
+    x = layers.UpSampling2D((2, 1), interpolation="bilinear", name="smooth2")(x)
+    x = layers.Conv2DTranspose(2, 1, (2, 1), padding="same", name="up4")(x)
+    model = keras.Model(image, x)
+    randomize(model, seed)
+    return model
+
+
+def compared(seed: int) -> keras.Model:
+    """Differences, maxima and minima: of k-bit and of linear tensors, with and without a ReLU."""
+    image = keras.Input((5, 5, 3), name="image")
+    one, two, three = (
+        layers.Conv2D(4, 3, padding="same", activation="relu", name=name)(image)
+        for name in ("one", "two", "three")
+    )
+    x = most = layers.Maximum(name="most")([one, two, three])
+    x = layers.ReLU(name="clipped")(layers.Subtract(name="edges")([x, one]))
+    line = layers.BatchNormalization(name="bn")(layers.Conv2D(4, 1, name="line")(x))
+    x = tf.minimum(line, most)
+    x = layers.Conv2D(3, 1, name="head")(layers.Subtract(name="difference")([most, x]))
+    model = keras.Model(image, x)
+    randomize(model, seed)
+    return model
+
+
 def randomize(model: keras.Model, seed: int) -> None:
     """Random parameters: gains of either sign and zero, equal biases in the layer 'plain'."""
     random = np.random.default_rng(seed)

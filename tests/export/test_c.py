@@ -18,7 +18,19 @@ from export.graph import IntegerGraph
 COMPILER = shutil.which("gcc")
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1"]
 IMAGES = 4
-WITHOUT_C = ("multiply", "scale channels", "slice", "resize", "logistic", "softmax")
+WITHOUT_C = (
+    "transposed",
+    "subtract",
+    "maximum",
+    "minimum",
+    "multiply",
+    "scale channels",
+    "slice",
+    "resize",
+    "bilinear",
+    "logistic",
+    "softmax",
+)
 # Reads one image after the other, writes every tensor as it is computed.
 MAIN = """
 #include <stdio.h>

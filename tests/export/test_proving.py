@@ -13,7 +13,18 @@ from trained_layers import CHANNELS, OPERATORS, changed, device_codes, layer, tr
 import export
 from export import executor
 from export.channels import moved_scale
-from export.graph import Add, Concatenate, Conv2D, Grid, IntegerGraph, Pool2D, Softmax, Tensor
+from export.graph import (
+    Add,
+    Concatenate,
+    Conv2D,
+    Grid,
+    IntegerGraph,
+    Pool2D,
+    ResizeBilinear,
+    Softmax,
+    Tensor,
+    TransposeConv2D,
+)
 from export.kernels import TARGETS
 
 BITS = st.integers(1, 8)
@@ -222,6 +233,38 @@ def test_average_pooling_is_proven_for_every_sum():
     row = export.prove(graph).operators[-1]
     assert row.proven()
     assert row.cases == sum(15 * count + 1 for count in (4, 6, 9))
+
+
+@pytest.mark.parametrize(("bits", "ties"), [(4, 0), (7, 0), (8, 128)])
+def test_upsampling_is_proven_where_kernels_round_alike(bits, ties):
+    high = 2**bits - 1
+    grid = Grid(scale=0.25, zero_point=127 - high)
+    tensors = {
+        "image": Tensor(shape=(1, 3, 3, 2), grid=grid, bits=bits),
+        "output": Tensor(shape=(1, 6, 3, 2), grid=grid, bits=bits),
+    }
+    graph = IntegerGraph(
+        tensors=tensors,
+        operators=[ResizeBilinear(inputs=("image",), output="output")],
+        inputs=("image",),
+        outputs=("output",),
+        metadata={"trained_grids": {name: [0.25, 0, high] for name in tensors}},
+    )
+    row = export.prove(graph).operators[-1]
+    assert row.cases == 8 * high + 1
+    assert row.different == dict.fromkeys(TARGETS, ties) | {"xnnpack": 0}
+    assert row.worst["reference"] == bool(ties)
+
+
+def test_what_xnnpack_leaves_is_proven_for_the_optimized_kernels():
+    for seed in range(8):
+        graph = layer(seed, operator=TransposeConv2D, weight_bits=8, input_bits=2, linear=True)
+        taken, left = (
+            export.prove(changed(graph, strides=(1, step), padding="SAME")).operators[-1].channels
+            for step in (1, 2)
+        )
+        optimized = set(taken["optimized"]) | set(taken["optimized_arm"])
+        assert left == taken | {"xnnpack": tuple(sorted(optimized))}
 
 
 def test_a_softmax_is_outside_the_proof():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import zipfile
 
@@ -12,8 +13,9 @@ import random_graphs
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers.table import Table
 
-from export import runtime, writer
+from export import runtime, tflite_file, writer
 from export.graph import IntegerGraph
+from export.kernels import KERNELS
 
 BUILTIN = {value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()}
 # The highest operator versions that fixed-function compilers are known to map.
@@ -131,6 +133,34 @@ def test_batch_resizes(content):
     whole = runtime.run(content, {"image": images})["output"]
     single = [runtime.run(content, {"image": image[None]})["output"] for image in images]
     assert np.array_equal(whole, np.concatenate(single))
+
+
+def test_a_transposed_convolution_runs_at_any_batch():
+    graph = random_graphs.one_operator("transposed", 3)
+    operator = dataclasses.replace(graph.operators[0], relu=True)
+    content = writer.to_flatbuffer(dataclasses.replace(graph, operators=[operator]))
+    names = [(op.name, op.version) for op in tflite_file.read(content).main.operators]
+    assert names == [("TRANSPOSE_CONV", 3), ("RELU", 2)]
+    images = random_graphs.Draw(0).codes((3, *graph.tensors["input"].shape[1:]))
+    for kernels in KERNELS:
+        whole = runtime.run(content, {"input": images}, kernels)["output"]
+        single = [runtime.run(content, {"input": image[None]}, kernels) for image in images]
+        assert np.array_equal(whole, np.concatenate([each["output"] for each in single]))
+    assert tflite_file.kernels(content).keys() == {"output"}
+    entry = tflite_file.read(content).metadata["min_runtime_version"]
+    assert entry == b"2.3.0".ljust(16, b"\0")
+
+
+@pytest.mark.parametrize("size", [(4, 3), (3, 128)])
+def test_bilinear_factors_that_are_not_exact_are_refused(size):
+    graph = random_graphs.one_operator("bilinear", 0)
+    shape = graph.tensors["input"].shape
+    tensor = dataclasses.replace(
+        graph.tensors["output"], shape=(1, shape[1] * size[0], shape[2] * size[1], shape[3])
+    )
+    wrong = dataclasses.replace(graph, tensors=graph.tensors | {"output": tensor})
+    with pytest.raises(ValueError, match="only powers of 2 up to 64 are exact"):
+        wrong.validate()
 
 
 def test_xnnpack_takes_all_but_the_average_and_softmax(content, graph):

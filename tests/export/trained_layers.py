@@ -17,9 +17,10 @@ from export.graph import (
     Grid,
     IntegerGraph,
     Tensor,
+    TransposeConv2D,
 )
 
-OPERATORS = (Conv2D, DepthwiseConv2D, FullyConnected)
+OPERATORS = (Conv2D, DepthwiseConv2D, TransposeConv2D, FullyConnected)
 CHANNELS = 9  # One more than the optimized depthwise kernel takes at a time.
 
 
@@ -71,6 +72,7 @@ def layer(
     shapes = {
         Conv2D: ((CHANNELS, 1, 1, taps), (1, 1, 1, taps), (1, 1, 1, CHANNELS)),
         DepthwiseConv2D: ((1, 1, taps, CHANNELS), (1, 1, taps, CHANNELS), (1, 1, 1, CHANNELS)),
+        TransposeConv2D: ((CHANNELS, 1, 1, taps), (1, 1, 1, taps), (1, 1, 1, CHANNELS)),
         FullyConnected: ((CHANNELS, taps), (1, taps), (1, CHANNELS)),
     }
     kernel_shape, input_shape, output_shape = shapes[operator]

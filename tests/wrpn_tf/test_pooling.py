@@ -1,4 +1,4 @@
-"""Average pooling on a grid against integer arithmetic."""
+"""Average pooling and bilinear upsampling on a grid against integer arithmetic."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import tf_keras as keras
 from equality import assert_same
 
 from wrpn_tf import ActivationQuantizer, RangeQuantizer
-from wrpn_tf.pooling import QuantizedAveragePooling2D
+from wrpn_tf.pooling import QuantizedAveragePooling2D, QuantizedUpSampling2D
 
 
 def pool_codes(codes, zero_point, window, strides, padding):
@@ -115,3 +115,58 @@ def test_configuration_round_trip():
     copy = QuantizedAveragePooling2D.from_config(layer.get_config())
     assert copy.get_config() == layer.get_config()
     assert isinstance(copy, keras.layers.Layer)
+
+
+def interpolate(codes, axis, factor):
+    """Along one axis, in units of ``1 / (2 * factor)``; pixel centers, edges repeated."""
+    rows = []
+    for index in range(codes.shape[axis] * factor):
+        before, share = divmod(2 * index + 1 - factor, 2 * factor)
+        one, other = (
+            codes.take(min(max(place, 0), codes.shape[axis] - 1), axis)
+            for place in (before, before + 1)
+        )
+        rows.append(one * (2 * factor - share) + other * share)
+    return np.stack(rows, axis)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 4), (8, 2), (64, 64)])
+@pytest.mark.parametrize(
+    ("quantizer", "assign"),
+    [
+        (ActivationQuantizer(1), {"scale": 0.3}),
+        (ActivationQuantizer(4), {"scale": 0.1}),
+        (ActivationQuantizer(8), {"scale": 0.037}),
+        (RangeQuantizer(), {"minimum": -0.3, "maximum": 1.3}),
+    ],
+)
+def test_upsampling_interpolates_like_the_integer_kernel(quantizer, assign, size):
+    layer = QuantizedUpSampling2D(quantizer, size)
+    shape = (2, 5, 4, 3)
+    layer.build((None, *shape[1:]))
+    for name, value in assign.items():
+        layer.quantizer_vars[name].assign(value)
+    grid = layer.grid()
+    codes = np.random.default_rng(0).integers(grid.low, grid.high + 1, shape)
+    divisor = 4 * size[0] * size[1]
+    total = interpolate(interpolate(codes, 1, size[0]), 2, size[1])
+    expected = (2 * total + divisor) // (2 * divisor)
+    x = tf.constant(codes.astype(np.float32) * np.float32(grid.scale))
+    for call in (layer, tf.function(layer)):
+        actual = call(x).numpy()
+        assert_same(actual, expected.astype(np.float32) * np.float32(grid.scale))
+    assert layer.compute_output_shape(shape) == actual.shape
+    copy = QuantizedUpSampling2D.from_config(layer.get_config())
+    assert copy.get_config() == layer.get_config()
+
+
+def test_gradient_is_that_of_float_upsampling_inside_the_clip():
+    layer = QuantizedUpSampling2D(ActivationQuantizer(4), (2, 2))
+    x = tf.random.stateless_uniform((1, 3, 3, 2), (0, 1))
+    weight = tf.random.stateless_uniform((1, 6, 6, 2), (0, 2))
+    plain = keras.layers.UpSampling2D(2, interpolation="bilinear")
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        total, float_total = (tf.reduce_sum(each(x) * weight) for each in (layer, plain))
+    assert_same(tape.gradient(total, x), tape.gradient(float_total, x))
+    assert tape.gradient(total, layer.trainable_variables)[0] is not None

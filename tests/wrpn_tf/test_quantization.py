@@ -320,6 +320,42 @@ def test_kernels_carry_exactly_their_bits(bits, method):
             assert_same(kernel.scale, np.full_like(kernel.scale, 1 / limit))
 
 
+@pytest.mark.parametrize("method", ["learned", "calibrated", "paper"])
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_transposed_kernels_are_quantized_as_others(bits, method):
+    """One scale for each output channel, which is the last axis but one."""
+    kinds = (layers.Conv2D, layers.Conv2DTranspose)
+    models = [functional((4, 4, 2), kind(5, 3, name="conv")) for kind in kinds]
+    kernel, bias = (np.random.default_rng(bits).normal(0, 1, s) for s in ((3, 3, 2, 5), 5))
+    kernels = []
+    for model, values in zip(models, (kernel, kernel.swapaxes(2, 3)), strict=True):
+        model.get_layer("conv").set_weights([values, bias])
+        quantized = wrpn_tf.quantize_model(model, bits, 4, method=method, first_last="integer")
+        kernels.append(next(v.kernel for v in wrpn_tf.view(quantized) if v.kernel))
+    plain, transposed = kernels
+    assert transposed.scale.shape == (1, 1, 5, 1)
+    assert_same(transposed.codes.swapaxes(2, 3), plain.codes)
+    assert_same(transposed.scale.swapaxes(2, 3), plain.scale)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_transposed_convolutions_learn(padding):
+    def build(x):
+        x = layers.Conv2D(4, 3, 2, padding="same", activation="relu", name="down")(x)
+        x = layers.Conv2DTranspose(4, 3, 2, padding=padding, use_bias=False, name="up")(x)
+        x = layers.ReLU(name="relu")(layers.BatchNormalization(name="bn")(x))
+        return layers.Conv2D(2, 1, name="head")(x)
+
+    model = wrpn_tf.quantize_model(functional((4, 4, 2), build), 2, 4)
+    inputs = images(model, 16)
+    wrpn_tf.calibrate(model, [inputs])
+    before = [weight.numpy() for weight in model.trainable_weights]
+    losses = [train_step(model, inputs) for _ in range(10)]
+    assert losses[-1] < losses[0]
+    for old, weight in zip(before, model.trainable_weights, strict=True):
+        assert np.any(old != weight.numpy()), weight.name
+
+
 def test_dense_kernels_share_one_scale():
     quantized = wrpn_tf.quantize_model(convnet(), 2, 4)
     logits = next(layer for layer in wrpn_tf.view(quantized) if layer.name == "quant_logits")
@@ -439,10 +475,9 @@ def test_an_integer_network_needs_every_layer_annotated():
 
 
 def test_annotating_a_layer_that_has_no_place_is_an_error():
-    model = functional(
-        (4, 4, 2), wrpn_tf.quantize_annotate(layers.Conv2DTranspose(2, 3, name="foreign"))
-    )
-    with pytest.raises(ValueError, match=r"foreign \(Conv2DTranspose: class\)"):
+    layer = layers.Conv2DTranspose(2, 3, dilation_rate=2, name="foreign")
+    model = functional((4, 4, 2), wrpn_tf.quantize_annotate(layer))
+    with pytest.raises(ValueError, match=r"foreign \(Conv2DTranspose: dilation_rate must be 1\)"):
         wrpn_tf.quantize_apply(model)
 
 
@@ -473,9 +508,9 @@ def test_a_layer_that_loses_its_configuration_is_named(where, monkeypatch):
 
 def test_layers_that_cannot_be_quantized_are_listed_in_one_error():
     def build(x):
-        x = layers.Conv2DTranspose(2, 3, name="up")(x)
+        x = layers.Conv2DTranspose(2, 3, 2, output_padding=1, name="up")(x)
         x = layers.LeakyReLU(name="leaky")(x)
-        smooth = layers.UpSampling2D(interpolation="bilinear", name="smooth")
+        smooth = layers.UpSampling2D(3, interpolation="bilinear", name="smooth")
         x = keras.Sequential([smooth], name="inner")(x)
         x = layers.Conv2D(2, 1, activation="tanh", name="tanh_conv")(x)
         x = layers.Activation("gelu", name="gelu")(x)
@@ -489,9 +524,9 @@ def test_layers_that_cannot_be_quantized_are_listed_in_one_error():
     with pytest.raises(ValueError, match="Layers that cannot be quantized") as error:
         wrpn_tf.quantize_model(functional((4, 4, 2), build))
     for text in (
-        "up (Conv2DTranspose: class)",
+        "up (Conv2DTranspose: output_padding must be None)",
         "leaky (LeakyReLU: class)",
-        "smooth (UpSampling2D: interpolation 'bilinear'; use 'nearest')",
+        "smooth (UpSampling2D: bilinear factors (3, 3); TFLite is exact for powers of 2 up to 64",
         "tanh_conv (Conv2D: activation 'tanh')",
         "gelu (Activation: activation 'gelu')",
         "slope (ReLU: negative_slope",

@@ -61,7 +61,10 @@ def test_an_operation_becomes_a_layer(build, expected):
     ("build", "expected"),
     [
         (lambda x, y: x + y, "Add"),
+        (lambda x, y: x - y, "Subtract"),
         (lambda x, y: x * y, "Multiply"),
+        (tf.maximum, "Maximum"),
+        (tf.minimum, "Minimum"),
         (lambda x, y: tf.concat([x, y], -1), "Concatenate"),
     ],
 )
@@ -114,7 +117,7 @@ def test_what_others_read_stays():
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("layer", [layers.Add, layers.Multiply])
+@pytest.mark.parametrize("layer", [layers.Add, layers.Multiply, layers.Maximum, layers.Minimum])
 def test_many_operands_become_pairs(layer):
     model, new = rewritten(lambda *tensors: layer(name="all")(list(tensors)), 4)
     assert [node.name for node in surgery.topology(new)][4:] == ["all_part1", "all_part2", "all"]
