@@ -81,7 +81,7 @@ def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> 
     elif isinstance(operator, Multiply):
         taken = bool(2.0**-16 <= scales[0] * scales[1] / output_scale < 2.0**8)
     elif isinstance(operator, Weighted):
-        taken = is_delegated(operator)
+        taken = is_delegated(type(operator), operator.storage, operator.kernel.shape[-1])
     else:
         taken = not isinstance(operator, Softmax) and not (
             isinstance(operator, Pool2D) and operator.kind == "average"
