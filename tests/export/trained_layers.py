@@ -172,7 +172,7 @@ def device_codes(graph, target):
     source, output = graph.tensors["input"].grid, graph.tensors["output"].grid
     if target in kernels.KERNELS:
         return kernels.weighted_codes(accumulators, operator, source, output, target)
-    per_tensor = kernels.is_per_tensor(type(operator), operator.kernel_scale)
+    per_tensor = kernels.is_per_tensor(type(operator), operator.kernel_scale, operator.storage)
     multiplier = kernels.multipliers(
         operator.kernel_scale, per_tensor, source.scale, output.scale, target
     )
