@@ -18,7 +18,7 @@ from export.lowering import lower
 from export.reach import Reach
 from wrpn_tf import Kind, LayerView
 
-_BUILT_FOR_SPEED = ("xnnpack", "optimized", "optimized_arm")
+_FAST = ("xnnpack", "optimized", "optimized_arm")
 _ROUNDS = 12
 _MOST_STEPS = 2048
 
@@ -37,10 +37,11 @@ def settle(model: keras.Model, *, weights: str = "int8") -> None:
       the trained accumulator. A gain of batch normalization may move as well, by at most a 256th,
       half a code at 128 codes from the offset: thresholds that are spread evenly over the steps
       leave no room for a bias, and a slightly different distance between them does.
-    * Else a place is sought that suits all kernels but the reference, then those that run by
-      default on x86 and on ARM, and at least the one of them that all exports are held to.
+    * Else a place is sought that suits all kernels but the reference, then one that suits those
+      that run by default on x86 and on ARM, and at least the former, by up to half a code.
 
-    A model that is to be stored as 'int4' or 'int2' is settled where its int8 file is exact, too.
+    A model that is to be stored as 'int4' or 'int2' moves to where its int8 file, which other
+    kernels run, is exact by default as well.
 
     Call it when training has ended, before the last evaluation.
 
@@ -135,7 +136,7 @@ class _Settler:
         plain = self._rounding(self.trained)
         self._try(plain, self.trained, np.flatnonzero(self.left), self._bias, TARGETS)
         first = self._setting.targets[:1]
-        for targets in (TARGETS, _BUILT_FOR_SPEED, (*first, "optimized_arm")):
+        for targets in (TARGETS, _FAST, (*first, "optimized_arm")):
             self._spread(gains, targets)
         for ulps in scale_ulps:
             rounding = self._rounding(self.trained, ulps)
@@ -213,7 +214,7 @@ class _Settler:
         )
         settled = trained.copy()
         settled["offset"][chosen] = offset
-        if self._setting.storage < 8 and found.any():
+        if self._setting.storage < 8 and found.any():  # Its int8 file has a bias of its own.
             twin = channels.fit(self._codes * _signs(trained), settled, self._twin)
             found &= twin.exact["xnnpack"][chosen]
         chosen = chosen[found]
