@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from export.graph import IntegerGraph, Weighted
 from export.ideal import BEYOND
 from export.kernels import TARGETS
 from export.reach import Reach
-from export.storage import LARGEST
+from export.storage import LARGEST, is_delegated
 
 _MAX_BIAS = 2**30
 _MAX_MULTIPLIER = 256.0  # XNNPACK takes no requantization scale from here on.
@@ -40,6 +41,7 @@ class Setting:
       output_low: smallest output code, zero point subtracted; 0 behind a ReLU.
       output_high: largest output code, zero point subtracted.
       storage: bits in which a file holds a code of the kernel.
+      delegated: whether XNNPACK takes the operator.
     """
 
     operator: type[Weighted]
@@ -50,6 +52,7 @@ class Setting:
     output_low: int
     output_high: int
     storage: int = 8
+    delegated: bool = True
 
     @classmethod
     def of(cls, graph: IntegerGraph, operator: Weighted) -> Setting:
@@ -64,7 +67,13 @@ class Setting:
             output_low=0 if operator.relu else target.low,
             output_high=target.high,
             storage=operator.storage,
+            delegated=is_delegated(type(operator), operator.storage, operator.kernel.shape[-1]),
         )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """`export.kernels.TARGETS`, the one that the default interpreter runs first."""
+        return TARGETS if self.delegated else (*TARGETS[1:], *TARGETS[:1])
 
     @property
     def levels(self) -> np.ndarray:
@@ -184,7 +193,7 @@ def fit(codes: np.ndarray, trained: np.ndarray, setting: Setting) -> Channels:
     """Chooses the integers of trained channels.
 
     Where a bias is right under the rounding rules of all targets, one in the middle of all such is
-    taken; else one that is right for as many as go together, `export.kernels.TARGETS` in order.
+    taken; else one that is right for as many as go together, `Setting.targets` in order.
 
     Args:
       codes: int ``[channels, taps]`` as trained, magnitudes up to 127.
@@ -215,7 +224,7 @@ def fit(codes: np.ndarray, trained: np.ndarray, setting: Setting) -> Channels:
         scale = _choose_scale(setting, scale, stretch, reach, np.where(usable, wanted, BEYOND))
         rounding = Rounding(setting, scale, stretch, reach)
         real = start / setting.output_scale / setting.multipliers(scale, "reference")
-        bias = _choose_bias(rounding, wanted, real, stretch)
+        bias = _choose_bias(rounding, setting.targets, wanted, real, stretch)
         too_large = usable & (np.abs(bias) > _MAX_BIAS)
         if not too_large.any():
             break
@@ -250,14 +259,15 @@ def moved_scale(scale: np.ndarray, ulps: int) -> np.ndarray:
 def _choose_scale(
     setting: Setting, scale: np.ndarray, stretch: int, reach: Reach, wanted: np.ndarray
 ) -> np.ndarray:
-    """Kernel scales, moved by a few float32 steps where XNNPACK has a bias only then.
+    """Kernel scales, moved by a few float32 steps where the first target has a bias only then.
 
     XNNPACK multiplies in float32, with the product of three rounded scales. Dense layers with one
     scale keep one.
     """
 
     def solved(candidate: np.ndarray) -> np.ndarray:
-        least, most = Rounding(setting, candidate, stretch, reach).bias_interval("xnnpack", wanted)
+        rounding = Rounding(setting, candidate, stretch, reach)
+        least, most = rounding.bias_interval(setting.targets[0], wanted)
         return least <= most
 
     best, done = scale, solved(scale)
@@ -275,11 +285,11 @@ def _choose_scale(
 
 
 def _choose_bias(
-    rounding: Rounding, wanted: np.ndarray, real: np.ndarray, stretch: int
+    rounding: Rounding, targets: Sequence[str], wanted: np.ndarray, real: np.ndarray, stretch: int
 ) -> np.ndarray:
     """The bias of each channel, float64; `real` is what it is in real arithmetic."""
     low, high = np.full(real.shape, -BEYOND), np.full(real.shape, BEYOND)
-    for target in TARGETS:
+    for target in targets:
         at_least, at_most = rounding.bias_interval(target, wanted)
         both = np.maximum(low, at_least), np.minimum(high, at_most)
         possible = both[0] <= both[1]

@@ -103,6 +103,7 @@ def fit(
         output_low=target.low,
         output_high=target.high,
         storage=storage,
+        delegated=storages.is_delegated(operator, storage, codes.shape[1]),
     )
     return channels.fit(codes, trained, setting)
 

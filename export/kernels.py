@@ -89,7 +89,7 @@ def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> 
         within = all(step <= size for step, size in zip(operator.strides, window, strict=True))
         taken = operator.padding == "VALID" or within
     elif isinstance(operator, Weighted):
-        taken = is_delegated(operator)
+        taken = is_delegated(type(operator), operator.storage, operator.kernel.shape[-1])
     else:
         taken = not isinstance(operator, Softmax) and not (
             isinstance(operator, Pool2D) and operator.kind == "average"

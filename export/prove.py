@@ -21,7 +21,8 @@ from absl import app, flags
 from export.graph import IntegerGraph
 from export.kernels import TARGETS
 from export.proof_report import show
-from export.proving import prove, training_problems
+from export.proving import prove
+from export.trainings import training_problems
 from export.workdir import Workdir
 
 _GRAPH = flags.DEFINE_string("model_graph", None, "The integer graph, an .npz file.")

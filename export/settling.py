@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 import tf_keras as keras
 
 import wrpn_tf
-from export import ideal, kernels
+from export import agreement, channels, ideal, kernels
 from export.channels import ULPS, Rounding, Setting, moved_scale
 from export.graph import FullyConnected, IntegerGraph, Weighted, channel_rows
 from export.ideal import BEYOND
@@ -17,11 +18,7 @@ from export.lowering import lower
 from export.reach import Reach
 from wrpn_tf import Kind, LayerView
 
-# Gains move by at most this factor: an eighth of an output code at 128 codes from the offset.
-_MOST_GAIN = 2.0**-10
-_GAIN_STEPS = 64
-# Kernels disagree on at most this many neighbouring int32 biases at a threshold, mostly.
-_MIN_GAP = 1.5
+_FAST = ("xnnpack", "optimized", "optimized_arm")
 _ROUNDS = 12
 _MOST_STEPS = 2048
 
@@ -36,11 +33,15 @@ def settle(model: keras.Model, *, weights: str = "int8") -> None:
     an interval in which the trained thresholds are the device's, for every possible input:
 
     * Channels that are exact with all kernels keep every one of their codes.
-    * Where thresholds lie so that some bias would suit all kernels, the offset moves there, by at
-      most half a step of the trained accumulator. A gain of batch normalization may move as well,
-      by at most a 1024th: thresholds that are spread evenly over the steps leave no room for a
-      bias, and a slightly different distance between them does.
-    * Else a place is sought that suits XNNPACK at least.
+    * Where some bias near by suits all kernels, the offset moves there, by at most half a step of
+      the trained accumulator. A gain of batch normalization may move as well, by at most a 256th,
+      half a code at 128 codes from the offset: thresholds that are spread evenly over the steps
+      leave no room for a bias, and a slightly different distance between them does.
+    * Else a place is sought that suits all kernels but the reference, then one that suits those
+      that run by default on x86 and on ARM, and at least the former, by up to half a code.
+
+    A model that is to be stored as 'int4' or 'int2' moves to where its int8 file, which other
+    kernels run, is exact by default as well.
 
     Call it when training has ended, before the last evaluation.
 
@@ -116,11 +117,12 @@ class _Settler:
     def __init__(self, graph: IntegerGraph, operator: Weighted, ulps: int):
         self._scale = moved_scale(operator.kernel_scale, ulps)
         self._setting = setting = Setting.of(graph, operator)
+        self._twin = dataclasses.replace(setting, storage=8, delegated=True)
         assert operator.trained is not None
         self._bias, self._stretch = operator.bias.astype(np.int64), operator.stretch
         self._gain = operator.trained["gain"]
         self.trained = operator.trained.copy()
-        codes = channel_rows(operator) // operator.stretch
+        self._codes = codes = channel_rows(operator).astype(np.int64) // operator.stretch
         self._reach = Reach(codes, setting.input_low, setting.input_high)
         self.left: np.ndarray = np.asarray(codes.any(axis=1))  # Constants stay as they are.
 
@@ -133,27 +135,39 @@ class _Settler:
         """
         plain = self._rounding(self.trained)
         self._try(plain, self.trained, np.flatnonzero(self.left), self._bias, TARGETS)
-        self._spread(gains)
+        first = self._setting.targets[:1]
+        for targets in (TARGETS, _FAST, (*first, "optimized_arm")):
+            self._spread(gains, targets)
         for ulps in scale_ulps:
             rounding = self._rounding(self.trained, ulps)
             for move in (0, 1, -1):
                 trying = np.flatnonzero(self.left)
-                self._try(rounding, self.trained, trying, self._bias + move, ("xnnpack",))
+                self._try(rounding, self.trained, trying, self._bias + move, first)
+        self._spread(gains, first)
         half_code = 0.5 / self._multiplier(self.trained)
         limit = np.minimum(np.maximum(self._stretch, half_code), _MOST_STEPS)
         move = 2
         while (trying := np.flatnonzero(self.left & (abs(move) <= limit))).size:
-            self._try(plain, self.trained, trying, self._bias + move, ("xnnpack",))
+            self._try(plain, self.trained, trying, self._bias + move, first)
             move = -move if move > 0 else 1 - move  # 2, -2, 3, -3, ...
 
-    def _spread(self, gains: bool) -> None:
-        """Moves channels to where thresholds leave room for the rounding of all kernels."""
-        count = _GAIN_STEPS if gains else 0
-        factors = 1 + _MOST_GAIN * np.array(sorted(range(-count, count + 1), key=abs)) / max(
-            1, _GAIN_STEPS
-        )
+    def _spread(self, gains: bool, targets: Sequence[str]) -> None:
+        """Moves channels to where thresholds leave room for the rounding of all targets."""
+        left = np.flatnonzero(self.left)
+        factors = np.ones((1, self.left.size))
+        if gains:
+            factors = agreement.gain_factors(self._multiplier(self.trained), self._stretch)
         moved = [self._with_gain(factor) for factor in factors]
-        places = np.array([self._nearest_gap(trained) for trained in moved])
+        places = np.full(factors.shape, np.nan)
+        for row, trained in zip(places, moved, strict=True):
+            row[left] = agreement.nearest_bias(
+                self._setting,
+                self._reach.select(left),
+                trained[left],
+                self._multiplier(trained)[left],
+                self._stretch,
+                targets,
+            )
         for _ in range(_ROUNDS):
             possible = np.isfinite(places) & self.left
             trying = np.flatnonzero(possible.any(axis=0))
@@ -165,10 +179,10 @@ class _Settler:
                 trained[channel] = moved[choice[channel]][channel]
                 bias[channel] = places[choice[channel], channel]
                 places[choice[channel], channel] = np.nan
-            self._try(self._rounding(trained), trained, trying, bias, TARGETS)
+            self._try(self._rounding(trained), trained, trying, bias, targets)
 
-    def _with_gain(self, factor: float) -> np.ndarray:
-        """What was trained with every gain multiplied."""
+    def _with_gain(self, factor: np.ndarray) -> np.ndarray:
+        """What was trained with the gains multiplied."""
         trained = self.trained.copy()
         trained["gain"] = (trained["gain"] * factor).astype(np.float32)
         return trained
@@ -186,55 +200,31 @@ class _Settler:
         scale = moved_scale(self._kernel_scale(trained), ulps)
         return Rounding(self._setting, scale, self._stretch, self._reach)
 
-    def _nearest_gap(self, trained: np.ndarray) -> np.ndarray:
-        """The bias in the middle of the nearest wide enough gap between thresholds.
-
-        A bias suits all kernels if no threshold lies beside it, modulo the stretch.
-
-        Returns:
-          float64 ``[channels]``, whole numbers; NaN where no gap is wide enough.
-        """
-        stretch, levels = self._stretch, self._setting.levels
-        multiplier = self._multiplier(trained)
-        _, start = ideal.line(trained, self._setting.input_scale)
-        place = start / self._setting.output_scale / multiplier
-        threshold = (levels[:, None] - 0.5) / multiplier
-        reached = (threshold - place >= stretch * (self._reach.least - 1)) & (
-            threshold - place <= stretch * (self._reach.most + 1)
-        )
-        # Thresholds as distances above the present place, modulo the stretch; those that are out
-        # of reach come last.
-        above = np.sort(np.where(reached, (threshold - place) % stretch, np.inf), axis=0)
-        first = above[:1]
-        last = np.where(np.isfinite(above), above, -np.inf).max(axis=0, keepdims=True)
-        begin = np.concatenate([last - stretch, above[:-1]])
-        end = np.concatenate([first, above[1:]])
-        with np.errstate(invalid="ignore"):
-            width = np.where(np.isfinite(begin) & np.isfinite(end), end - begin, 0.0)
-            middle = (begin + end) / 2
-            distance = np.where(begin > stretch / 2, stretch - end, np.maximum(begin, 0))
-        middle = np.where(middle > stretch / 2, middle - stretch, middle)
-        distance = np.where(width >= _MIN_GAP, distance, np.inf)
-        best = distance.argmin(axis=0)[None]
-        bias = np.floor(place + np.take_along_axis(middle, best, axis=0)[0] + 0.5)
-        return np.where(np.isfinite(np.take_along_axis(distance, best, axis=0)[0]), bias, np.nan)
-
     def _try(
         self,
         rounding: Rounding,
         trained: np.ndarray,
-        channels: np.ndarray,
+        chosen: np.ndarray,
         bias: np.ndarray,
         targets: Sequence[str],
     ) -> None:
         """Settles those of the channels whose thresholds for a bias some offset makes ideal."""
         offset, found = _matching_offsets(
-            self._setting, rounding.select(channels), trained[channels], bias[channels], targets
+            self._setting, rounding.select(chosen), trained[chosen], bias[chosen], targets
         )
-        channels = channels[found]
-        self.trained[channels] = trained[channels]
-        self.trained["offset"][channels] = offset[found]
-        self.left[channels] = False
+        settled = trained.copy()
+        settled["offset"][chosen] = offset
+        if self._setting.storage < 8 and found.any():  # Its int8 file has a bias of its own.
+            twin = channels.fit(self._codes * _signs(trained), settled, self._twin)
+            found &= twin.exact["xnnpack"][chosen]
+        chosen = chosen[found]
+        self.trained[chosen] = settled[chosen]
+        self.left[chosen] = False
+
+
+def _signs(trained: np.ndarray) -> np.ndarray:
+    """By what kernel rows ``[channels, taps]`` are multiplied to be the trained codes."""
+    return np.where(trained["gain"] < 0, -1, 1)[:, None]
 
 
 def _matching_offsets(

@@ -95,12 +95,14 @@ def as_int8(graph: IntegerGraph) -> IntegerGraph:
     return dataclasses.replace(graph, operators=operators)
 
 
-def is_delegated(operator: Weighted) -> bool:
+def is_delegated(operator: type[Operator], bits: int, row: int) -> bool:
     """Whether XNNPACK takes an operator with its storage.
 
     Of INT4 and INT2 kernels it takes those of FULLY_CONNECTED whose rows fill whole bytes.
+
+    Args:
+      operator: class of the operator.
+      bits: in which a file holds a code of the kernel.
+      row: length of the kernel's last axis.
     """
-    if operator.storage == 8:
-        return True
-    rows_fill_bytes = operator.kernel.shape[-1] * operator.storage % 8 == 0
-    return isinstance(operator, FullyConnected) and rows_fill_bytes
+    return bits == 8 or (issubclass(operator, FullyConnected) and row * bits % 8 == 0)

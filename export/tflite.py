@@ -6,7 +6,8 @@
 ``--transport=model.wrpn`` saves it at its information size: 1 bit for each weight of a binary
 network, 1.6 for each of a ternary one.
 ``--weights=int4`` and ``--weights=int2`` make smaller files, most of which run slower: the program
-measures size and latency beside int8.
+measures size and latency beside int8. ``--int8_twin=int8.tflite`` also writes an int8 file that
+gives the same integers in the default interpreter.
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ _GRAPH = flags.DEFINE_string("graph", None, "Also save the integer graph as this
 _TRANSPORT = flags.DEFINE_string(
     "transport", None, "Also save the integer graph at its information size, as this .wrpn file."
 )
+_TWIN = flags.DEFINE_string(
+    "int8_twin",
+    None,
+    "With --weights=int4 or int2, also write the int8 file of the same network: in the default "
+    "interpreter both give the same integers.",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -42,9 +49,12 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
     try:
-        graph = Workdir.load(_WORKDIR.value).graph(_WEIGHTS.value)
+        workdir = Workdir.load(_WORKDIR.value)
+        graph = workdir.graph(_WEIGHTS.value)
         content = to_flatbuffer(graph)
         write_bytes(_OUTPUT.value, content)
+        if _TWIN.value:  # The model is settled for both.
+            write_bytes(_TWIN.value, to_flatbuffer(workdir.graph()))
         if _GRAPH.value:
             graph.save(_GRAPH.value)
         if _TRANSPORT.value:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from export import checks, tflite_file
 from export.graph import IntegerGraph
-from export.kernels import KERNELS
+from export.kernels import KERNELS, effective_kernels
 from export.workdir import Workdir
 
 _UNMEASURED = checks.Accuracy(images=0, device=0.0, keras=0.0, agreement=0.0)
@@ -151,7 +151,11 @@ def _show_keras(
         "unproven channels",
     ):
         table.add_column(heading, justify="left" if heading == "tensor" else "right")
-    inexact = graph.metadata["inexact_channels"]
+    inexact = {
+        operator.output: counts[effective_kernels(graph, operator, "xnnpack")]
+        for operator in graph.operators
+        if (counts := graph.metadata["inexact_channels"].get(operator.output))
+    }
     for row in checks.compare_with_keras(workdir.model, graph, file, sample).values():
         table.add_row(
             row.name,
@@ -160,6 +164,6 @@ def _show_keras(
             f"{row.different:,}",
             f"{row.different / row.total:.4%}",
             str(row.largest),
-            str(inexact.get(row.name, {}).get("xnnpack", "")),
+            str(inexact.get(row.name, "")),
         )
     show(table)

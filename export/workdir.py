@@ -67,7 +67,7 @@ class Workdir:
         """The model's integer graph with the labels in its metadata.
 
         For 'int4' and 'int2' the model is settled on that storage's coarser grid first, in place,
-        as training settled it on that of int8.
+        as training settled it on that of int8; its 'int8' graph computes the same from then on.
         """
         if weights != "int8":
             settle(self.model, weights=weights)

@@ -1,10 +1,10 @@
 """The prover against brute force: every input of small layers, and planted errors."""
 
 import dataclasses
+from fractions import Fraction
 
 import numpy as np
 import pytest
-import small_networks
 import trained_layers
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,13 +19,17 @@ from export.graph import (
     Conv2D,
     Grid,
     IntegerGraph,
+    Multiply,
     Pool2D,
     ResizeBilinear,
+    ResizeNearest,
+    Slice,
     Softmax,
     Tensor,
     TransposeConv2D,
 )
 from export.kernels import TARGETS
+from export.trainings import training_problems
 
 BITS = st.integers(1, 8)
 SEED = st.integers(0, 2**32 - 1)
@@ -165,39 +169,52 @@ def two_inputs(operator, grids, output, *, bits=8, **fields):
     )
 
 
-@settings(max_examples=8, deadline=None)
-@given(SEED)
-def test_sums_are_compared_for_every_pair_of_codes(seed):
+def pair_codes(graph):
+    """Trained codes of an operator with two inputs for every pair of int8 codes, by fractions."""
+    (s1, z1), (s2, z2) = ((t.grid.scale, t.grid.zero_point) for t in map(graph.tensors.get, "ab"))
+    s1, s2, scale = map(Fraction, (s1, s2, graph.tensors["output"].grid.scale))
+    unit = Fraction(1, s1.denominator * s2.denominator)
+    codes = np.arange(-128, 128).astype(object)
+    left, right = (codes - z1)[:, None], (codes - z2)[None, :]
+    if isinstance(graph.operators[0], Add):
+        real = left * int(s1 / unit) + right * int(s2 / unit)
+    else:
+        real = left * right * int(s1 * s2 / unit)
+    step = scale / unit  # A code at most rounds down to what is below real / step + 1/2.
+    steps = (2 * real * step.denominator + step.numerator) // (2 * step.numerator)
+    low, high = graph.tensors["output"].low, graph.tensors["output"].high
+    return np.clip(steps, low, high).astype(int) + graph.tensors["output"].grid.zero_point
+
+
+@pytest.mark.parametrize("operator", [Add, Multiply])
+@settings(max_examples=6, deadline=None)
+@given(SEED, st.booleans())
+def test_pairs_of_codes_are_compared_one_by_one(operator, seed, relu):
     random = np.random.default_rng(seed)
     grids = [(random.uniform(0.01, 0.2), int(random.integers(-40, 40))) for _ in range(2)]
-    output = (random.uniform(0.02, 0.3), 112)
-    graph = two_inputs(Add, grids, output, bits=4, relu=True)
+    graph = two_inputs(operator, grids, (random.uniform(0.02, 0.3), 112), bits=4, relu=relu)
     row = export.prove(graph).operators[-1]
     assert row.cases == 256 * 256
-    codes = np.arange(-128, 128, dtype=np.int64)
-    (s1, z1), (s2, z2) = ((t.grid.scale, t.grid.zero_point) for t in map(graph.tensors.get, "ab"))
-    # Sums of two float32 numbers times 9 bits are exact in float64 for scales this close.
-    total = (codes - z1)[:, None] * s1 + (codes - z2)[None, :] * s2
-    scale = graph.tensors["output"].grid.scale
-    steps = np.floor((2 * total + scale) / (2 * scale))
-    wanted = np.clip(steps, 0, 15) + 112
-    pairs = np.meshgrid(codes.astype(np.int8), codes.astype(np.int8), indexing="ij")
+    wanted = pair_codes(graph)
+    codes = np.arange(-128, 128).astype(np.int8)
+    inputs = [np.ascontiguousarray(x)[None] for x in np.meshgrid(codes, codes, indexing="ij")]
     for kernels in ("xnnpack", "reference"):
-        inputs = [np.ascontiguousarray(codes)[None] for codes in pairs]
         found = executor.run_operator(graph, graph.operators[0], inputs, kernels)[0].astype(int)
         assert row.different[kernels] == np.count_nonzero(found != wanted)
         assert row.worst[kernels] == np.abs(found - wanted).max()
 
 
-def test_a_sum_on_another_grid_than_trained_is_reported():
-    graph = two_inputs(Add, [(0.1, 0), (0.2, 3)], (0.2, 112), bits=4, relu=False)
+@pytest.mark.parametrize("operator", [Add, Multiply])
+def test_a_pair_on_another_grid_than_trained_is_reported(operator):
+    graph = two_inputs(operator, [(0.1, 0), (0.2, 3)], (0.2, 112), bits=4, relu=False)
     graph.metadata["trained_grids"]["output"][0] = trained_layers.float32(0.21)
     row = export.prove(graph).operators[-1]
     assert row.problems and row.different["xnnpack"] > 0
 
 
-def test_a_missing_relu_of_a_sum_is_found():
-    graph = two_inputs(Add, [(0.1, 0), (0.2, 3)], (0.2, 112), bits=4, relu=False)
+@pytest.mark.parametrize("operator", [Add, Multiply])
+def test_a_missing_relu_is_found(operator):
+    graph = two_inputs(operator, [(0.1, 0), (0.2, 3)], (0.2, 112), bits=4, relu=False)
     row = export.prove(graph).operators[-1]
     assert row.different["xnnpack"] > 10_000
 
@@ -207,6 +224,51 @@ def test_concatenation_needs_one_grid():
     assert export.prove(same).operators[-1].proven()
     other = two_inputs(Concatenate, [(0.1, 0), (0.1, 1)], (0.1, 0), axis=3, shape=(1, 2, 2, 8))
     assert not export.prove(other).operators[-1].proven()
+
+
+@pytest.mark.parametrize(
+    ("operator", "shape"),
+    [
+        (Slice(inputs=("image",), output="output", begin=(1, 0, 0)), (1, 2, 3, 4)),
+        (ResizeNearest(inputs=("image",), output="output"), (1, 6, 6, 4)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_operators_that_copy_codes_need_one_grid(operator, shape):
+    def proof(grid, trained):
+        tensors = {
+            "image": Tensor(shape=(1, 3, 3, 4), grid=Grid(scale=0.25, zero_point=112), bits=4),
+            "output": Tensor(shape=shape, grid=grid, bits=4),
+        }
+        return export.prove(
+            IntegerGraph(
+                tensors=tensors,
+                operators=[operator],
+                inputs=("image",),
+                outputs=("output",),
+                metadata={"trained_grids": {"image": [0.25, 0, 15], "output": trained}},
+            )
+        ).operators[-1]
+
+    assert proof(Grid(scale=0.25, zero_point=112), [0.25, 0, 15]).proven()
+    moved = proof(Grid(scale=0.5, zero_point=112), [0.5, 0, 15])
+    assert not moved.proven() and "another grid than the output" in moved.problems[0]
+    moved = proof(Grid(scale=0.25, zero_point=111), [0.25, 0, 15])
+    assert not moved.proven() and len(moved.problems) == 2
+
+
+def test_a_training_is_compared_operator_by_operator():
+    graph = layer(0, operator=Conv2D)
+    operator = graph.operators[0]
+    assert training_problems(changed(graph, bias=operator.bias + 1), graph) == []
+    trained = operator.trained.copy()
+    trained["offset"][3] += 1
+    assert "output" in training_problems(changed(graph, trained=trained), graph)[0]
+    assert training_problems(changed(graph, relu=not operator.relu), graph)
+    grids = {**graph.metadata["trained_grids"], "input": [0.5, 0, 3]}
+    other = dataclasses.replace(graph, metadata={**graph.metadata, "trained_grids": grids})
+    assert "another grid" in training_problems(other, graph)[0]
+    assert "0 operators" in training_problems(graph, dataclasses.replace(graph, operators=[]))[-1]
 
 
 def test_average_pooling_is_proven_for_every_sum():
@@ -268,7 +330,14 @@ def test_what_xnnpack_leaves_is_proven_for_the_optimized_kernels():
 
 
 def test_a_softmax_is_outside_the_proof():
-    graph = export.lower(small_networks.quantize(small_networks.network(0, softmax=True), 0))
+    tensor = Tensor(shape=(1, 4), grid=Grid(scale=1 / 256, zero_point=-128), bits=8)
+    graph = IntegerGraph(
+        tensors={"logits": tensor, "output": tensor},
+        operators=[Softmax(inputs=("logits",), output="output")],
+        inputs=("logits",),
+        outputs=("output",),
+        metadata={"trained_grids": {name: [1 / 256, 0, 255] for name in ("logits", "output")}},
+    )
     row = export.prove(graph).operators[-1]
     assert row.kind == Softmax.__name__
     assert not row.covered and not row.proven(())

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import random_graphs
 import small_networks
+import tf_keras as keras
 from equality import assert_same
+from tf_keras import layers
 
 import export
-from export import checks, runtime, storage, tflite_edit, tflite_file, writer
+from export import checks, kernels, runtime, storage, tflite_edit, tflite_file, writer
 from export.graph import IntegerGraph, Weighted
-from export.kernels import KERNELS
 
 
 @pytest.mark.parametrize("bits", [8, 4, 2])
@@ -26,30 +27,49 @@ def test_packing_is_low_bits_first():
     assert_same(storage.pack(np.array([1, -1, 3], np.int8), 4), np.array([0xF1, 0x03], np.uint8))
 
 
-@pytest.mark.parametrize("weights", ["int4", "int2"])
-@pytest.mark.parametrize("bits", [1, 2, 4])
-def test_files_equal_executor_and_int8_twin(weights, bits):
-    model = small_networks.quantize(
-        small_networks.network(5), 5, weight_bits=bits, activation_bits=4
+def small_model(bits):
+    """Each kind of layer that may get fewer bits, behind a first layer that stays int8."""
+    image = x = keras.Input((6, 6, 3), name="image")
+    kernels = (
+        layers.Conv2D(4, 3, use_bias=False),
+        layers.Conv2D(8, 3, padding="same", use_bias=False),
+        layers.DepthwiseConv2D(3, use_bias=False),
+        layers.Conv2D(4, 1, use_bias=False),
     )
-    graph = export.lower(model, weights=weights)
+    for kernel in kernels:
+        x = layers.ReLU()(layers.BatchNormalization()(kernel(x)))
+    x = layers.Dense(8)(layers.Flatten()(x))
+    model = keras.Model(image, layers.Dense(4, name="logits")(layers.ReLU()(x)))
+    small_networks.randomize(model, bits)
+    return small_networks.quantize(model, bits, weight_bits=bits, activation_bits=4)
+
+
+@pytest.mark.parametrize(("weights", "bits"), [("int4", 1), ("int4", 4), ("int2", 2)])
+def test_files_equal_executor_and_int8_twins(weights, bits):
+    model = small_model(bits)
+    export.settle(model, weights=weights)
+    graph, twin = export.lower(model, weights=weights), export.lower(model)
     assert {op.storage for op in graph.operators if isinstance(op, Weighted)} >= {4, 8}
-    file = export.to_tflite(model, weights=weights)
-    twin = writer.to_flatbuffer(storage.as_int8(graph))
+    for name, counts in graph.metadata["inexact_channels"].items():
+        operator = next(op for op in graph.operators if op.output == name)
+        assert counts[kernels.effective_kernels(graph, operator, "xnnpack")] == 0, name
+    assert sum(c["xnnpack"] for c in twin.metadata["inexact_channels"].values()) == 0
+
+    file, same = writer.to_flatbuffer(graph), writer.to_flatbuffer(storage.as_int8(graph))
     assert checks.wrong_kernels(model, graph, file) == []
     assert tflite_file.float_tensors(file) == []
-    assert len(file) < len(twin)
-    images = small_networks.codes(model, 8, 6)
-    inputs = {graph.inputs[0]: images}
-    for kernels in KERNELS:
-        actual = runtime.run(tflite_edit.expose_tensors(file), inputs, kernels)
-        expected = export.execute(graph, inputs, kernels)
-        for name in actual:
-            assert_same(actual[name], expected[name])
-        if kernels != "xnnpack":  # which takes other operators of the twin than of the file
-            other = runtime.run(tflite_edit.expose_tensors(twin), inputs, kernels)
-            for name in actual:
-                assert_same(actual[name], other[name])
+    assert len(file) < len(same)
+    inputs = {graph.inputs[0]: small_networks.codes(model, 32, 6)}
+    for name in kernels.KERNELS:
+        # By default other kernels run int4 than int8, so that other biases give the same codes.
+        other = writer.to_flatbuffer(twin) if name == "xnnpack" else same
+        actual = runtime.run(tflite_edit.expose_tensors(file), inputs, name)
+        expected = export.execute(graph, inputs, name)
+        also = runtime.run(tflite_edit.expose_tensors(other), inputs, name)
+        assert also.keys() == actual.keys()
+        for tensor, codes in actual.items():
+            assert_same(codes, expected[tensor])
+            assert_same(codes, also[tensor])
 
 
 def test_transport_loads_the_same_integers(tmp_path):
