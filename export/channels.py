@@ -14,7 +14,7 @@ import dataclasses
 import numpy as np
 
 from export import ideal, kernels, thresholds
-from export.graph import IntegerGraph, Weighted
+from export.graph import IntegerGraph, Weighted, channel_rows
 from export.ideal import BEYOND
 from export.kernels import TARGETS
 from export.reach import Reach
@@ -33,6 +33,7 @@ class Setting:
 
     Attributes:
       operator: class of the operator.
+      vector_product: from `export.kernels.is_vector_product`.
       input_scale: scale of the input tensor.
       input_low: smallest input code, zero point subtracted.
       input_high: largest input code, zero point subtracted.
@@ -43,6 +44,7 @@ class Setting:
     """
 
     operator: type[Weighted]
+    vector_product: bool
     input_scale: float
     input_low: int
     input_high: int
@@ -57,6 +59,7 @@ class Setting:
         source, target = (graph.tensors[name] for name in (operator.inputs[0], operator.output))
         return cls(
             operator=type(operator),
+            vector_product=kernels.is_vector_product(*channel_rows(operator).shape, target.shape),
             input_scale=source.grid.scale,
             input_low=source.low,
             input_high=source.high,
@@ -132,9 +135,10 @@ class Rounding:
     def _rule(self, target: str) -> tuple[np.ndarray, np.ndarray]:
         """`export.thresholds` of a target's rule: smallest accumulators and domain."""
         if target not in self._known:
-            rule = kernels.rounding_rules(self._setting.operator)[target]
-            multiplier = self._setting.multipliers(self._kernel_scale, target)
-            smallest = thresholds.smallest_accumulators(rule, multiplier, self._setting.levels)
+            setting = self._setting
+            rule = kernels.rounding_rules(setting.operator, setting.vector_product)[target]
+            multiplier = setting.multipliers(self._kernel_scale, target)
+            smallest = thresholds.smallest_accumulators(rule, multiplier, setting.levels)
             self._known[target] = smallest, thresholds.domain(rule, multiplier)
         smallest, limit = self._known[target]
         if self._chosen is None:

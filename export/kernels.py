@@ -22,10 +22,13 @@ Rounding rules of a multiplication by a real scale:
                TFLite kernels/internal/reference/integer_ops/fully_connected.h
 
 On ARM, XNNPACK and the reference kernels round as on x86-64; the optimized ones are 'optimized_arm'
-below. 'reference_2_14' is the reference of tflite-runtime 2.14, whose dense layers differ.
+below: single_up, but double_up for the product of a matrix and one vector (`is_vector_product`). 'reference_2_14' is the reference of tflite-runtime 2.14, whose dense layers differ.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -41,6 +44,7 @@ from export.graph import (
     Pool2D,
     Softmax,
     Weighted,
+    channel_rows,
 )
 from export.storage import is_delegated
 
@@ -89,12 +93,31 @@ def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> 
     return "xnnpack" if taken else "optimized"
 
 
-def rounding_rules(operator: type[Weighted]) -> dict[str, str]:
-    """The rounding rule of a class of convolutions or dense layers, by target."""
+def is_vector_product(channels: int, taps: int, output_shape: Sequence[int | None]) -> bool:
+    """Whether ARM's optimized kernels compute a layer at batch 1 with their code for one vector.
+
+    TFLite kernels/cpu_backend_gemm_custom_gemv.h, which takes at least 4 rows of 8 columns: dense
+    layers after flattening, and convolutions whose output is a single position.
+
+    Args:
+      channels: output channels.
+      taps: length of a channel's kernel.
+      output_shape: ``[batch, ..., channels]``.
+    """
+    return math.prod(size or 1 for size in output_shape[1:-1]) == 1 and channels >= 4 and taps >= 8
+
+
+def rounding_rules(operator: type[Weighted], vector_product: bool) -> dict[str, str]:
+    """The rounding rule of a class of convolutions or dense layers, by target.
+
+    Args:
+      operator: the class.
+      vector_product: from `is_vector_product`.
+    """
     rules = {
         "xnnpack": "float_even",
         "optimized": "double_up",
-        "optimized_arm": "single_up",
+        "optimized_arm": "double_up" if vector_product else "single_up",
         "reference": "double_away",
         "reference_2_14": "double_away",
     }
@@ -105,12 +128,6 @@ def rounding_rules(operator: type[Weighted]) -> dict[str, str]:
     if issubclass(operator, GroupedConv2D):  # The optimized kernel leaves groups to the reference.
         rules |= {"optimized": "double_away", "optimized_arm": "double_away"}
     return rules
-
-
-def weighted_rule(operator: Weighted, kernels: str) -> str:
-    """The rounding rule of a convolution or dense layer: one of the names above."""
-    check_kernels(kernels)
-    return rounding_rules(type(operator))[kernels]
 
 
 def is_per_tensor(operator: type[Weighted], kernel_scale: np.ndarray, storage: int) -> bool:
@@ -219,7 +236,7 @@ def requantize(accumulator: np.ndarray, rule: str, multiplier: np.ndarray) -> np
 
     Args:
       accumulator: ``[..., channels]`` integers within int32.
-      rule: from `weighted_rule`.
+      rule: from `rounding_rules`.
       multiplier: from `real_multiplier`, ``[channels]``.
 
     Returns:
@@ -262,17 +279,19 @@ def weighted_codes(
     """Output codes of a convolution or dense layer.
 
     Args:
-      accumulator: ``[..., channels]``, bias included, within int32.
+      accumulator: ``[batch, ..., channels]``, bias included, within int32.
       operator: the layer.
       input_grid: grid of its input.
       output_grid: grid of its output.
       kernels: a kernel set.
 
     Returns:
-      int8 ``[..., channels]``.
+      int8 ``[batch, ..., channels]``.
     """
     multiplier = real_multiplier(operator, input_grid.scale, output_grid.scale, kernels)
-    steps = requantize(accumulator, weighted_rule(operator, kernels), multiplier)
+    vector_product = is_vector_product(*channel_rows(operator).shape, accumulator.shape)
+    rule = rounding_rules(type(operator), vector_product)[kernels]
+    steps = requantize(accumulator, rule, multiplier)
     return to_codes(steps, output_grid.zero_point, operator.relu)
 
 
