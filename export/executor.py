@@ -86,13 +86,13 @@ def run_operator(
       graph: the graph it belongs to (for grids and shapes).
       operator: the operator.
       inputs: int8 ``[batch, ...]``, one for each of its inputs.
-      kernels: 'xnnpack', 'optimized' or 'reference'.
+      kernels: one of `export.kernels.EXECUTABLE`.
 
     Returns:
       int8 ``[batch, ...]``.
     """
     kernels = rules.effective_kernels(graph, operator, kernels)
-    if not isinstance(operator, Weighted):
+    if not isinstance(operator, (Weighted, Multiply)):
         kernels = rules.family(kernels)
     function = _FUNCTIONS[type(operator)]
     batch = inputs[0].shape[0]

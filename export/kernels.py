@@ -21,8 +21,9 @@ Rounding rules of a multiplication by a real scale:
   real_away    float64, half away from zero.
                TFLite kernels/internal/reference/integer_ops/fully_connected.h
 
-On ARM, XNNPACK and the reference kernels round as on x86-64; the optimized ones are 'optimized_arm'
-below: single_up, but double_up for the product of a matrix and one vector (`is_vector_product`). 'reference_2_14' is the reference of tflite-runtime 2.14, whose dense layers differ.
+On ARM the reference kernels round as on x86-64, and so does XNNPACK but for MUL: 'xnnpack_arm'. The
+optimized ones are 'optimized_arm': single_up, but double_up for the product of a matrix and one
+vector (`is_vector_product`). 'reference_2_14' is the reference of tflite-runtime 2.14, whose dense layers differ.
 """
 
 from __future__ import annotations
@@ -49,20 +50,23 @@ from export.graph import (
 from export.storage import is_delegated
 
 KERNELS = ("xnnpack", "optimized", "reference")
-# All that convolutions and dense layers are proven for, and the executor runs.
+# All that convolutions and dense layers are proven for.
 TARGETS = ("xnnpack", "optimized", "optimized_arm", "reference", "reference_2_14")
+# All that the executor runs. 'xnnpack_arm' differs from 'xnnpack' in MUL, and in what XNNPACK leaves
+# to the optimized kernels.
+EXECUTABLE = (*TARGETS, "xnnpack_arm")
 # Channels that the vector loop of the optimized depthwise kernel takes at a time.
 _VECTOR = 8
 
 
 def check_kernels(kernels: str) -> None:
     """Raises ValueError where `kernels` is not the name of a kernel set."""
-    if kernels not in TARGETS:
-        raise ValueError(f"kernels must be one of {', '.join(TARGETS)}, not {kernels!r}")
+    if kernels not in EXECUTABLE:
+        raise ValueError(f"kernels must be one of {', '.join(EXECUTABLE)}, not {kernels!r}")
 
 
 def family(kernels: str) -> str:
-    """The kernel set on x86-64 in 2.3 that all but convolutions and dense layers share with it."""
+    """The kernel set on x86-64 in 2.3 that all but weighted operators and MUL share with it."""
     check_kernels(kernels)
     return kernels.removesuffix("_arm").removesuffix("_2_14")
 
@@ -76,7 +80,7 @@ def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> 
     everywhere.) Of kernels stored in fewer than 8 bits it takes few: `storage.is_delegated`.
     """
     check_kernels(kernels)
-    if kernels != "xnnpack":
+    if family(kernels) != "xnnpack":
         return kernels
     scales = [np.float32(graph.tensors[name].grid.scale) for name in operator.inputs]
     output_scale = np.float32(graph.tensors[operator.output].grid.scale)
@@ -90,7 +94,9 @@ def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> 
         taken = not isinstance(operator, Softmax) and not (
             isinstance(operator, Pool2D) and operator.kind == "average"
         )
-    return "xnnpack" if taken else "optimized"
+    if not taken:
+        return kernels.replace("xnnpack", "optimized")
+    return kernels if isinstance(operator, Multiply) else "xnnpack"
 
 
 def is_vector_product(channels: int, taps: int, output_shape: Sequence[int | None]) -> bool:
@@ -122,7 +128,7 @@ def rounding_rules(operator: type[Weighted], vector_product: bool) -> dict[str, 
         "reference_2_14": "double_away",
     }
     if issubclass(operator, DepthwiseConv2D):
-        rules |= {"optimized": "double_mixed", "optimized_arm": "double_up"}
+        rules |= {"optimized": "double_mixed", "optimized_arm": "double_mixed"}
     if issubclass(operator, FullyConnected):
         rules |= {"reference": "real_away"}
     if issubclass(operator, GroupedConv2D):  # The optimized kernel leaves groups to the reference.
