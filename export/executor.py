@@ -92,7 +92,7 @@ def run_operator(
       int8 ``[batch, ...]``.
     """
     kernels = rules.effective_kernels(graph, operator, kernels)
-    if not isinstance(operator, (Weighted, Multiply)):
+    if not isinstance(operator, (Weighted, Multiply, Softmax)):
         kernels = rules.family(kernels)
     function = _FUNCTIONS[type(operator)]
     batch = inputs[0].shape[0]
@@ -189,7 +189,8 @@ def _run_reshape(
 def _run_softmax(
     graph: IntegerGraph, operator: Softmax, inputs: list[np.ndarray], kernels: str
 ) -> np.ndarray:
-    function = softmax.reference if kernels == "reference" else softmax.optimized
+    optimized = {"optimized": softmax.optimized, "optimized_arm": softmax.optimized_arm}
+    function = optimized.get(kernels, softmax.reference)
     return function(inputs[0], graph.tensors[operator.inputs[0]].grid.scale)
 
 

@@ -21,9 +21,10 @@ Rounding rules of a multiplication by a real scale:
   real_away    float64, half away from zero.
                TFLite kernels/internal/reference/integer_ops/fully_connected.h
 
-On ARM the reference kernels round as on x86-64, and so does XNNPACK but for MUL: 'xnnpack_arm'. The
-optimized ones are 'optimized_arm': single_up, but double_up for the product of a matrix and one
-vector (`is_vector_product`). 'reference_2_14' is the reference of tflite-runtime 2.14, whose dense layers differ.
+On ARM the reference kernels round as on x86-64, and so does XNNPACK but for MUL ('xnnpack_arm').
+The optimized ones ('optimized_arm') have a SOFTMAX of their own, and round convolutions and dense
+layers by single_up, or double_up for the product of a matrix and one vector (`is_vector_product`).
+'reference_2_14' is the reference of tflite-runtime 2.14, whose dense layers differ.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ from export.storage import is_delegated
 KERNELS = ("xnnpack", "optimized", "reference")
 # All that convolutions and dense layers are proven for.
 TARGETS = ("xnnpack", "optimized", "optimized_arm", "reference", "reference_2_14")
-# All that the executor runs. 'xnnpack_arm' differs from 'xnnpack' in MUL, and in what XNNPACK leaves
+# All that the executor runs. 'xnnpack_arm' differs from 'xnnpack' in MUL and in what XNNPACK leaves
 # to the optimized kernels.
 EXECUTABLE = (*TARGETS, "xnnpack_arm")
 # Channels that the vector loop of the optimized depthwise kernel takes at a time.
@@ -66,7 +67,7 @@ def check_kernels(kernels: str) -> None:
 
 
 def family(kernels: str) -> str:
-    """The kernel set on x86-64 in 2.3 that all but weighted operators and MUL share with it."""
+    """The kernel set on x86-64 in 2.3 that all but weighted operators, MUL and SOFTMAX share."""
     check_kernels(kernels)
     return kernels.removesuffix("_arm").removesuffix("_2_14")
 
