@@ -59,7 +59,7 @@ class Setting:
         source, target = (graph.tensors[name] for name in (operator.inputs[0], operator.output))
         return cls(
             operator=type(operator),
-            vector_product=kernels.is_vector_product(*channel_rows(operator).shape, target.shape),
+            vector_product=kernels.is_vector_product(channel_rows(operator), target.shape),
             input_scale=source.grid.scale,
             input_low=source.low,
             input_high=source.high,

@@ -45,7 +45,7 @@ def execute(
     Args:
       graph: a valid graph.
       inputs: int8 ``[batch, ...]`` by input name; the batch is free, the rest as in the graph.
-      kernels: 'xnnpack', 'optimized' or 'reference'.
+      kernels: one of `export.kernels.EXECUTABLE`.
 
     Returns:
       int8 ``[batch, ...]`` of every tensor by name, the inputs among them.

@@ -97,7 +97,7 @@ def fit(
     trained["digest"] = [ideal.digest(channel) for channel in codes]
     setting = channels.Setting(
         operator=operator,
-        vector_product=kernels.is_vector_product(*codes.shape, output_shape),
+        vector_product=kernels.is_vector_product(codes, output_shape),
         input_scale=source.scale,
         input_low=source.low,
         input_high=source.high,

@@ -100,17 +100,17 @@ def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> 
     return kernels if isinstance(operator, Multiply) else "xnnpack"
 
 
-def is_vector_product(channels: int, taps: int, output_shape: Sequence[int | None]) -> bool:
+def is_vector_product(rows: np.ndarray, output_shape: Sequence[int | None]) -> bool:
     """Whether ARM's optimized kernels compute a layer at batch 1 with their code for one vector.
 
     TFLite kernels/cpu_backend_gemm_custom_gemv.h, which takes at least 4 rows of 8 columns: dense
     layers after flattening, and convolutions whose output is a single position.
 
     Args:
-      channels: output channels.
-      taps: length of a channel's kernel.
+      rows: the kernel as ``[channels, taps]``.
       output_shape: ``[batch, ..., channels]``.
     """
+    channels, taps = rows.shape
     return math.prod(size or 1 for size in output_shape[1:-1]) == 1 and channels >= 4 and taps >= 8
 
 
@@ -296,7 +296,7 @@ def weighted_codes(
       int8 ``[batch, ..., channels]``.
     """
     multiplier = real_multiplier(operator, input_grid.scale, output_grid.scale, kernels)
-    vector_product = is_vector_product(*channel_rows(operator).shape, accumulator.shape)
+    vector_product = is_vector_product(channel_rows(operator), accumulator.shape)
     rule = rounding_rules(type(operator), vector_product)[kernels]
     steps = requantize(accumulator, rule, multiplier)
     return to_codes(steps, output_grid.zero_point, operator.relu)

@@ -113,7 +113,7 @@ def test_unknown_names_are_refused():
 def test_vector_products_need_one_position_four_channels_and_eight_taps(
     channels, taps, output_shape, expected
 ):
-    assert kernels.is_vector_product(channels, taps, output_shape) is expected
+    assert kernels.is_vector_product(np.zeros((channels, taps)), output_shape) is expected
     rule = kernels.rounding_rules(FullyConnected, expected)["optimized_arm"]
     assert rule == ("double_up" if expected else "single_up")
 

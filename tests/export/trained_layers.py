@@ -60,7 +60,7 @@ def layer(
     trained["digest"] = [ideal.digest(row) for row in codes]
     setting = channels.Setting(
         operator=operator,
-        vector_product=kernels.is_vector_product(CHANNELS, taps, (1, CHANNELS)),
+        vector_product=kernels.is_vector_product(codes, (1, CHANNELS)),
         input_scale=input_scale,
         input_low=0,
         input_high=input_high,
