@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
             sys.exit(f"error: {error}")
         images = (data.test_images[: _IMAGES.value].astype(np.int16) - 128).astype(np.int8)
         values = {"image": images}
-        for target in kernels.TARGETS:
+        for target in kernels.EXECUTABLE:
             codes = export.execute(graph, {graph.inputs[0]: images}, target)
             values |= {f"{target}:{name}": codes[name] for name in graph.tensors}
         content = io.BytesIO()

@@ -23,10 +23,10 @@ except ImportError:
     IS_OLD = True
 
 IS_ARM = platform.machine() in ("aarch64", "arm64")
-OPTIMIZED = "optimized_arm" if IS_ARM else "optimized"
+OPTIMIZED, XNNPACK = ("optimized_arm", "xnnpack_arm") if IS_ARM else ("optimized", "xnnpack")
 # tflite-runtime 2.14 delegates no int8 operator: its default is its optimized kernels.
 RULES = {
-    "AUTO": OPTIMIZED if IS_OLD else "xnnpack",
+    "AUTO": OPTIMIZED if IS_OLD else XNNPACK,
     "BUILTIN_WITHOUT_DEFAULT_DELEGATES": OPTIMIZED,
     "BUILTIN_REF": "reference_2_14" if IS_OLD else "reference",
 }

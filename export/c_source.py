@@ -183,7 +183,7 @@ class _Generator:
             c_arrays.array(f"{prefix}_kernel_scale", operator.kernel_scale),
             c_arrays.array(f"{prefix}_bias", operator.bias),
         ]
-        if kernels.weighted_rule(operator, "reference") == "real_away":
+        if isinstance(operator, FullyConnected):  # Its rounding rule is real_away.
             self._arrays.append(c_arrays.array(f"{prefix}_multiplier", real))
             multipliers = f"{prefix}_multiplier"
         else:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from export import ideal, kernels, thresholds
-from export.graph import IntegerGraph, Weighted
+from export.graph import IntegerGraph, Weighted, channel_rows
 from export.ideal import BEYOND
 from export.kernels import TARGETS
 from export.reach import Reach
@@ -34,6 +34,7 @@ class Setting:
 
     Attributes:
       operator: class of the operator.
+      vector_product: from `export.kernels.is_vector_product`.
       input_scale: scale of the input tensor.
       input_low: smallest input code, zero point subtracted.
       input_high: largest input code, zero point subtracted.
@@ -45,6 +46,7 @@ class Setting:
     """
 
     operator: type[Weighted]
+    vector_product: bool
     input_scale: float
     input_low: int
     input_high: int
@@ -60,6 +62,7 @@ class Setting:
         source, target = (graph.tensors[name] for name in (operator.inputs[0], operator.output))
         return cls(
             operator=type(operator),
+            vector_product=kernels.is_vector_product(channel_rows(operator), target.shape),
             input_scale=source.grid.scale,
             input_low=source.low,
             input_high=source.high,
@@ -141,9 +144,10 @@ class Rounding:
     def _rule(self, target: str) -> tuple[np.ndarray, np.ndarray]:
         """`export.thresholds` of a target's rule: smallest accumulators and domain."""
         if target not in self._known:
-            rule = kernels.rounding_rules(self._setting.operator)[target]
-            multiplier = self._setting.multipliers(self._kernel_scale, target)
-            smallest = thresholds.smallest_accumulators(rule, multiplier, self._setting.levels)
+            setting = self._setting
+            rule = kernels.rounding_rules(setting.operator, setting.vector_product)[target]
+            multiplier = setting.multipliers(self._kernel_scale, target)
+            smallest = thresholds.smallest_accumulators(rule, multiplier, setting.levels)
             self._known[target] = smallest, thresholds.domain(rule, multiplier)
         smallest, limit = self._known[target]
         if self._chosen is None:

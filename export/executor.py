@@ -50,7 +50,7 @@ def execute(
     Args:
       graph: a valid graph.
       inputs: int8 ``[batch, ...]`` by input name; the batch is free, the rest as in the graph.
-      kernels: 'xnnpack', 'optimized' or 'reference'.
+      kernels: one of `export.kernels.EXECUTABLE`.
 
     Returns:
       int8 ``[batch, ...]`` of every tensor by name, the inputs among them.
@@ -91,13 +91,13 @@ def run_operator(
       graph: the graph it belongs to (for grids and shapes).
       operator: the operator.
       inputs: int8 ``[batch, ...]``, one for each of its inputs.
-      kernels: 'xnnpack', 'optimized' or 'reference'.
+      kernels: one of `export.kernels.EXECUTABLE`.
 
     Returns:
       int8 ``[batch, ...]``.
     """
     kernels = rules.effective_kernels(graph, operator, kernels)
-    if not isinstance(operator, Weighted):
+    if not isinstance(operator, (Weighted, Multiply, Softmax)):
         kernels = rules.family(kernels)
     function = _FUNCTIONS[type(operator)]
     batch = inputs[0].shape[0]
@@ -214,7 +214,8 @@ def _run_reshape(
 def _run_softmax(
     graph: IntegerGraph, operator: Softmax, inputs: list[np.ndarray], kernels: str
 ) -> np.ndarray:
-    function = softmax.reference if kernels == "reference" else softmax.optimized
+    optimized = {"optimized": softmax.optimized, "optimized_arm": softmax.optimized_arm}
+    function = optimized.get(kernels, softmax.reference)
     return function(inputs[0], graph.tensors[operator.inputs[0]].grid.scale)
 
 

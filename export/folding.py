@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tf_keras as keras
 
-from export import channels, ideal
+from export import channels, ideal, kernels
 from export import storage as storages
 from export.graph import (
     TRAINED,
@@ -86,6 +87,7 @@ def fit(
     affine: Affine,
     source: OutputGrid,
     target: OutputGrid,
+    output_shape: Sequence[int | None],
     storage: int = 8,
 ) -> channels.Channels:
     """`channels.fit` for kernel codes ``[channels, taps]`` of `scale`, followed by `affine`."""
@@ -96,6 +98,7 @@ def fit(
     trained["digest"] = [ideal.digest(channel) for channel in codes]
     setting = channels.Setting(
         operator=operator,
+        vector_product=kernels.is_vector_product(codes, output_shape),
         input_scale=source.scale,
         input_low=source.low,
         input_high=source.high,
@@ -132,7 +135,7 @@ def fit_kernel(
         operator = FullyConnected
     storage = storages.narrowest(weights, operator, codes)
     rows = codes.reshape(taps, -1).T
-    fitted = fit(operator, rows, scale, affine, source, target, storage)
+    fitted = fit(operator, rows, scale, affine, source, target, view.output_shape, storage)
     fields: dict[str, Any] = {"bits": kernel.bits, "storage": storage}
     if operator is FullyConnected:
         return operator, fitted, fields | {"kernel": fitted.kernel}

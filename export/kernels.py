@@ -22,11 +22,16 @@ Rounding rules of a multiplication by a real scale:
   real_away    float64, half away from zero.
                TFLite kernels/internal/reference/integer_ops/fully_connected.h
 
-On ARM, XNNPACK and the reference kernels round as on x86-64; the optimized ones are 'optimized_arm'
-below. 'reference_2_14' is the reference of tflite-runtime 2.14, whose dense layers differ.
+On ARM the reference kernels round as on x86-64, and so does XNNPACK but for MUL ('xnnpack_arm').
+The optimized ones ('optimized_arm') have a SOFTMAX of their own, and round convolutions and dense
+layers by single_up, or double_up for the product of a matrix and one vector (`is_vector_product`).
+'reference_2_14' is the reference of tflite-runtime 2.14, whose dense layers differ.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -44,24 +49,28 @@ from export.graph import (
     Subtract,
     TransposeConv2D,
     Weighted,
+    channel_rows,
 )
 from export.storage import is_delegated
 
 KERNELS = ("xnnpack", "optimized", "reference")
-# All that convolutions and dense layers are proven for, and the executor runs.
+# All that convolutions and dense layers are proven for.
 TARGETS = ("xnnpack", "optimized", "optimized_arm", "reference", "reference_2_14")
+# All that the executor runs. 'xnnpack_arm' differs from 'xnnpack' in MUL and in what XNNPACK leaves
+# to the optimized kernels.
+EXECUTABLE = (*TARGETS, "xnnpack_arm")
 # Channels that the vector loops of the optimized kernels take at a time.
 _VECTOR = 8
 
 
 def check_kernels(kernels: str) -> None:
     """Raises ValueError where `kernels` is not the name of a kernel set."""
-    if kernels not in TARGETS:
-        raise ValueError(f"kernels must be one of {', '.join(TARGETS)}, not {kernels!r}")
+    if kernels not in EXECUTABLE:
+        raise ValueError(f"kernels must be one of {', '.join(EXECUTABLE)}, not {kernels!r}")
 
 
 def family(kernels: str) -> str:
-    """The kernel set on x86-64 in 2.3 that all but convolutions and dense layers share with it."""
+    """The kernel set on x86-64 in 2.3 that all but weighted operators, MUL and SOFTMAX share."""
     check_kernels(kernels)
     return kernels.removesuffix("_arm").removesuffix("_2_14")
 
@@ -76,7 +85,7 @@ def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> 
     in fewer than 8 bits it takes few: `storage.is_delegated`.
     """
     check_kernels(kernels)
-    if kernels != "xnnpack":
+    if family(kernels) != "xnnpack":
         return kernels
     scales = [np.float32(graph.tensors[name].grid.scale) for name in operator.inputs]
     output_scale = np.float32(graph.tensors[operator.output].grid.scale)
@@ -94,33 +103,46 @@ def effective_kernels(graph: IntegerGraph, operator: Operator, kernels: str) -> 
         taken = not isinstance(operator, Softmax) and not (
             isinstance(operator, Pool2D) and operator.kind == "average"
         )
-    return "xnnpack" if taken else "optimized"
+    if not taken:
+        return kernels.replace("xnnpack", "optimized")
+    return kernels if isinstance(operator, Multiply) else "xnnpack"
 
 
-def rounding_rules(operator: type[Weighted]) -> dict[str, str]:
-    """The rounding rule of a class of convolutions or dense layers, by target."""
+def is_vector_product(rows: np.ndarray, output_shape: Sequence[int | None]) -> bool:
+    """Whether ARM's optimized kernels compute a layer at batch 1 with their code for one vector.
+
+    TFLite kernels/cpu_backend_gemm_custom_gemv.h, which takes at least 4 rows of 8 columns: dense
+    layers after flattening, and convolutions whose output is a single position.
+
+    Args:
+      rows: the kernel as ``[channels, taps]``.
+      output_shape: ``[batch, ..., channels]``.
+    """
+    channels, taps = rows.shape
+    return math.prod(size or 1 for size in output_shape[1:-1]) == 1 and channels >= 4 and taps >= 8
+
+
+def rounding_rules(operator: type[Weighted], vector_product: bool) -> dict[str, str]:
+    """The rounding rule of a class of convolutions or dense layers, by target.
+
+    Args:
+      operator: the class.
+      vector_product: from `is_vector_product`.
+    """
     rules = {
         "xnnpack": "float_even",
         "optimized": "double_up",
-        "optimized_arm": "single_up",
+        "optimized_arm": "double_up" if vector_product else "single_up",
         "reference": "double_away",
         "reference_2_14": "double_away",
     }
-    if issubclass(operator, DepthwiseConv2D):
-        rules |= {"optimized": "double_mixed", "optimized_arm": "double_up"}
-    if issubclass(operator, TransposeConv2D):
+    if issubclass(operator, DepthwiseConv2D | TransposeConv2D):
         rules |= {"optimized": "double_mixed", "optimized_arm": "double_mixed"}
     if issubclass(operator, FullyConnected):
         rules |= {"reference": "real_away"}
     if issubclass(operator, GroupedConv2D):  # The optimized kernel leaves groups to the reference.
         rules |= {"optimized": "double_away", "optimized_arm": "double_away"}
     return rules
-
-
-def weighted_rule(operator: Weighted, kernels: str) -> str:
-    """The rounding rule of a convolution or dense layer: one of the names above."""
-    check_kernels(kernels)
-    return rounding_rules(type(operator))[kernels]
 
 
 def is_per_tensor(operator: type[Weighted], kernel_scale: np.ndarray, storage: int) -> bool:
@@ -229,7 +251,7 @@ def requantize(accumulator: np.ndarray, rule: str, multiplier: np.ndarray) -> np
 
     Args:
       accumulator: ``[..., channels]`` integers within int32.
-      rule: from `weighted_rule`.
+      rule: from `rounding_rules`.
       multiplier: from `real_multiplier`, ``[channels]``.
 
     Returns:
@@ -272,17 +294,19 @@ def weighted_codes(
     """Output codes of a convolution or dense layer.
 
     Args:
-      accumulator: ``[..., channels]``, bias included, within int32.
+      accumulator: ``[batch, ..., channels]``, bias included, within int32.
       operator: the layer.
       input_grid: grid of its input.
       output_grid: grid of its output.
       kernels: a kernel set.
 
     Returns:
-      int8 ``[..., channels]``.
+      int8 ``[batch, ..., channels]``.
     """
     multiplier = real_multiplier(operator, input_grid.scale, output_grid.scale, kernels)
-    steps = requantize(accumulator, weighted_rule(operator, kernels), multiplier)
+    vector_product = is_vector_product(channel_rows(operator), accumulator.shape)
+    rule = rounding_rules(type(operator), vector_product)[kernels]
+    steps = requantize(accumulator, rule, multiplier)
     return to_codes(steps, output_grid.zero_point, operator.relu)
 
 

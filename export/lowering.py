@@ -260,6 +260,7 @@ class _Lowering:
             affine,
             origin,
             _clipped(view, grid),
+            view.output_shape,
         )
         flat = len(view.output_shape) != 4  # DEPTHWISE_CONV_2D takes images only.
         image = (1, 1, 1, count) if flat else view.output_shape

@@ -7,6 +7,8 @@ import numpy as np
 from export.graph import Grid, Multiply
 from export.kernels import check_kernels, requantize, to_codes
 
+_XNNPACK_RULES = {"xnnpack": "float_even", "xnnpack_arm": "single_up"}
+
 
 def multiply_codes(
     operator: Multiply,
@@ -18,9 +20,10 @@ def multiply_codes(
     """Output codes of MUL.
 
     All kernels compute the scale of the product in float32 (TFLite kernels/mul.cc Prepare). XNNPACK
-    multiplies in float32 and rounds halves to even (src/qs8-vmul, fp32); the built-in kernels
-    (TFLite kernels/internal/{optimized,reference}/integer_ops/mul.h) round twice, halves away from
-    zero, at every position.
+    multiplies in float32 and rounds halves to even (src/qs8-vmul, fp32), on ARM in fixed point,
+    halves up (rndnu there); the built-in kernels (TFLite
+    kernels/internal/{optimized,reference}/integer_ops/mul.h) round twice, halves away from zero, at
+    every position.
 
     Args:
       operator: the operator.
@@ -37,6 +40,6 @@ def multiply_codes(
     product *= right.astype(np.int32) - grids[1].zero_point
     left_scale, right_scale, output_scale = (np.float32(grid.scale) for grid in grids)
     scale = left_scale * right_scale / output_scale
-    rule = "float_even" if kernels == "xnnpack" else "double_away"
+    rule = _XNNPACK_RULES.get(kernels, "double_away")
     steps = requantize(product, rule, np.full(product.shape[-1], scale))
     return to_codes(steps, grids[2].zero_point, operator.relu)

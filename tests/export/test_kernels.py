@@ -11,8 +11,8 @@ import random_graphs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export import addition, kernels
-from export.graph import Add, Grid
+from export import addition, kernels, multiplication, softmax
+from export.graph import Add, FullyConnected, Grid, Multiply
 
 REAL = st.floats(1e-9, 200.0)
 INT32 = st.integers(-(2**31), 2**31 - 1)
@@ -98,6 +98,54 @@ def test_unknown_names_are_refused():
         kernels.check_kernels("neon")
     with pytest.raises(ValueError, match="unknown rounding rule"):
         kernels.requantize(np.zeros((1, 1)), "up", np.ones(1))
+
+
+@pytest.mark.parametrize(
+    ("channels", "taps", "output_shape", "expected"),
+    [
+        (4, 8, (None, 4), True),
+        (10, 32, (5, 1, 1, 10), True),
+        (3, 8, (1, 3), False),
+        (4, 7, (1, 4), False),
+        (4, 8, (1, 1, 2, 4), False),
+    ],
+)
+def test_vector_products_need_one_position_four_channels_and_eight_taps(
+    channels, taps, output_shape, expected
+):
+    assert kernels.is_vector_product(np.zeros((channels, taps)), output_shape) is expected
+    rule = kernels.rounding_rules(FullyConnected, expected)["optimized_arm"]
+    assert rule == ("double_up" if expected else "single_up")
+
+
+def test_xnnpack_multiplies_in_fixed_point_on_arm():
+    grids = tuple(Grid(scale=scale, zero_point=0) for scale in (0.5, 0.5, 1.0))
+    left, right = np.array([[1, 3, 5, -3, -5]], np.int8), np.full((1, 5), 2, np.int8)
+    operator = Multiply(inputs=("a", "b"), output="product")
+    codes = {
+        name: multiplication.multiply_codes(operator, left, right, grids, name).tolist()
+        for name in ("xnnpack", "xnnpack_arm", "optimized_arm", "reference")
+    }
+    assert codes == {
+        "xnnpack": [[0, 2, 2, -2, -2]],
+        "xnnpack_arm": [[1, 2, 3, -1, -2]],
+        "optimized_arm": [[1, 2, 3, -2, -3]],
+        "reference": [[1, 2, 3, -2, -3]],
+    }
+
+
+@pytest.mark.parametrize(
+    ("scale", "codes", "expected"),  # As ai-edge-litert 2.3 gave them under qemu-aarch64 10.0.
+    [
+        (0.39008599519729614, [-11, -5, -8, 0, -6, -4], [-126, -104, -120, 42, -112, -92]),
+        (0.1027669906616211, [-30, 2, -14, 28, 14], [-127, -115, -125, 66, -82]),
+        (0.1441962867975235, [-5, -16, -78], [84, -84, -128]),
+    ],
+)
+def test_softmax_has_a_table_of_16_bits_on_arm(scale, codes, expected):
+    codes = np.array(codes, np.int8)
+    assert softmax.optimized_arm(codes, scale).tolist() == expected
+    assert softmax.optimized(codes, scale).tolist() != expected
 
 
 @pytest.mark.parametrize("relu", [False, True])

@@ -61,6 +61,7 @@ def layer(
     trained["digest"] = [ideal.digest(row) for row in codes]
     setting = channels.Setting(
         operator=operator,
+        vector_product=kernels.is_vector_product(codes, (1, CHANNELS)),
         input_scale=input_scale,
         input_low=0,
         input_high=input_high,
@@ -172,12 +173,4 @@ def device_codes(graph, target):
         rows = operator.kernel.reshape(CHANNELS, -1)
     accumulators = steps @ rows.T.astype(np.int64) + operator.bias
     source, output = graph.tensors["input"].grid, graph.tensors["output"].grid
-    if target in kernels.KERNELS:
-        return kernels.weighted_codes(accumulators, operator, source, output, target)
-    per_tensor = kernels.is_per_tensor(type(operator), operator.kernel_scale, operator.storage)
-    multiplier = kernels.multipliers(
-        operator.kernel_scale, per_tensor, source.scale, output.scale, target
-    )
-    rule = kernels.rounding_rules(type(operator))[target]
-    rounded = kernels.requantize(accumulators, rule, multiplier)
-    return kernels.to_codes(rounded, output.zero_point, operator.relu)
+    return kernels.weighted_codes(accumulators, operator, source, output, target)
