@@ -19,7 +19,7 @@ from train import trainer as trainer_module
 from train.checkpoints import saved_steps
 from train.config import Config, UserError
 from train.experiments import experiments
-from wrpn_tf import jpegs
+from wrpn_tf import jpegs, paper
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -187,7 +187,17 @@ def test_a_teacher(finished: Config, folder: pathlib.Path, tmp_path: pathlib.Pat
 
 def test_every_experiment_is_a_config() -> None:
     known = experiments()
-    assert len(known) >= 50
+    assert len(paper.ACCURACIES) == 15 + 16 + 1 + 9 + 5  # AlexNet 1x, 2x, 1.3x, the others.
+    assert len(known) == 46 + 13  # And those without an accuracy in the paper.
+    assert {name for name in known if known[name].top1 is None} == {
+        "alexnet-1.3x-w8a4",
+        *(f"{arch}-1x-float" for arch in ("resnet18", "resnet50")),
+        *(
+            f"{arch}-{shape}"
+            for arch in ("resnet18", "resnet50")
+            for shape in ("1x-w4a4", "1x-w2a2", "2x-w4a4", "2x-w2a2", "3x-w1a1")
+        ),
+    }
     for name, experiment in known.items():
         assert imagenet.choose(name, {}).workdir == f"runs/imagenet/{name}"
         assert experiment.command.endswith(f"--config={name}")
