@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
 
 import wrpn_tf
 from train.precision import use_mixed_precision
@@ -82,20 +81,3 @@ def test_quantizers_compute_as_in_float32(
     for pair in kernels:
         for one, other in zip(*pair, strict=True):
             np.testing.assert_array_equal(one.numpy(), other.numpy())
-
-
-def test_a_keras_policy_would_round_what_quantizers_read(calls: list[Call]) -> None:
-    wrapper = next(
-        layer
-        for layer in network().layers
-        if isinstance(layer, quantize_wrapper.QuantizeWrapperV2)
-        and type(layer.layer) is keras.layers.Conv2D
-    )
-    config = wrapper.get_config() | {"dtype": "mixed_bfloat16"}
-    config["layer"]["config"]["dtype"] = "mixed_bfloat16"
-    images = np.ones((1, 16, 16, wrapper.input_shape[-1]), np.float32)
-    with keras.utils.custom_object_scope(wrpn_tf.custom_objects()):
-        low = type(wrapper).from_config(config)
-    calls.clear()
-    low(images, training=False)
-    assert [(call[0], call[1].dtype) for call in calls[:1]] == [("WeightQuantizer", tf.bfloat16)]
