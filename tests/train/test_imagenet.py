@@ -214,14 +214,9 @@ def test_every_experiment_is_a_config() -> None:
     [
         (["--data_dir={empty}"], "data set 'imagenet2012' is not prepared: nothing at"),
         (
-            ["--data_dir={data}", "--strategy=multiworker"],
-            "needs the environment variable TF_CONFIG",
-        ),
-        (
             ["--data_dir={data}", "--strategy=mirrored", "--replicas=3"],
             "divisible by the 3 replicas",
         ),
-        (["--data_dir={data}", "--workdir=/proc/none"], "Cannot write /proc/none"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -239,6 +234,25 @@ def test_mistakes_are_one_sentence(
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"strategy": "multiworker"}, "needs the environment variable TF_CONFIG"),
+        ({"workdir": pathlib.Path("/proc/none")}, "Cannot write /proc/none"),
+    ],
+)
+def test_mistakes_that_a_training_finds(
+    folder: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+    message: str,
+) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(UserError, match=message):
+        trainer_module.train(dataclasses.replace(config(folder, tmp_path), **change), verbose=0)
 
 
 def test_folders_that_do_not_fit(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
