@@ -11,8 +11,8 @@ _DTYPES = {"bf16": tf.bfloat16, "fp16": tf.float16}
 def use_mixed_precision(model: keras.Model, name: str) -> None:
     """Lets every Conv2D of a model multiply in bf16 or fp16, with float32 all around it.
 
-    A Keras policy would round what quantizers read: TF-MOT's wrapper hands the kernel over within
-    Keras's automatic cast, after which 2-bit codes near a threshold differ from the float32 ones.
+    A Keras policy would round what quantizers read: under `mixed_bfloat16` the wrapper of TF-MOT
+    0.8.1 hands them the kernel and its scale after Keras's automatic cast, in bfloat16.
     Here only the two operands of each convolution are rounded and its result is float32 again, so
     variables, quantizers, batch normalization and the saved model are those of a float32 training.
     DepthwiseConv2D and Dense stay in float32.

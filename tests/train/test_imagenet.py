@@ -19,7 +19,7 @@ from train import trainer as trainer_module
 from train.checkpoints import saved_steps
 from train.config import Config, UserError
 from train.experiments import experiments
-from wrpn_tf import jpegs
+from wrpn_tf import jpegs, paper
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -187,7 +187,17 @@ def test_a_teacher(finished: Config, folder: pathlib.Path, tmp_path: pathlib.Pat
 
 def test_every_experiment_is_a_config() -> None:
     known = experiments()
-    assert len(known) >= 50
+    assert len(paper.ACCURACIES) == 15 + 16 + 1 + 9 + 5  # AlexNet 1x, 2x, 1.3x, the others.
+    assert len(known) == 46 + 13  # And those without an accuracy in the paper.
+    assert {name for name in known if known[name].top1 is None} == {
+        "alexnet-1.3x-w8a4",
+        *(f"{arch}-1x-float" for arch in ("resnet18", "resnet50")),
+        *(
+            f"{arch}-{shape}"
+            for arch in ("resnet18", "resnet50")
+            for shape in ("1x-w4a4", "1x-w2a2", "2x-w4a4", "2x-w2a2", "3x-w1a1")
+        ),
+    }
     for name, experiment in known.items():
         assert imagenet.choose(name, {}).workdir == f"runs/imagenet/{name}"
         assert experiment.command.endswith(f"--config={name}")
@@ -204,14 +214,9 @@ def test_every_experiment_is_a_config() -> None:
     [
         (["--data_dir={empty}"], "data set 'imagenet2012' is not prepared: nothing at"),
         (
-            ["--data_dir={data}", "--strategy=multiworker"],
-            "needs the environment variable TF_CONFIG",
-        ),
-        (
             ["--data_dir={data}", "--strategy=mirrored", "--replicas=3"],
             "divisible by the 3 replicas",
         ),
-        (["--data_dir={data}", "--workdir=/proc/none"], "Cannot write /proc/none"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -229,6 +234,25 @@ def test_mistakes_are_one_sentence(
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"strategy": "multiworker"}, "needs the environment variable TF_CONFIG"),
+        ({"workdir": pathlib.Path("/proc/none")}, "Cannot write /proc/none"),
+    ],
+)
+def test_mistakes_that_a_training_finds(
+    folder: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+    message: str,
+) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(UserError, match=message):
+        trainer_module.train(dataclasses.replace(config(folder, tmp_path), **change), verbose=0)
 
 
 def test_folders_that_do_not_fit(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
