@@ -11,7 +11,7 @@ from tf_keras import layers
 import export
 import wrpn_tf
 from export import checks, runtime, tflite_file, writer
-from export.graph import DepthwiseConv2D, GroupedConv2D, Weighted
+from export.graph import DepthwiseConv2D, GroupedConv2D, Subtract, Weighted
 from export.kernels import KERNELS, TARGETS, effective_kernels
 
 BITS = st.integers(1, 8)
@@ -62,12 +62,15 @@ def test_every_integer_of_every_tensor(build, seed, weight_bits, activation_bits
     # A layer whose channels all fit exactly computes Keras's codes; elsewhere the bias is off by
     # less than one step of its own grid. The hard sigmoids are 1/2 at input 0, which is half-way
     # between two codes of a k-bit grid on [0, 1]: Keras's float32 may take either.
+    # A difference may lie nearer to a tie than the 20 bits of the kernels resolve.
+    subtracted = {op.output for op in graph.operators if isinstance(op, Subtract)}
     bias_step = {op.output: bias_steps(graph, op) for op in graph.operators}
     used = {op.output: effective_kernels(graph, op, "xnnpack") for op in graph.operators}
     for row in checks.compare_with_keras(model, graph, file, images).values():
         inexact = graph.metadata["inexact_channels"].get(row.name, {}).get(used[row.name])
         allowed = np.ceil(bias_step[row.name]) if inexact else 0
-        assert row.largest <= max(allowed, row.name.startswith(HARD_SIGMOIDS)), row
+        is_tie = row.name.startswith(HARD_SIGMOIDS) or row.name in subtracted
+        assert row.largest <= max(allowed, is_tie), row
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3])
