@@ -34,7 +34,7 @@ def prove_pairs(
     grids: Mapping[str, Any],
     common: OperatorProof,
 ) -> OperatorProof:
-    """A sum, difference or product for every pair of codes, in integers: scales are dyadic rationals.
+    """A sum, difference or product for every pair of codes, in integers: scales are dyadic.
 
     Args:
       graph: the graph.
