@@ -12,6 +12,7 @@ from export.reach import Reach
 CHANNELS = 64
 SETTING = Setting(
     operator=Conv2D,
+    vector_product=False,
     input_scale=0.125,
     input_low=0,
     input_high=15,

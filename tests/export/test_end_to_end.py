@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import small_networks
 import tf_keras as keras
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from tf_keras import layers
 
@@ -50,9 +50,13 @@ def bias_steps(graph, operator):
     method=st.sampled_from(["learned", "calibrated", "paper"]),
 )
 def test_every_integer_of_every_tensor(build, seed, weight_bits, activation_bits, method):
-    model, graph, file, images = deploy(
-        seed, build, weight_bits=weight_bits, activation_bits=activation_bits, method=method
-    )
+    try:
+        model, graph, file, images = deploy(
+            seed, build, weight_bits=weight_bits, activation_bits=activation_bits, method=method
+        )
+    except ValueError as error:  # Scales that no kernel computes with, as random weights may have.
+        assume("output steps; the built-in kernels" not in str(error))
+        raise
     assert checks.wrong_kernels(model, graph, file) == []
     assert tflite_file.float_tensors(file) == []
     for kernels in KERNELS:
