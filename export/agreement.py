@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from export import ideal
-from export.channels import Setting
 from export.reach import Reach
+from export.setting import Setting
 
 MOST_GAIN = 2.0**-8
 """Gains move by at most this factor: half an output code at 128 codes from the offset."""

@@ -20,6 +20,7 @@ from export.graph import (
     TransposeConv2D,
     Weighted,
 )
+from export.setting import Setting
 from wrpn_tf import KernelCodes, LayerView, OutputGrid
 
 
@@ -96,7 +97,7 @@ def fit(
     for field in dataclasses.fields(affine):
         trained[field.name] = getattr(affine, field.name)
     trained["digest"] = [ideal.digest(channel) for channel in codes]
-    setting = channels.Setting(
+    setting = Setting(
         operator=operator,
         vector_product=kernels.is_vector_product(codes, output_shape),
         input_scale=source.scale,

@@ -17,7 +17,7 @@ import numpy as np
 import tf_keras as keras
 
 from export import enumeration, ideal, kernels
-from export.channels import Rounding, Setting
+from export.channels import Rounding
 from export.graph import (
     Add,
     Concatenate,
@@ -42,6 +42,7 @@ from export.kernels import TARGETS
 from export.lowering import lower
 from export.proof import OperatorProof, Proof
 from export.reach import Reach
+from export.setting import Setting
 from export.trainings import trained_grids
 
 _COPIES = (Concatenate, Maximum, Minimum, Pad, Reshape, ResizeNearest, Slice)

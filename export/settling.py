@@ -10,12 +10,13 @@ import tf_keras as keras
 
 import wrpn_tf
 from export import agreement, channels, ideal, kernels
-from export.channels import ULPS, Rounding, Setting, moved_scale
+from export.channels import ULPS, Rounding, moved_scale
 from export.graph import FullyConnected, IntegerGraph, Weighted, channel_rows
 from export.ideal import BEYOND
 from export.kernels import TARGETS
 from export.lowering import lower
 from export.reach import Reach
+from export.setting import Setting
 from wrpn_tf import Kind, LayerView
 
 _FAST = ("xnnpack", "optimized", "optimized_arm")

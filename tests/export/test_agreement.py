@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from export import agreement, ideal
-from export.channels import Rounding, Setting
+from export.channels import Rounding
 from export.graph import TRAINED, Conv2D
 from export.kernels import TARGETS
 from export.reach import Reach
+from export.setting import Setting
 
 CHANNELS = 64
 SETTING = Setting(

@@ -19,6 +19,7 @@ from export.graph import (
     Tensor,
     TransposeConv2D,
 )
+from export.setting import Setting
 
 OPERATORS = (Conv2D, DepthwiseConv2D, TransposeConv2D, FullyConnected)
 CHANNELS = 9  # One more than the optimized depthwise kernel takes at a time.
@@ -59,7 +60,7 @@ def layer(
     trained["shift"] = np.float32(random.normal(0, 0.5, CHANNELS) * spread)
     trained["offset"] = np.float32(random.uniform(low, high + 1, CHANNELS) * output_scale)
     trained["digest"] = [ideal.digest(row) for row in codes]
-    setting = channels.Setting(
+    setting = Setting(
         operator=operator,
         vector_product=kernels.is_vector_product(codes, (1, CHANNELS)),
         input_scale=input_scale,
