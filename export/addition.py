@@ -8,12 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from export.graph import Add, Grid, Subtract
-from export.kernels import (
-    check_kernels,
-    multiply_double_rounding,
-    quantize_multiplier,
-    to_codes,
-)
+from export.kernels import check_kernels
+from export.requantization import multiply_double_rounding, quantize_multiplier, to_codes
 
 _ADD_SHIFT = 20
 _ADD_VECTOR = 16  # elements that the vector loop of the optimized kernel takes at a time

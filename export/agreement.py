@@ -63,7 +63,7 @@ def nearest_bias(
     Args:
       setting: where the channels compute.
       reach: the accumulators that they can take.
-      trained: `export.graph.TRAINED` ``[channels]``.
+      trained: `export.ideal.TRAINED` ``[channels]``.
       multiplier: float64 ``[channels]``, output codes for each accumulator step.
       stretch: the factor on the kernel codes.
       targets: of `export.kernels.TARGETS`.

@@ -10,7 +10,7 @@ import textwrap
 
 import numpy as np
 
-from export import addition, c_arena, c_arrays, c_templates, geometry, kernels
+from export import addition, c_arena, c_arrays, c_templates, geometry, kernels, requantization
 from export.c_arrays import number
 from export.graph import (
     Add,
@@ -187,7 +187,7 @@ class _Generator:
             self._arrays.append(c_arrays.array(f"{prefix}_multiplier", real))
             multipliers = f"{prefix}_multiplier"
         else:
-            multipliers = self._multipliers(prefix, *kernels.quantize_multiplier(real))
+            multipliers = self._multipliers(prefix, *requantization.quantize_multiplier(real))
         return f"{prefix}_kernel, {prefix}_bias, {multipliers}"
 
     def _multipliers(self, prefix: str, mantissa: np.ndarray, shift: np.ndarray) -> str:

@@ -39,7 +39,7 @@ class Channels:
       bias: int32 ``[channels]``.
       stretch: the factor on the codes.
       relu: whether the operator clips at the output's zero point.
-      trained: `export.graph.TRAINED` ``[channels]``.
+      trained: `export.ideal.TRAINED` ``[channels]``.
       exact: for each of `export.kernels.TARGETS`, bool ``[channels]``: whether its kernel gives the
         trained output code for every possible input.
     """
@@ -138,7 +138,7 @@ def fit(codes: np.ndarray, trained: np.ndarray, setting: Setting) -> Channels:
 
     Args:
       codes: int ``[channels, taps]`` as trained, magnitudes up to 127.
-      trained: `export.graph.TRAINED` ``[channels]``.
+      trained: `export.ideal.TRAINED` ``[channels]``.
       setting: where the channels compute.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from export import addition, geometry, kernels, multiplication
+from export import addition, geometry, kernels, multiplication, requantization
 from export.graph import (
     Add,
     IntegerGraph,
@@ -103,7 +103,7 @@ def prove_average(graph: IntegerGraph, operator: Pool2D, common: OperatorProof) 
         )
         total = np.arange(first, last + 1)
         wanted = np.sign(total) * ((2 * np.abs(total) + count) // (2 * count))
-        gap = np.abs(kernels.average_codes(total, np.array(count)) - wanted)
+        gap = np.abs(requantization.average_codes(total, np.array(count)) - wanted)
         cases += total.size
         gaps += gap[gap > 0].tolist()
     different, worst = dict.fromkeys(TARGETS, len(gaps) - 1), dict.fromkeys(TARGETS, max(gaps))
@@ -135,7 +135,7 @@ def prove_bilinear(
     wanted = (2 * total + divisor) // (2 * divisor)
     different, worst = {}, {}
     for name in TARGETS:
-        gap = np.abs(kernels.bilinear_codes(total, divisor, name) - wanted)
+        gap = np.abs(requantization.bilinear_codes(total, divisor, name) - wanted)
         different[name], worst[name] = int(np.count_nonzero(gap)), int(gap.max())
     return dataclasses.replace(
         common, cases=total.size, different=different, worst=worst, problems=tuple(problems)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from export import addition, geometry, logistic, multiplication, softmax
+from export import addition, geometry, logistic, multiplication, requantization, softmax
 from export import kernels as rules
 from export.accumulators import accumulate
 from export.graph import (
@@ -165,7 +165,9 @@ def _run_pool(
         return geometry.windows(inputs[0], *arguments, -128).max(axis=(4, 5))
     total = geometry.windows(inputs[0].astype(np.int32), *arguments, 0).sum(axis=(4, 5))
     ones = np.ones((1, *inputs[0].shape[1:3], 1), np.int32)
-    return rules.average_codes(total, geometry.windows(ones, *arguments, 0).sum(axis=(4, 5)))
+    return requantization.average_codes(
+        total, geometry.windows(ones, *arguments, 0).sum(axis=(4, 5))
+    )
 
 
 def _run_concatenate(
@@ -202,7 +204,7 @@ def _run_bilinear(
 ) -> np.ndarray:
     (_, height, width, _), output = inputs[0].shape, graph.tensors[operator.output].shape
     total, divisor = geometry.bilinear(inputs[0], (output[1] // height, output[2] // width))
-    return rules.bilinear_codes(total, divisor, kernels)
+    return requantization.bilinear_codes(total, divisor, kernels)
 
 
 def _run_reshape(

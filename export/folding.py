@@ -12,7 +12,6 @@ import tf_keras as keras
 from export import channels, ideal, kernels
 from export import storage as storages
 from export.graph import (
-    TRAINED,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
@@ -20,6 +19,7 @@ from export.graph import (
     TransposeConv2D,
     Weighted,
 )
+from export.ideal import TRAINED
 from export.setting import Setting
 from wrpn_tf import KernelCodes, LayerView, OutputGrid
 

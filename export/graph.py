@@ -61,21 +61,6 @@ class Operator:
     output: str
 
 
-TRAINED = np.dtype(
-    [(name, np.float64) for name in ("scale", "shift", "gain", "variance", "offset")]
-    + [("digest", np.uint64)]
-)
-"""What one channel was trained to compute, and so what it is proven against:
-
-``real = gain * (scale * input_scale * sum(codes * input steps) + shift) / sqrt(variance) + offset``
-
-with `codes` as trained: before the stretch, and before they are negated where the gain is negative.
-Batch normalization has its gamma in `gain`, its beta in `offset`, its variance with epsilon in
-`variance`; `shift` is the layer's own bias less the mean. All are sums or copies of trained float32
-numbers, so that nothing was rounded. `digest` is `export.ideal.digest` of the codes.
-"""
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Weighted(Operator):
     """An operator with a kernel: ``accumulator = sum(kernel * (input - input_zero_point)) + bias``.

@@ -15,6 +15,20 @@ from fractions import Fraction
 
 import numpy as np
 
+TRAINED = np.dtype(
+    [(name, np.float64) for name in ("scale", "shift", "gain", "variance", "offset")]
+    + [("digest", np.uint64)]
+)
+"""What one channel was trained to compute, and so what it is proven against:
+
+``real = gain * (scale * input_scale * sum(codes * input steps) + shift) / sqrt(variance) + offset``
+
+with `codes` as trained: before the stretch, and before they are negated where the gain is negative.
+Batch normalization has its gamma in `gain`, its beta in `offset`, its variance with epsilon in
+`variance`; `shift` is the layer's own bias less the mean. All are sums or copies of trained float32
+numbers, so that nothing was rounded. `digest` is `digest` of the codes.
+"""
+
 BEYOND = 1 << 40
 """Larger than any accumulator: the threshold of a code that is never reached."""
 
@@ -31,7 +45,7 @@ def line(trained: np.ndarray, input_scale: float) -> tuple[np.ndarray, np.ndarra
     """Slope and value at accumulator 0 of the real output, rounded to float64.
 
     Args:
-      trained: `export.graph.TRAINED` ``[channels]``.
+      trained: `TRAINED` ``[channels]``.
       input_scale: scale of the input tensor.
 
     Returns:
@@ -50,7 +64,7 @@ def thresholds(
     """The smallest accumulator from which a channel's output code is at least each level.
 
     Args:
-      trained: `export.graph.TRAINED` ``[channels]``, finite, variance positive.
+      trained: `TRAINED` ``[channels]``, finite, variance positive.
       input_scale: scale of the input tensor.
       output_scale: scale of the output tensor.
       levels: int ``[levels]``, output codes with the zero point subtracted.
@@ -85,7 +99,7 @@ class Channel:
     """One channel in exact rational arithmetic.
 
     Args:
-      trained: one record of `export.graph.TRAINED`.
+      trained: one record of `TRAINED`.
       input_scale: scale of the input tensor.
     """
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from export.graph import Grid, Multiply
-from export.kernels import check_kernels, requantize, to_codes
+from export.kernels import check_kernels
+from export.requantization import requantize, to_codes
 
 _XNNPACK_RULES = {"xnnpack": "float_even", "xnnpack_arm": "single_up"}
 

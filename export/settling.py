@@ -94,7 +94,7 @@ def settled(graph: IntegerGraph, operator: Weighted, *, gains: bool = False) -> 
       gains: whether 'gain' may move too.
 
     Returns:
-      `export.graph.TRAINED` ``[channels]``; 'offset' and 'gain' are float32 numbers.
+      `export.ideal.TRAINED` ``[channels]``; 'offset' and 'gain' are float32 numbers.
     """
     attempts = []
     shared = kernels.is_per_tensor(type(operator), operator.kernel_scale, operator.storage)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from export import kernels
+from export import requantization
 
 # exp(-1/4), exp(-1/2), ... exp(-16) in Q0.31; gemmlowp fixedpoint/fixedpoint.h.
 _EXP_NEGATIVE_POWERS = (
@@ -65,8 +65,8 @@ def optimized_arm(codes: np.ndarray, scale: float) -> np.ndarray:
     values = table[steps.max(axis=-1, keepdims=True) - steps]
     total = values.sum(axis=-1, keepdims=True).astype(np.float32)
     inverse = np.float32(1) / (total * np.float32(1 / 256))
-    mantissa, shift = kernels.quantize_multiplier(inverse)
-    result = kernels.multiply_double_rounding(values, mantissa, shift, half_up=True)
+    mantissa, shift = requantization.quantize_multiplier(inverse)
+    result = requantization.multiply_double_rounding(values, mantissa, shift, half_up=True)
     return np.clip(result - 128, -128, 127).astype(np.int8)
 
 
@@ -81,7 +81,7 @@ def reference(codes: np.ndarray, scale: float) -> np.ndarray:
       int8 of the same shape.
     """
     real = min(float(scale) * (1 << _FRACTION_BITS), 2.0**31 - 1)
-    mantissa, shift = kernels.quantize_multiplier(real)
+    mantissa, shift = requantization.quantize_multiplier(real)
     left_shift = int(shift)
     radius = ((1 << _INTEGER_BITS) - 1) * float(1 << (31 - _INTEGER_BITS)) / 2.0**left_shift
     lowest = -int(np.floor(radius))

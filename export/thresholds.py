@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from export import kernels
+from export import requantization
 from export.ideal import BEYOND
 
 _INT32_MAX = 2**31 - 1
@@ -21,7 +21,7 @@ def domain(rule: str, multiplier: np.ndarray) -> np.ndarray:
       int64 ``[channels]``.
     """
     if rule.startswith("double"):  # The accumulator is shifted left before it is multiplied.
-        _, shift = kernels.quantize_multiplier(multiplier)
+        _, shift = requantization.quantize_multiplier(multiplier)
         return np.int64(_INT32_MAX) >> np.maximum(shift, 0)
     if rule == "float_even":  # Clamped before it becomes an integer.
         return np.full(multiplier.shape, _INT32_MAX)
@@ -43,7 +43,7 @@ def smallest_accumulators(rule: str, multiplier: np.ndarray, levels: np.ndarray)
     wanted = levels[:, None]
 
     def reaches(accumulator: np.ndarray) -> np.ndarray:
-        return kernels.requantize(accumulator, rule, multiplier) >= wanted
+        return requantization.requantize(accumulator, rule, multiplier) >= wanted
 
     # A rule is monotone: bisection, first within the few steps by which it can differ from real
     # arithmetic, and over the whole domain where that does not hold the threshold.

@@ -11,7 +11,6 @@ import numpy as np
 
 from export import shapes, storage
 from export.graph import (
-    TRAINED,
     Add,
     Concatenate,
     Conv2D,
@@ -36,6 +35,7 @@ from export.graph import (
     TransposeConv2D,
     Weighted,
 )
+from export.ideal import TRAINED
 
 INT32_MAX = 2**31 - 1
 INT16_MAX = 2**15 - 1

@@ -5,7 +5,8 @@ import pytest
 
 from export import agreement, ideal
 from export.channels import Rounding
-from export.graph import TRAINED, Conv2D
+from export.graph import Conv2D
+from export.ideal import TRAINED
 from export.kernels import TARGETS
 from export.reach import Reach
 from export.setting import Setting

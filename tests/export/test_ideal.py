@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from trained_layers import exact_code
 
 from export import ideal
-from export.graph import TRAINED
+from export.ideal import TRAINED
 
 
 def record(scale, shift, gain, variance, offset):

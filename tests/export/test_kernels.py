@@ -11,7 +11,7 @@ import random_graphs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export import addition, kernels, multiplication, softmax
+from export import addition, kernels, multiplication, requantization, softmax
 from export.graph import Add, FullyConnected, Grid, Multiply
 
 REAL = st.floats(1e-9, 200.0)
@@ -39,7 +39,7 @@ def divide_up(value: int, exponent: int) -> int:
 
 @given(REAL)
 def test_quantize_multiplier_is_the_nearest_31_bit_mantissa(real):
-    mantissa, shift = (int(value) for value in kernels.quantize_multiplier(np.float64(real)))
+    mantissa, shift = (int(value) for value in requantization.quantize_multiplier(np.float64(real)))
     assert 2**30 <= mantissa < 2**31
     exact = fractions.Fraction(real)
     unit = fractions.Fraction(2) ** (shift - 31)
@@ -48,13 +48,18 @@ def test_quantize_multiplier_is_the_nearest_31_bit_mantissa(real):
 
 def test_quantize_multiplier_of_nothing_is_zero():
     for real in (0.0, 2.0**-40):
-        assert [int(value) for value in kernels.quantize_multiplier(np.float64(real))] == [0, 0]
+        assert [int(value) for value in requantization.quantize_multiplier(np.float64(real))] == [
+            0,
+            0,
+        ]
 
 
 @given(INT32, st.floats(1e-9, 0.999), st.booleans())
 def test_double_rounding_equals_the_fixed_point_functions(value, real, half_up):
-    mantissa, shift = kernels.quantize_multiplier(np.float64(real))
-    result = kernels.multiply_double_rounding(np.array([value]), mantissa, shift, half_up=half_up)
+    mantissa, shift = requantization.quantize_multiplier(np.float64(real))
+    result = requantization.multiply_double_rounding(
+        np.array([value]), mantissa, shift, half_up=half_up
+    )
     divide = divide_up if half_up else divide_away
     assert int(result[0]) == divide(high_mul(value, int(mantissa)), -int(shift))
 
@@ -62,9 +67,9 @@ def test_double_rounding_equals_the_fixed_point_functions(value, real, half_up):
 @given(st.integers(-(2**24), 2**24), REAL)
 def test_float_rules_round_halves_as_named(value, real):
     accumulator = np.array([value])
-    even = kernels.requantize(accumulator, "float_even", np.array([real], np.float32))
+    even = requantization.requantize(accumulator, "float_even", np.array([real], np.float32))
     assert int(even[0]) == round(float(np.float32(value) * np.float32(real)))
-    away = kernels.requantize(accumulator, "real_away", np.array([real]))
+    away = requantization.requantize(accumulator, "real_away", np.array([real]))
     exact = fractions.Fraction(float(value) * real)
     expected = math.floor(abs(exact) + fractions.Fraction(1, 2)) * (1 if exact >= 0 else -1)
     assert int(away[0]) == expected
@@ -74,7 +79,7 @@ def test_rules_differ_on_halves():
     accumulator = np.array([[-3, -1, 1, 3]]).T
     half = np.array([0.5])
     rounded = {
-        rule: kernels.requantize(accumulator, rule, half).ravel().astype(int).tolist()
+        rule: requantization.requantize(accumulator, rule, half).ravel().astype(int).tolist()
         for rule in ("float_even", "double_away", "double_up", "double_mixed", "real_away")
     }
     # The multiplier 1/2 has a shift of 0: the doubling high multiplication alone rounds, half up.
@@ -89,7 +94,7 @@ def test_rules_differ_on_halves():
 
 def test_mixed_rule_changes_after_whole_groups_of_channels():
     accumulator = np.full((1, 11), -2)
-    result = kernels.requantize(accumulator, "double_mixed", np.full(11, 0.25))
+    result = requantization.requantize(accumulator, "double_mixed", np.full(11, 0.25))
     assert result.tolist() == [[0] * 8 + [-1] * 3]
 
 
@@ -97,7 +102,7 @@ def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="kernels must be one of"):
         kernels.check_kernels("neon")
     with pytest.raises(ValueError, match="unknown rounding rule"):
-        kernels.requantize(np.zeros((1, 1)), "up", np.ones(1))
+        requantization.requantize(np.zeros((1, 1)), "up", np.ones(1))
 
 
 @pytest.mark.parametrize(
@@ -151,14 +156,14 @@ def test_softmax_has_a_table_of_16_bits_on_arm(scale, codes, expected):
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("zero_point", random_graphs.ZERO_POINTS)
 def test_codes_saturate_at_the_grid(zero_point, relu):
-    codes = kernels.to_codes(np.array([-1000, 0, 1000]), zero_point, relu)
+    codes = requantization.to_codes(np.array([-1000, 0, 1000]), zero_point, relu)
     assert codes.dtype == np.int8
     assert codes.tolist() == [max(-128, zero_point) if relu else -128, zero_point, 127]
 
 
 def test_average_rounds_away_from_code_zero():
     totals = np.array([-3, -2, -1, 1, 2, 3])
-    assert kernels.average_codes(totals, np.array(2)).tolist() == [-2, -1, -1, 1, 1, 2]
+    assert requantization.average_codes(totals, np.array(2)).tolist() == [-2, -1, -1, 1, 1, 2]
 
 
 @pytest.mark.parametrize("name", kernels.KERNELS)

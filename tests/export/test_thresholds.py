@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export import kernels, thresholds
+from export import requantization, thresholds
 from export.ideal import BEYOND
 
 RULES = ("float_even", "double_up", "double_mixed", "double_away", "single_up", "real_away")
@@ -23,10 +23,10 @@ def test_a_level_is_reached_from_its_threshold_on(rule, exponents):
     found = thresholds.smallest_accumulators(rule, multiplier, levels)
     limit = thresholds.domain(rule, multiplier)
     at = np.clip(found, -limit, limit)
-    reached = kernels.requantize(at, rule, multiplier) >= levels[:, None]
+    reached = requantization.requantize(at, rule, multiplier) >= levels[:, None]
     assert (reached == (found < BEYOND)).all()
     before = np.maximum(at - 1, -limit)
-    reached = kernels.requantize(before, rule, multiplier) >= levels[:, None]
+    reached = requantization.requantize(before, rule, multiplier) >= levels[:, None]
     assert (reached == (found == -BEYOND)).all()
 
 
@@ -35,16 +35,16 @@ def test_a_level_is_reached_from_its_threshold_on(rule, exponents):
 def test_rules_are_monotone(rule, multiplier):
     dtype = np.float32 if rule == "float_even" else np.float64
     places = np.arange(-2000, 2001)[:, None]
-    rounded = kernels.requantize(places, rule, np.array([multiplier], dtype))
+    rounded = requantization.requantize(places, rule, np.array([multiplier], dtype))
     assert (np.diff(rounded[:, 0]) >= 0).all()
 
 
 def test_single_rounding_is_one_shift():
     multiplier, half = np.array([0.3, 0.75]), fractions.Fraction(1, 2)
     places = np.arange(-1000, 1001)[:, None]
-    parts = np.stack(kernels.quantize_multiplier(multiplier), axis=1).tolist()
+    parts = np.stack(requantization.quantize_multiplier(multiplier), axis=1).tolist()
     exact = [
         [math.floor(fractions.Fraction(int(place) * m, 1 << (31 - s)) + half) for m, s in parts]
         for place in places[:, 0]
     ]
-    assert kernels.requantize(places, "single_up", multiplier).tolist() == exact
+    assert requantization.requantize(places, "single_up", multiplier).tolist() == exact

@@ -10,7 +10,6 @@ import numpy as np
 
 from export import channels, ideal, kernels
 from export.graph import (
-    TRAINED,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
@@ -19,6 +18,7 @@ from export.graph import (
     Tensor,
     TransposeConv2D,
 )
+from export.ideal import TRAINED
 from export.setting import Setting
 
 OPERATORS = (Conv2D, DepthwiseConv2D, TransposeConv2D, FullyConnected)
