@@ -23,7 +23,7 @@ FLAGS = (
 
 pytestmark = pytest.mark.skipif(
     "WRPN_TF_SLOW" not in os.environ,
-    reason="starts five trainings, a minute and a half of two cores: set WRPN_TF_SLOW=1",
+    reason="starts five trainings, minutes of two cores: set WRPN_TF_SLOW=1",
 )
 
 
