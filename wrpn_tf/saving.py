@@ -47,7 +47,10 @@ def custom_objects() -> dict[str, Any]:
             quantize_layer.QuantizeLayer,
         )
     }
-    return objects | {"QuantizeWrapperV2": BuiltFirstWrapper}
+    # The name under which TF-MOT's wrapper was saved, and that of a model that was loaded before.
+    return objects | dict.fromkeys(
+        ("QuantizeWrapperV2", BuiltFirstWrapper.__name__), BuiltFirstWrapper
+    )
 
 
 def load_model(path: str | os.PathLike[str], compile: bool = False) -> keras.Model:

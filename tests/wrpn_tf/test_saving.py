@@ -45,6 +45,15 @@ def test_a_loaded_model_computes_and_trains_alike(options, name, tmp_path):
     assert_same_model(loaded, model)
 
 
+@pytest.mark.parametrize("name", ["model.h5", "model"])
+def test_a_loaded_model_can_be_saved_again(name, tmp_path):
+    model = loaded = trained(weight_bits=2, activation_bits=4)
+    for generation in ("first", "second"):
+        loaded.save(tmp_path / f"{generation}_{name}")
+        loaded = wrpn_tf.load_model(tmp_path / f"{generation}_{name}")
+    assert_same_model(loaded, model)
+
+
 def test_weights_fit_a_model_quantized_alike(tmp_path):
     options = {"weight_bits": 2, "activation_bits": 4}
     model = trained(**options)
