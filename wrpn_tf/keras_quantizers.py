@@ -261,6 +261,8 @@ class RangeQuantizer(ObservableQuantizer):
         quantized = quantizers.fake_quantize(
             inputs, tf.stop_gradient(scale), -128.0 - zero_point, 127.0 - zero_point
         )
+        if training or self.fixed:
+            return quantized
         return tf.where(tf.equal(minimum, maximum), inputs, quantized)
 
     def scale_and_zero_point(self, weights):

@@ -90,13 +90,10 @@ def fake_quantize(
 
         def gradient(upstream):
             steps = x / scale
-            clipped = tf.clip_by_value(steps, low, high)
-            inside = tf.equal(steps, clipped)
-            to_x = tf.where(inside, upstream, 0.0)
-            # Outside the clip `codes - clipped` is 0 and the derivative is the clip itself.
-            slope = tf.where(inside, codes - steps, codes)
-            to_scale = _sum_like(upstream * slope, scale) * gradient_scale
-            return to_x, to_scale
+            # A mask to multiply with: `tf.where` takes four times as long on a CPU.
+            inside = tf.cast(tf.equal(steps, tf.clip_by_value(steps, low, high)), x.dtype)
+            slope = codes - inside * steps
+            return upstream * inside, _sum_like(upstream * slope, scale) * gradient_scale
 
         return codes * scale, gradient
 
