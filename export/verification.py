@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +17,24 @@ from export.workdir import Workdir
 _UNMEASURED = checks.Accuracy(images=0, device=0.0, keras=0.0, agreement=0.0)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What the checks of one file measured.
+
+    Attributes:
+      failures: one sentence each; empty where the file is verified.
+      integers: how many integers were compared with the executor: of all tensors, with each of
+        the kernel sets.
+      different: how many of them differ.
+      accuracy: top-1; of no images where an earlier check failed.
+    """
+
+    failures: tuple[str, ...]
+    integers: int = 0
+    different: int = 0
+    accuracy: checks.Accuracy = _UNMEASURED
+
+
 def verify(
     workdir: Workdir,
     file: bytes,
@@ -25,14 +44,11 @@ def verify(
     min_agreement: float = 0.998,
     max_accuracy_gap: float = 0.001,
     console: Console | None = None,
-) -> tuple[list[str], checks.Accuracy]:
+) -> Verification:
     """Runs all checks and prints what they measured.
 
     Raises:
       ValueError: if the file is not a TFLite model or the data set is not there.
-
-    Returns:
-      The failures, one sentence each (empty where the file is verified), and the accuracies.
     """
     show = (console or Console()).print
     model = tflite_file.read(file)
@@ -43,7 +59,7 @@ def verify(
 
     difference = _difference(graph, model)
     if difference:
-        return [f"The file is of another network: {difference}."], _UNMEASURED
+        return Verification(failures=(f"The file is of another network: {difference}.",))
 
     wrong = checks.wrong_kernels(workdir.model, graph, file)
     wrong += [f"{name} (not an integer tensor)" for name in tflite_file.float_tensors(file)]
@@ -52,10 +68,11 @@ def verify(
     )
     failures += [f"Wrong constant: {name}." for name in wrong]
     if wrong:
-        return failures, _UNMEASURED
+        return Verification(failures=tuple(failures))
 
     sample = codes[:images]
-    failures += _check_integers(graph, file, sample, show)
+    wrong, integers, different = _check_integers(graph, file, sample, show)
+    failures += wrong
     _show_keras(workdir, graph, file, sample, show)
 
     accuracy = checks.measure_accuracy(workdir.model, graph, file, codes, data.test_labels)
@@ -67,7 +84,9 @@ def verify(
         failures.append(f"Top-1 agrees on {accuracy.agreement:.2%}, less than {min_agreement:.2%}.")
     if abs(accuracy.device - accuracy.keras) > max_accuracy_gap:
         failures.append(f"Top-1 accuracies are further apart than {max_accuracy_gap:.2%}.")
-    return failures, accuracy
+    return Verification(
+        failures=tuple(failures), integers=integers, different=different, accuracy=accuracy
+    )
 
 
 def _difference(graph: IntegerGraph, model: tflite_file.Model) -> str | None:
@@ -96,9 +115,10 @@ def _difference(graph: IntegerGraph, model: tflite_file.Model) -> str | None:
 
 def _check_integers(
     graph: IntegerGraph, file: bytes, sample: np.ndarray, show: Callable[..., None]
-) -> list[str]:
-    """LiteRT against the executor, with each kernel set."""
+) -> tuple[list[str], int, int]:
+    """LiteRT against the executor, with each kernel set: failures, integers, different ones."""
     failures = []
+    integers = all_different = 0
     table = Table(title=f"LiteRT against the NumPy executor, {len(sample):,} images")
     for heading in (
         "kernels",
@@ -111,11 +131,14 @@ def _check_integers(
     for kernels in KERNELS:
         differences, seen = checks.compare_with_executor(graph, file, sample, kernels)
         rows = differences.values()
+        total = sum(row.total for row in rows)
         different = sum(row.different for row in rows)
+        integers += total
+        all_different += different
         table.add_row(
             kernels,
             str(len(rows)),
-            f"{sum(row.total for row in rows):,}",
+            f"{total:,}",
             f"{different:,}",
             str(max(row.largest for row in rows)),
         )
@@ -129,7 +152,7 @@ def _check_integers(
             f"Tensor takes too many values: {name}." for name in checks.too_many_codes(graph, seen)
         ]
     show(table)
-    return failures
+    return failures, integers, all_different
 
 
 def _show_keras(

@@ -36,14 +36,14 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
     try:
-        failures, _ = verify(
+        failures = verify(
             Workdir.load(_WORKDIR.value),
             read_bytes(_MODEL.value),
             data_dir=_DATA_DIR.value,
             images=_IMAGES.value,
             min_agreement=_AGREEMENT.value,
             max_accuracy_gap=_ACCURACY.value,
-        )
+        ).failures
     except ValueError as error:
         sys.exit(f"error: {error}")
     for failure in failures:

@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import sys
 
-from absl import app, flags, logging
+from absl import flags
 from rich.console import Console
 from rich.table import Table
 
 import wrpn_tf
-from export.files import write_bytes
-from export.verification import verify
-from export.workdir import Workdir
-from export.writer import to_flatbuffer
 from train import digits
+from train import flags as train_flags
 from train.config import Config
+from train.deployment import deploy
 from train.trainer import train
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Folder for the trainings and files.")
@@ -46,20 +43,22 @@ _COLUMNS = (
 )
 
 
-def run(root: pathlib.Path) -> list[str]:
-    """Runs the demo in a folder and prints its table; returns what failed to verify."""
+def run(root: pathlib.Path) -> None:
+    """Runs the demo in a folder and prints its table.
+
+    Raises:
+        UserError: A training or an export failed.
+    """
     console = Console()
     table = Table(title="Accuracy on scikit-learn digits, size and cost")
     for column in _COLUMNS:
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
-    failures: list[str] = []
     baseline = 0
     for name, config in _NETWORKS.items():
         folder = root / name.replace(" ", "-")
         console.rule(name)
         metrics = train(dataclasses.replace(config, workdir=str(folder)), verbose=2)
-        workdir = Workdir.load(folder)
-        cost = wrpn_tf.measure_cost(workdir.model)
+        cost = wrpn_tf.measure_cost(wrpn_tf.load_model(folder / "model.h5"))
         baseline = baseline or cost.compute
         row = [
             name,
@@ -67,7 +66,7 @@ def run(root: pathlib.Path) -> list[str]:
             f"{metrics['test_accuracy']:.1%}",
         ]
         if config.quantized:
-            row += _deploy(workdir, folder / "model.tflite", failures, console)
+            row += _deploy(folder, console)
         else:
             row += ["", "", ""]
         row.insert(5, f"{cost.weight_bytes / 1024:.1f} KiB")
@@ -79,37 +78,18 @@ def run(root: pathlib.Path) -> list[str]:
         "Cost: multiply-accumulates x (activation bits + weight bits), relative to float 1x.\n"
         f"Files are in {root}; run the command again and finished trainings are not repeated."
     )
-    return failures
 
 
-def _deploy(
-    workdir: Workdir, path: pathlib.Path, failures: list[str], console: Console
-) -> list[str]:
+def _deploy(folder: pathlib.Path, console: Console) -> list[str]:
     """Exports and verifies; returns the table's cells for accuracy, agreement and file size."""
-    content = to_flatbuffer(workdir.graph())
-    write_bytes(path, content)
-    wrong, accuracy = verify(workdir, content, console=console)
-    failures += wrong
+    deployment = deploy(folder, images=1000, console=console)
+    accuracy = deployment.verification.accuracy
     return [
         f"{accuracy.device:.1%}",
         f"{accuracy.agreement:.1%}",
-        f"{len(content) / 1024:.1f} KiB",
+        f"{deployment.size / 1024:.1f} KiB",
     ]
 
 
-def main(argv: list[str]) -> None:
-    """Runs the program."""
-    if len(argv) > 1:
-        sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
-    logging.set_verbosity(logging.WARNING)
-    try:
-        failures = run(pathlib.Path(_WORKDIR.value))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    for failure in failures:
-        print(f"FAILED: {failure}", file=sys.stderr)
-    sys.exit(1 if failures else 0)
-
-
 if __name__ == "__main__":
-    app.run(main)
+    train_flags.run(lambda: run(pathlib.Path(_WORKDIR.value)))

@@ -13,19 +13,15 @@ is exported as `model.tflite` in the workdir and verified. docs/imagenet.md has 
 
 import dataclasses
 import os
-import pathlib
 from typing import Any
 
 from absl import flags as absl_flags
 from rich.console import Console
 from rich.table import Table
 
-from export.files import write_bytes
-from export.verification import verify
-from export.workdir import Workdir
-from export.writer import to_flatbuffer
 from train import flags
 from train.config import Config, UserError
+from train.deployment import deploy
 from train.experiments import DEFAULTS, experiment_name, experiments
 from train.finishing import evaluate_workdir
 from train.trainer import train
@@ -85,26 +81,6 @@ def print_experiments(console: Console) -> None:
     console.print(table)
 
 
-def deploy(workdir: str | os.PathLike[str], console: Console) -> None:
-    """Exports a finished training as `model.tflite` and verifies the file.
-
-    Raises:
-        UserError: The network has no integer form, the file cannot be written, or it is not what
-            was trained.
-    """
-    path = pathlib.Path(workdir) / "model.tflite"
-    try:
-        finished = Workdir.load(workdir)
-        content = to_flatbuffer(finished.graph())
-        write_bytes(path, content)
-        failures, _ = verify(finished, content, images=_VERIFIED_IMAGES, console=console)
-    except ValueError as error:
-        raise UserError(f"export: {error}") from error
-    if failures:
-        raise UserError(f"{path} is not verified: {' '.join(failures)}")
-    console.print(f"{path} is verified.")
-
-
 def run() -> dict[str, Any] | None:
     """Runs the program."""
     console = Console()
@@ -117,7 +93,8 @@ def run() -> dict[str, Any] | None:
         return evaluate_workdir(config.workdir, given.get("data_dir"))
     metrics = train(config)
     if metrics and config.deployable:
-        deploy(config.workdir, console)
+        deployment = deploy(config.workdir, images=_VERIFIED_IMAGES, console=console)
+        console.print(f"{deployment.path} is verified.")
     elif metrics:
         print("Not exported: float weights, activations or first and last layers.")
     return metrics

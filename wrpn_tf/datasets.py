@@ -6,6 +6,7 @@ codes as they are. Every scale is a power of two, so every real value is exact i
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -96,6 +97,9 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
             (`~/tensorflow_datasets` or $TFDS_DATA_DIR), where a missing data set is downloaded.
             'digits' comes with scikit-learn and ignores it.
 
+    Returns:
+        The data set with read-only arrays; one is kept, so that loading it again takes no time.
+
     Raises:
         ValueError: The name is unknown.
         FileNotFoundError: The data set is not under `data_dir` or cannot be downloaded.
@@ -103,7 +107,15 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """
     if name not in _LOADERS:
         raise ValueError(f"unknown data set {name!r}; known: {', '.join(names())}")
-    return _LOADERS[name](data_dir)
+    return _load(name, data_dir)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(name: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
+    data = _LOADERS[name](data_dir)
+    for array in (data.train_images, data.train_labels, data.test_images, data.test_labels):
+        array.flags.writeable = False  # Callers share it.
+    return data
 
 
 def names() -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from wrpn_tf import surgery
 from wrpn_tf.inspection import LayerView, view
 from wrpn_tf.memory import Memory
-from wrpn_tf.results import Result, pareto_front
+from wrpn_tf.results import Result, by_network, mean_results, pareto_front
 
 SUFFIXES = (".png", ".svg")
 _COLORS = ("#2563a8", "#d1603d", "#3f8f5f", "#7a5195", "#b08a1e", "#555555")
@@ -68,7 +68,12 @@ def memory_shares(networks: Mapping[str, Sequence[Memory]]) -> Figure:
 
 
 def cost_accuracy(results: Sequence[Result]) -> Figure:
-    """Accuracy against cost (logarithmic), with the Pareto front; one colour for each name."""
+    """Accuracy against cost (logarithmic), with the Pareto front; one colour for each name.
+
+    Of results that differ in nothing but accuracy, a dot shows the mean and a bar the extremes.
+    """
+    groups = by_network(results)
+    results = mean_results(results)
     figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     axes = figure.subplots()
     front = pareto_front(results)
@@ -85,6 +90,10 @@ def cost_accuracy(results: Sequence[Result]) -> Figure:
         own = [result for result in results if result.name == name]
         costs, accuracies = [r.cost for r in own], [100 * r.accuracy for r in own]
         axes.plot(costs, accuracies, "o", color=_color(index), label=name)
+        for group in groups:
+            if group[0].name == name and len(group) > 1:
+                extremes = [100 * bound(r.accuracy for r in group) for bound in (min, max)]
+                axes.vlines(group[0].cost, *extremes, color=_color(index), linewidth=1)
     for result in results:
         axes.annotate(
             f"{result.width:g}x {result.abits}/{result.wbits}",
@@ -108,6 +117,31 @@ def cost_accuracy(results: Sequence[Result]) -> Figure:
     axes.title.set_fontsize(9)
     _tidy(axes)
     axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def learning_curves(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Test accuracy after each epoch.
+
+    Args:
+      panels: by title, a panel's curves by label: accuracies in [0, 1] of epochs 1, 2, ...
+    """
+    figure = Figure(figsize=(4.2 * len(panels), 3.8), layout="constrained")
+    for axes, (title, curves) in zip(
+        figure.subplots(1, len(panels), sharey=True, squeeze=False).ravel(),
+        panels.items(),
+        strict=True,
+    ):
+        for index, (label, accuracies) in enumerate(curves.items()):
+            epochs = range(1, len(accuracies) + 1)
+            percent = [100 * accuracy for accuracy in accuracies]
+            style = "-" if index < len(_COLORS) else "--"
+            axes.plot(epochs, percent, style, color=_color(index), label=label)
+        axes.set(title=title, xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(frameon=False, fontsize=7, loc="lower right")
+        _tidy(axes)
+    figure.axes[0].set_ylabel("top-1, %")
     return figure
 
 

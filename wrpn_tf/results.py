@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
+from statistics import fmean
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,22 @@ def read_results(path: str | pathlib.Path) -> list[Result]:
     if not results:
         raise ValueError(f"{path} holds no results.")
     return results
+
+
+def by_network(results: Sequence[Result]) -> list[list[Result]]:
+    """The results in groups that differ in nothing but accuracy: the seeds of each network."""
+    groups: dict[Result, list[Result]] = {}
+    for result in results:
+        groups.setdefault(dataclasses.replace(result, accuracy=0.0), []).append(result)
+    return list(groups.values())
+
+
+def mean_results(results: Sequence[Result]) -> list[Result]:
+    """One result for each group of `by_network`, with the mean accuracy."""
+    return [
+        dataclasses.replace(group[0], accuracy=fmean(result.accuracy for result in group))
+        for group in by_network(results)
+    ]
 
 
 def pareto_front(results: Sequence[Result]) -> list[Result]:

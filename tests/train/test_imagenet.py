@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 import wrpn_tf
-from train import callbacks, finishing, imagenet, jpeg_input
+from train import callbacks, deployment, finishing, imagenet, jpeg_input
 from train import trainer as trainer_module
 from train.checkpoints import saved_steps
 from train.config import Config, UserError
@@ -117,7 +117,7 @@ def test_a_training_is_evaluated_exported_and_verified(finished: Config) -> None
     assert metrics["test_accuracy"] == recorded["metrics"]["test_accuracy"]
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["kind"] == "train"] == list(range(1, 17))
-    imagenet.deploy(workdir, imagenet.Console(quiet=True))
+    deployment.deploy(workdir, images=50, console=imagenet.Console(quiet=True))
     assert (workdir / "model.tflite").stat().st_size > 1000
 
 

@@ -27,6 +27,7 @@ ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
         f"resnet{depth}_pre": partial(resnet_cifar, depth, preactivation=True)
         for depth in _CIFAR_DEPTHS
     },
+    **{f"resnet{depth}_slim": partial(resnet_cifar, depth, slim=True) for depth in _CIFAR_DEPTHS},
     "vgg_small": vgg_small,
     "alexnet": alexnet,
     "bn_inception": bn_inception,

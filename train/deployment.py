@@ -1,0 +1,53 @@
+"""From a finished training to a verified .tflite file beside it."""
+
+import dataclasses
+import os
+import pathlib
+
+from rich.console import Console
+
+from export.files import write_bytes
+from export.verification import Verification, verify
+from export.workdir import Workdir
+from export.writer import to_flatbuffer
+from train.config import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """An exported training.
+
+    Attributes:
+        path: The file.
+        size: Its bytes.
+        verification: What comparing it with the training measured.
+    """
+
+    path: pathlib.Path
+    size: int
+    verification: Verification
+
+
+def deploy(workdir: str | os.PathLike[str], *, images: int, console: Console) -> Deployment:
+    """Exports a finished training as `model.tflite` in its workdir and verifies the file.
+
+    Args:
+        workdir: The folder of the training.
+        images: Test images to compare tensor by tensor; top-1 uses all.
+        console: Where to print what is measured.
+
+    Raises:
+        UserError: The network has no integer form, the file cannot be written, or it is not what
+            was trained.
+    """
+    path = pathlib.Path(workdir) / "model.tflite"
+    try:
+        finished = Workdir.load(workdir)
+        content = to_flatbuffer(finished.graph())
+        write_bytes(path, content)
+        verification = verify(finished, content, images=images, console=console)
+    except ValueError as error:
+        raise UserError(f"export: {error}") from error
+    if verification.failures:
+        raise UserError(f"{path} is not verified: {' '.join(verification.failures)}")
+    return Deployment(path=path, size=len(content), verification=verification)

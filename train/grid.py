@@ -1,0 +1,135 @@
+"""Grids of trainings, written as a JSON file.
+
+    {
+      "base": {"dataset": "cifar10", "arch": "resnet8_slim", "epochs": 6},
+      "grids": [
+        {"name": "float", "seed": [0, 1, 2]},
+        {"name": "WRPN", "method": "calibrated", "width": [1, 2], "bits": ["4/4", "4/2"],
+         "seed": [0, 1, 2]},
+        {"name": "warm", "bits": "4/2", "epochs": 2, "init_from": "grid:float"}
+      ]
+    }
+
+`base` and each grid set fields of `train.config.Config`; `bits` sets two of them as the paper
+writes them, activations before weights. A list gives a field several values, and a grid is every
+combination of them. `init_from` and `teacher` may name another grid: they are its training of the
+same architecture, width and seed.
+"""
+
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+import re
+from typing import Any
+
+from train.config import LOCATION_FIELDS, Config, UserError
+from train.experiments import experiment_name
+
+_FIELDS = {field.name for field in dataclasses.fields(Config)} - set(LOCATION_FIELDS)
+_REFERENCES = ("init_from", "teacher")
+_GRID = "grid:"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training of a grid.
+
+    Attributes:
+        grid: The grid's name.
+        config: The training; its workdir is named by grid, architecture, width, bits and seed.
+    """
+
+    grid: str
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """As in 'WRPN-resnet8-2x-w2a4-s0'."""
+        return pathlib.Path(self.config.workdir).name
+
+
+def read_grids(
+    path: str | os.PathLike[str], workdir: str | os.PathLike[str], data_dir: str | None
+) -> list[Run]:
+    """The trainings of a file, all of one seed before those of the next.
+
+    Args:
+        path: The JSON file.
+        workdir: Folder of the trainings' workdirs.
+        data_dir: Where the data set is.
+
+    Raises:
+        UserError: The file cannot be read, or says something that is no training; names it.
+    """
+    try:
+        contents = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        base, grids = contents["base"], contents["grids"]
+        options = [(grid.pop("name"), base | grid) for grid in grids]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} must be a JSON file with 'base' and 'grids', each grid with a 'name' "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    runs: list[Run] = []
+    for name, fields in options:
+        try:
+            runs += [_run(name, point, workdir, data_dir) for point in _points(fields)]
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path}: grid {name!r}: {error}") from error
+    runs.sort(key=lambda run: run.config.seed)
+    runs = [_resolve(run, runs, path) for run in runs]
+    names = [run.name for run in runs]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{path}: {name} is there twice; give its grids different names")
+    return runs
+
+
+def _points(fields: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every combination of the fields' values."""
+    values = [value if isinstance(value, list) else [value] for value in fields.values()]
+    return [dict(zip(fields, point, strict=True)) for point in itertools.product(*values)]
+
+
+def _run(
+    grid: str, point: dict[str, Any], workdir: str | os.PathLike[str], data_dir: str | None
+) -> Run:
+    bits = point.pop("bits", None)
+    if bits is not None:
+        if not re.fullmatch(r"\d+/\d+", str(bits)):
+            raise ValueError(f"bits must be activations/weights, as in '4/2', not {bits!r}")
+        point["abits"], point["wbits"] = map(int, bits.split("/"))
+    unknown = sorted(point.keys() - _FIELDS)
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is not a field of a training")
+    point = {name: tuple(v) if isinstance(v, list) else v for name, v in point.items()}
+    config = Config(workdir="", data_dir=data_dir, **point)
+    network = experiment_name(config.arch, config.width, config.wbits, config.abits)
+    folder = f"{re.sub(r'[^A-Za-z0-9]+', '_', grid)}-{network}-s{config.seed}"
+    return Run(grid=grid, config=dataclasses.replace(config, workdir=pathlib.Path(workdir, folder)))
+
+
+def _resolve(run: Run, runs: list[Run], path: str | os.PathLike[str]) -> Run:
+    """Puts workdirs in the place of the names of grids."""
+    found = {}
+    for field in _REFERENCES:
+        value = getattr(run.config, field)
+        if not str(value).startswith(_GRID):
+            continue
+        name = value.removeprefix(_GRID)
+        keys = ("arch", "width", "seed")
+        sources = [
+            other.config.workdir
+            for other in runs[: runs.index(run)]
+            if other.grid == name
+            and all(getattr(other.config, key) == getattr(run.config, key) for key in keys)
+        ]
+        if len(sources) != 1:
+            raise UserError(
+                f"{path}: {field} of {run.name} must be one training of a grid above it with the "
+                f"same arch, width and seed; {name!r} has {len(sources)}"
+            )
+        found[field] = sources[0]
+    return Run(grid=run.grid, config=dataclasses.replace(run.config, **found))

@@ -1,0 +1,72 @@
+r"""A grid of trainings, one after another, with a table and a plot of what came out.
+
+    python -m train.sweep --config=docs/results/cifar10.json --workdir=runs/cifar10 --data_dir=…
+
+The file says which trainings (see `train.grid`). Each that has an integer form is exported and
+verified integer by integer, and leaves one line in `results.jsonl` in the workdir. Whenever the
+program is killed, the same command goes on with the step it had reached. At the end it prints the
+table, and writes it with the plots of cost against accuracy and of the epochs' accuracies:
+`table.md`, `cost_accuracy.svg` and `epochs.svg`.
+"""
+
+import pathlib
+
+import tf_keras as keras
+from absl import flags
+from rich.console import Console
+
+from train import flags as train_flags
+from train.config import UserError
+from train.deployment import deploy
+from train.grid import Run, read_grids
+from train.sweep_record import SweepRecord, result_line
+from train.sweep_report import write_report
+from train.trainer import train
+
+_CONFIG = flags.DEFINE_string("config", None, "JSON file of the grids.", required=True)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of results.jsonl and of each training's workdir.", required=True
+)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared TensorFlow Datasets.")
+_IMAGES = flags.DEFINE_integer(
+    "images", 100, "Test images for the comparison tensor by tensor; top-1 uses all.", 1
+)
+
+
+def run_one(run: Run, console: Console) -> dict:
+    """Trains, exports and verifies one network; returns its line of results."""
+    keras.backend.clear_session()
+    metrics = train(run.config, verbose=2)
+    deployment = None
+    if run.config.deployable:
+        quiet = Console(quiet=True)
+        deployment = deploy(run.config.workdir, images=_IMAGES.value, console=quiet)
+    line = result_line(run, metrics, deployment)
+    console.print({name: line[name] for name in ("accuracy", "tflite_accuracy") if line[name]})
+    return line
+
+
+def run_all() -> None:
+    """Runs the program."""
+    console = Console()
+    folder = pathlib.Path(_WORKDIR.value)
+    runs = read_grids(_CONFIG.value, folder, _DATA_DIR.value)
+    record = SweepRecord.open(folder / "results.jsonl", runs)
+    failures = []
+    for number, run in enumerate(runs, start=1):
+        if run.name in record.lines:
+            continue
+        console.rule(f"{number} of {len(runs)}: {run.name}")
+        try:
+            record.add(run_one(run, console))
+        except UserError as error:
+            failures.append(f"{run.name}: {error}")
+            console.print(failures[-1], style="red")
+    if record.lines:
+        write_report(record.path, folder, console)
+    if failures:
+        raise UserError(f"{len(failures)} of {len(runs)} trainings failed; {failures[0]}")
+
+
+if __name__ == "__main__":
+    train_flags.run(run_all)

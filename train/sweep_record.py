@@ -1,0 +1,124 @@
+"""`results.jsonl`: what each training of a sweep came to, one JSON object a line."""
+
+import json
+import pathlib
+from typing import Any
+
+import wrpn_tf
+from export.files import write_bytes
+from train.config import LOCATION_FIELDS, UserError
+from train.deployment import Deployment
+from train.grid import Run
+from wrpn_tf import models
+
+
+class SweepRecord:
+    """The finished trainings of a sweep; every added line is on disk when `add` returns.
+
+    Attributes:
+        path: The file.
+        lines: By the runs' names.
+    """
+
+    def __init__(self, path: pathlib.Path, lines: dict[str, dict[str, Any]]) -> None:
+        self.lines = lines
+        self.path = path
+
+    @classmethod
+    def open(cls, path: pathlib.Path, runs: list[Run]) -> "SweepRecord":
+        """Reads what an earlier call has finished.
+
+        Raises:
+            UserError: The file cannot be read, or holds a training of a name here with another
+                value of a field (the first that differs is named).
+        """
+        try:
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
+            lines = {line["run"]: line for line in map(json.loads, text.splitlines())}
+            for run in runs:
+                _check_same(run, lines.get(run.name), path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{path} is not the record of a sweep: {error}") from error
+        return cls(path, lines)
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Adds a finished training.
+
+        Raises:
+            UserError: The file cannot be written.
+        """
+        self.lines[line["run"]] = line
+        text = "".join(json.dumps(known) + "\n" for known in self.lines.values())
+        try:
+            write_bytes(self.path, text.encode())
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+
+def _check_same(run: Run, line: dict[str, Any] | None, path: pathlib.Path) -> None:
+    for name, value in _deciding_fields(run).items():
+        if line is not None and line["config"].get(name) != value:
+            raise UserError(
+                f"{path} holds {run.name} with {name} {line['config'].get(name)!r}, not {value!r}; "
+                "give that value, or the grid another name, or take another workdir"
+            )
+
+
+def _deciding_fields(run: Run) -> dict[str, Any]:
+    """The fields that decide the result; networks to start from by the names of their folders."""
+    fields = {n: v for n, v in run.config.as_json().items() if n not in LOCATION_FIELDS}
+    for name in ("init_from", "teacher"):
+        if fields[name] is not None:
+            fields[name] = pathlib.Path(fields[name]).name
+    return fields
+
+
+def result_line(
+    run: Run, metrics: dict[str, float], deployment: Deployment | None
+) -> dict[str, Any]:
+    """What one training came to: the fields of a `wrpn_tf.Result`, and all else that was measured.
+
+    Args:
+        run: The training, finished.
+        metrics: What `train.trainer.train` returned.
+        deployment: The export, where the network has an integer form.
+    """
+    workdir = pathlib.Path(run.config.workdir)
+    record = json.loads((workdir / "record.json").read_text(encoding="utf-8"))
+    model = wrpn_tf.load_model(workdir / "model.h5")
+    baseline = models.skeleton(
+        run.config.arch, num_classes=model.output_shape[-1], input_shape=model.input_shape[1:]
+    )
+    cost = wrpn_tf.measure_cost(model)
+    line = {
+        "run": run.name,
+        "name": run.grid,
+        "arch": run.config.arch,
+        "width": run.config.width,
+        "wbits": run.config.wbits,
+        "abits": run.config.abits,
+        "seed": run.config.seed,
+        "cost": cost.compute / wrpn_tf.measure_cost(baseline).compute,
+        "weight_bytes": cost.weight_bytes,
+        "accuracy": metrics["test_accuracy"],
+        "train_seconds": metrics["train_seconds"],
+        "tflite_accuracy": None,
+        "epochs": [
+            {key: entry[key] for key in ("train_loss", "train_accuracy", "test_accuracy")}
+            for entry in record["history"]
+        ],
+        "config": _deciding_fields(run),
+        "versions": record["versions"],
+    }
+    if deployment is not None:
+        verification = deployment.verification
+        line |= {
+            "tflite_accuracy": verification.accuracy.device,
+            "agreement": verification.accuracy.agreement,
+            "compared_integers": verification.integers,
+            "different_integers": verification.different,
+            "file_bytes": deployment.size,
+        }
+    return line

@@ -1,0 +1,109 @@
+"""A sweep's table in the form of the paper's, and its plots."""
+
+import json
+import json
+import pathlib
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from export.files import write_bytes
+from wrpn_tf import plots, read_results
+from wrpn_tf.rendering import byte_count, compact_table
+
+_COLUMNS = (
+    "network",
+    "width",
+    "A/W",
+    "seeds",
+    "top-1",
+    "sd",
+    "cost",
+    ".tflite",
+    "same top-1",
+    "zero codes",
+    "clipped",
+    "weights",
+)
+_CAPTION = (
+    "A/W: activation and weight bits. Top-1 in %: mean over the seeds and standard deviation. "
+    "Cost: FMAs x (activation bits + weight bits) relative to the 1x float network. .tflite: "
+    "top-1 of the exported files; same top-1: share of images on which file and training agree. "
+    "Zero codes, clipped: shares of weight codes that are 0 and of activations above the clip. "
+    "Weights: kernels at their trained bits."
+)
+
+Line = dict[str, Any]
+
+
+def write_report(results: pathlib.Path, folder: pathlib.Path, console: Console) -> None:
+    """Prints the table; writes it as `table.md`, and `cost_accuracy.svg` and `epochs.svg`.
+
+    Args:
+        results: The sweep's `results.jsonl`.
+        folder: Where to write.
+        console: Where to print.
+    """
+    lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    rows = [_row(cell) for cell in _cells(lines)]
+    table = compact_table("Top-1 and cost", caption=_CAPTION)
+    for column in _COLUMNS:
+        table.add_column(column, justify="left" if column == "network" else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    markdown = [_COLUMNS, ["---"] * len(_COLUMNS), *rows]
+    text = "".join(f"| {' | '.join(row)} |\n" for row in markdown)
+    write_bytes(folder / "table.md", text.encode())
+    plots.save(plots.cost_accuracy(read_results(results)), folder / "cost_accuracy.svg")
+    plots.save(plots.learning_curves(_curves(lines)), folder / "epochs.svg")
+
+
+def _cells(lines: Sequence[Line]) -> list[list[Line]]:
+    """The lines in groups that differ in nothing but the seed, in the order of the grids."""
+    cells: dict[tuple, list[Line]] = {}
+    for line in lines:
+        key = tuple(line[name] for name in ("name", "arch", "width", "abits", "wbits"))
+        cells.setdefault(key, []).append(line)
+    return list(cells.values())
+
+
+def _row(cell: Sequence[Line]) -> list[str]:
+    first = cell[0]
+
+    def mean(name: str, factor: float = 100, digits: int = 2) -> str:
+        values = [line[name] for line in cell if line.get(name) is not None]
+        return f"{factor * statistics.fmean(values):.{digits}f}" if values else ""
+
+    accuracies = [100 * line["accuracy"] for line in cell]
+    return [
+        first["name"],
+        f"{first['width']:g}x",
+        _bits(first),
+        str(len(cell)),
+        mean("accuracy"),
+        f"{statistics.stdev(accuracies):.2f}" if len(cell) > 1 else "",
+        mean("cost", factor=1, digits=3),
+        mean("tflite_accuracy"),
+        mean("agreement"),
+        mean("zero_codes", digits=1),
+        mean("clipped_activations", digits=1),
+        byte_count(first["weight_bytes"]),
+    ]
+
+
+def _bits(line: Line) -> str:
+    return f"{line['abits']}/{line['wbits']}"
+
+
+def _curves(lines: Sequence[Line]) -> dict[str, dict[str, list[float]]]:
+    """By grid and network: the mean test accuracy after each epoch."""
+    panels: dict[str, dict[str, list[float]]] = {}
+    for cell in _cells(lines):
+        epochs = zip(*(line["epochs"] for line in cell), strict=True)
+        panels.setdefault(cell[0]["name"], {})[f"{cell[0]['width']:g}x {_bits(cell[0])}"] = [
+            statistics.fmean(entry["test_accuracy"] for entry in epoch) for epoch in epochs
+        ]
+    return panels
