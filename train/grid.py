@@ -113,7 +113,7 @@ def _run(
 
 def _resolve(run: Run, runs: list[Run], path: str | os.PathLike[str]) -> Run:
     """Puts workdirs in the place of the names of grids."""
-    found = {}
+    found: dict[str, Any] = {}
     for field in _REFERENCES:
         value = getattr(run.config, field)
         if not str(value).startswith(_GRID):

@@ -1,7 +1,6 @@
 """A sweep's table in the form of the paper's, and its plots."""
 
 import json
-import json
 import pathlib
 import statistics
 from collections.abc import Sequence

@@ -107,11 +107,11 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """
     if name not in _LOADERS:
         raise ValueError(f"unknown data set {name!r}; known: {', '.join(names())}")
-    return _load(name, data_dir)
+    return _load(name, None if data_dir is None else os.fspath(data_dir))
 
 
 @functools.lru_cache(maxsize=1)
-def _load(name: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
+def _load(name: str, data_dir: str | None) -> Dataset:
     data = _LOADERS[name](data_dir)
     for array in (data.train_images, data.train_labels, data.test_images, data.test_labels):
         array.flags.writeable = False  # Callers share it.

@@ -1,0 +1,182 @@
+"""Sweeps: reading grids, going on after an interruption, and the report."""
+
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from train.config import UserError
+from train.grid import read_grids
+from train.sweep_record import SweepRecord
+from train.sweep_report import write_report
+from wrpn_tf import read_results
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+BASE = {
+    "dataset": "digits",
+    "arch": "digits_cnn",
+    "width": 0.5,
+    "epochs": 1,
+    "batch_size": 64,
+    "train_images": 128,
+}
+
+
+def write(folder: pathlib.Path, *grids: dict[str, Any], **base: Any) -> pathlib.Path:
+    path = folder / "grids.json"
+    path.write_text(json.dumps({"base": BASE | base, "grids": grids}))
+    return path
+
+
+def test_a_grid_is_every_combination_one_seed_after_the_other(tmp_path: pathlib.Path) -> None:
+    path = write(
+        tmp_path,
+        {"name": "float", "seed": [0, 1]},
+        {"name": "my WRPN", "width": [1, 2], "bits": ["4/2", "1/1"], "seed": [0, 1]},
+    )
+    runs = read_grids(path, tmp_path, None)
+    assert [run.name for run in runs if run.config.seed == 0] == [
+        "float-digits_cnn-0.5x-float-s0",
+        "my_WRPN-digits_cnn-1x-w2a4-s0",
+        "my_WRPN-digits_cnn-1x-w1a1-s0",
+        "my_WRPN-digits_cnn-2x-w2a4-s0",
+        "my_WRPN-digits_cnn-2x-w1a1-s0",
+    ]
+    assert [run.config.seed for run in runs] == [0] * 5 + [1] * 5
+    assert {(run.config.width, run.config.wbits) for run in runs if run.grid == "my WRPN"} == {
+        (1, 2),
+        (1, 1),
+        (2, 2),
+        (2, 1),
+    }
+
+
+def test_a_grid_names_the_one_it_starts_from(tmp_path: pathlib.Path) -> None:
+    path = write(
+        tmp_path,
+        {"name": "float", "width": [1, 2], "seed": [0, 1]},
+        {"name": "warm", "width": [1, 2], "seed": [0, 1], "bits": "4/2", "init_from": "grid:float"},
+    )
+    for run in read_grids(path, tmp_path, None):
+        if run.grid == "warm":
+            start = f"float-digits_cnn-{run.config.width:g}x-float-s{run.config.seed}"
+            assert run.config.init_from == tmp_path / start
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ({"name": "a", "bits": "4-2"}, "grid 'a': bits must be activations/weights"),
+        ({"name": "a", "bits": "9/2"}, "grid 'a': abits must be 1 to 8"),
+        ({"name": "a", "wide": 2}, "grid 'a': 'wide' is not a field"),
+        ({"name": "a", "workdir": "x"}, "grid 'a': 'workdir' is not a field"),
+        ({"name": "a", "epochs": "many"}, "grid 'a': "),
+        ({"name": "a", "init_from": "grid:b"}, "'b' has 0"),
+        ({"name": "a", "seed": [0, 0]}, "a-digits_cnn-0.5x-float-s0 is there twice"),
+        ({"bits": "4/2"}, "each grid with a 'name'"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: pathlib.Path, grid: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        read_grids(write(tmp_path, grid), tmp_path, None)
+    assert "grids.json" in str(error.value)
+
+
+def test_a_file_that_is_none_is_named(tmp_path: pathlib.Path) -> None:
+    for text in (None, "[]", "{", '{"base": {}}', '{"base": {}, "grids": [1]}'):
+        path = tmp_path / "grids.json"
+        if text is not None:
+            path.write_text(text)
+        with pytest.raises(UserError, match=r"grids\.json must be a JSON file"):
+            read_grids(path, tmp_path, None)
+
+
+def sweep(path: pathlib.Path, workdir: pathlib.Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "train.sweep", f"--config={path}", f"--workdir={workdir}"]
+    return subprocess.run(
+        [*command, "--images=3"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, pathlib.Path]:
+    """A finished sweep: its file and its folder."""
+    folder = tmp_path_factory.mktemp("sweep")
+    path = write(folder, {"name": "float"}, {"name": "WRPN", "bits": "4/2", "seed": [0, 1]})
+    done = sweep(path, folder / "runs")
+    assert done.returncode == 0, done.stderr
+    assert "WRPN" in done.stdout
+    return path, folder / "runs"
+
+
+def test_every_training_leaves_a_line(swept: tuple[pathlib.Path, pathlib.Path]) -> None:
+    path, folder = swept
+    lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    runs = read_grids(path, folder, None)
+    assert [line["run"] for line in lines] == [run.name for run in runs]
+    floating, *quantized = lines
+    assert floating["cost"] > 4 * quantized[0]["cost"]
+    assert floating["tflite_accuracy"] is None
+    for line in quantized:
+        assert line["different_integers"] == 0 < line["compared_integers"]
+        assert line["tflite_accuracy"] == pytest.approx(line["accuracy"], abs=1e-6)
+        assert line["agreement"] == 1
+    assert len(read_results(folder / "results.jsonl")) == 3
+
+
+def test_a_sweep_goes_on_where_it_was_stopped(
+    swept: tuple[pathlib.Path, pathlib.Path],
+) -> None:
+    path, folder = swept
+    record = folder / "results.jsonl"
+    whole = record.read_text()
+    record.write_text("".join(whole.splitlines(keepends=True)[:2]))
+    done = sweep(path, folder)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 3" not in done.stdout
+    assert "3 of 3" in done.stdout
+    assert record.read_text() == whole  # The training itself was finished.
+
+
+def test_another_training_of_the_same_name_is_an_error(
+    swept: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    _, folder = swept
+    changed = write(tmp_path, {"name": "float"}, learning_rate=0.3)
+    with pytest.raises(UserError, match=r"holds float-.* with learning_rate 0\.1, not 0\.3"):
+        SweepRecord.open(folder / "results.jsonl", read_grids(changed, folder, None))
+    (tmp_path / "results.jsonl").write_text("[]\n")
+    with pytest.raises(UserError, match="is not the record of a sweep"):
+        SweepRecord.open(tmp_path / "results.jsonl", [])
+
+
+def test_the_report_has_a_row_for_each_network(
+    swept: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    _, folder = swept
+    write_report(folder / "results.jsonl", tmp_path, Console(quiet=True))
+    rows = [
+        [cell.strip() for cell in line.strip("| \n").split(" | ")]
+        for line in (tmp_path / "table.md").read_text().splitlines()
+    ]
+    lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    mean = (lines[1]["accuracy"] + lines[2]["accuracy"]) / 2
+    assert [row[:4] for row in rows[2:]] == [
+        ["float", "0.5x", "32/32", "1"],
+        ["WRPN", "0.5x", "4/2", "2"],
+    ]
+    assert rows[3][4] == f"{100 * mean:.2f}"
+    for name in ("cost_accuracy.svg", "epochs.svg"):
+        assert (tmp_path / name).read_text().startswith("<?xml")
+
+
+def test_a_mistake_ends_without_a_traceback(tmp_path: pathlib.Path) -> None:
+    done = sweep(tmp_path / "none.json", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr
