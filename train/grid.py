@@ -13,7 +13,7 @@
 `base` and each grid set fields of `train.config.Config`; `bits` sets two of them as the paper
 writes them, activations before weights. A list gives a field several values, and a grid is every
 combination of them. `init_from` and `teacher` may name another grid: they are its training of the
-same architecture, width and seed.
+same architecture, width and seed. `"report": false` leaves a grid out of table and plots.
 """
 
 import dataclasses
@@ -39,10 +39,12 @@ class Run:
     Attributes:
         grid: The grid's name.
         config: The training; its workdir is named by grid, architecture, width, bits and seed.
+        report: Whether it is in the table and the plots.
     """
 
     grid: str
     config: Config
+    report: bool = True
 
     @property
     def name(self) -> str:
@@ -96,6 +98,7 @@ def _points(fields: dict[str, Any]) -> list[dict[str, Any]]:
 def _run(
     grid: str, point: dict[str, Any], workdir: str | os.PathLike[str], data_dir: str | None
 ) -> Run:
+    report = point.pop("report", True)
     bits = point.pop("bits", None)
     if bits is not None:
         if not re.fullmatch(r"\d+/\d+", str(bits)):
@@ -108,7 +111,8 @@ def _run(
     config = Config(workdir="", data_dir=data_dir, **point)
     network = experiment_name(config.arch, config.width, config.wbits, config.abits)
     folder = f"{re.sub(r'[^A-Za-z0-9]+', '_', grid)}-{network}-s{config.seed}"
-    return Run(grid=grid, config=dataclasses.replace(config, workdir=pathlib.Path(workdir, folder)))
+    config = dataclasses.replace(config, workdir=pathlib.Path(workdir, folder))
+    return Run(grid=grid, config=config, report=report)
 
 
 def _resolve(run: Run, runs: list[Run], path: str | os.PathLike[str]) -> Run:
@@ -132,4 +136,4 @@ def _resolve(run: Run, runs: list[Run], path: str | os.PathLike[str]) -> Run:
                 f"same arch, width and seed; {name!r} has {len(sources)}"
             )
         found[field] = sources[0]
-    return Run(grid=run.grid, config=dataclasses.replace(run.config, **found))
+    return dataclasses.replace(run, config=dataclasses.replace(run.config, **found))

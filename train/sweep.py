@@ -16,6 +16,7 @@ from absl import flags
 from rich.console import Console
 
 from train import flags as train_flags
+from train import sources
 from train.config import UserError
 from train.deployment import deploy
 from train.grid import Run, read_grids
@@ -52,6 +53,8 @@ def run_all() -> None:
     folder = pathlib.Path(_WORKDIR.value)
     runs = read_grids(_CONFIG.value, folder, _DATA_DIR.value)
     record = SweepRecord.open(folder / "results.jsonl", runs)
+    for run in {run.config.dataset: run for run in runs}.values():
+        sources.load(run.config)
     failures = []
     for number, run in enumerate(runs, start=1):
         if run.name in record.lines:
@@ -62,8 +65,9 @@ def run_all() -> None:
         except UserError as error:
             failures.append(f"{run.name}: {error}")
             console.print(failures[-1], style="red")
-    if record.lines:
-        write_report(record.path, folder, console)
+    lines = [record.lines[run.name] for run in runs if run.report and run.name in record.lines]
+    if lines:
+        write_report(lines, folder, console)
     if failures:
         raise UserError(f"{len(failures)} of {len(runs)} trainings failed; {failures[0]}")
 

@@ -1,6 +1,6 @@
 """A sweep's table in the form of the paper's, and its plots."""
 
-import json
+import dataclasses
 import pathlib
 import statistics
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from export.files import write_bytes
-from wrpn_tf import plots, read_results
+from wrpn_tf import Result, plots
 from wrpn_tf.rendering import byte_count, compact_table
 
 _COLUMNS = (
@@ -37,15 +37,14 @@ _CAPTION = (
 Line = dict[str, Any]
 
 
-def write_report(results: pathlib.Path, folder: pathlib.Path, console: Console) -> None:
+def write_report(lines: Sequence[Line], folder: pathlib.Path, console: Console) -> None:
     """Prints the table; writes it as `table.md`, and `cost_accuracy.svg` and `epochs.svg`.
 
     Args:
-        results: The sweep's `results.jsonl`.
+        lines: See `train.sweep_record.result_line`.
         folder: Where to write.
         console: Where to print.
     """
-    lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
     rows = [_row(cell) for cell in _cells(lines)]
     table = compact_table("Top-1 and cost", caption=_CAPTION)
     for column in _COLUMNS:
@@ -56,7 +55,9 @@ def write_report(results: pathlib.Path, folder: pathlib.Path, console: Console) 
     markdown = [_COLUMNS, ["---"] * len(_COLUMNS), *rows]
     text = "".join(f"| {' | '.join(row)} |\n" for row in markdown)
     write_bytes(folder / "table.md", text.encode())
-    plots.save(plots.cost_accuracy(read_results(results)), folder / "cost_accuracy.svg")
+    fields = [field.name for field in dataclasses.fields(Result)]
+    results = [Result(**{name: line[name] for name in fields}) for line in lines]
+    plots.save(plots.cost_accuracy(results), folder / "cost_accuracy.svg")
     plots.save(plots.learning_curves(_curves(lines)), folder / "epochs.svg")
 
 

@@ -107,10 +107,13 @@ def sweep(path: pathlib.Path, workdir: pathlib.Path) -> subprocess.CompletedProc
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, pathlib.Path]:
     """A finished sweep: its file and its folder."""
     folder = tmp_path_factory.mktemp("sweep")
-    path = write(folder, {"name": "float"}, {"name": "WRPN", "bits": "4/2", "seed": [0, 1]})
+    path = write(
+        folder, {"name": "float", "report": False}, {"name": "WRPN", "bits": "4/2", "seed": [0, 1]}
+    )
     done = sweep(path, folder / "runs")
     assert done.returncode == 0, done.stderr
-    assert "WRPN" in done.stdout
+    assert "WRPN" in (folder / "runs" / "table.md").read_text()
+    assert "float" not in (folder / "runs" / "table.md").read_text()
     return path, folder / "runs"
 
 
@@ -159,12 +162,12 @@ def test_the_report_has_a_row_for_each_network(
     swept: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path
 ) -> None:
     _, folder = swept
-    write_report(folder / "results.jsonl", tmp_path, Console(quiet=True))
+    lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    write_report(lines, tmp_path, Console(quiet=True))
     rows = [
         [cell.strip() for cell in line.strip("| \n").split(" | ")]
         for line in (tmp_path / "table.md").read_text().splitlines()
     ]
-    lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     mean = (lines[1]["accuracy"] + lines[2]["accuracy"]) / 2
     assert [row[:4] for row in rows[2:]] == [
         ["float", "0.5x", "32/32", "1"],
