@@ -212,7 +212,7 @@ def _trained_reach(operator: Weighted, rows: np.ndarray, source: Tensor) -> Reac
     """
     assert operator.trained is not None
     reach = Reach(rows // operator.stretch, source.low, source.high)
-    limit = max(1, 2 ** (operator.bits - 1) - 1)
+    limit = min(127, 2**operator.bits - 1)  # As DoReFa's codes.
     bound = rows.shape[1] * limit * max(source.high, -source.low)
     nothing = ideal.digest(np.zeros(rows.shape[1]))
     unknown = ~rows.any(axis=1) & (operator.trained["digest"] != nothing)

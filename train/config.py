@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 from wrpn_tf import datasets, jpegs, models
+from wrpn_tf.methods import ActivationMethod, Method, WeightMethod
 
-Method = Literal["learned", "calibrated", "paper"]
 FirstLast = Literal["integer", "paper"]
 Optimizer = Literal["sgd", "adam"]
 Schedule = Literal["cosine", "step"]
@@ -39,6 +39,10 @@ class Config:
         wbits: Bits of the weights, 1 to 8, or 32 for float.
         abits: Bits of the activations, 1 to 8, or 32 for float.
         method: Where quantizer scales come from: 'learned', 'calibrated' or 'paper'.
+        weight_method: Another one for the weights ('dynamic', 'dorefa', 'xnor'; see
+            `wrpn_tf.quantize_model`), None for `method`.
+        activation_method: Another one for the activations ('pact'), None for `method`.
+        per_channel: A scale for each output channel of a convolution, not one for its kernel.
         first_last: First and last layer in 8 bits ('integer') or in float ('paper').
         init_from: Workdir or model file of a float network of the same architecture and width
             whose weights training starts from; None starts from random weights.
@@ -58,8 +62,8 @@ class Config:
         warmup_epochs: Length of the warm-up, 0 to `epochs`, may be a fraction.
         decay_epochs: Epochs after which the 'step' schedule decays, ascending.
         decay_factor: What it multiplies with.
-        weight_decay: L2 penalty on kernels (gradient += weight_decay * kernel), at least 0;
-            decoupled from the gradient with 'adam' (Loshchilov and Hutter 2019).
+        weight_decay: L2 penalty on kernels and PACT's clips (gradient += weight_decay * kernel), at
+            least 0; decoupled from the gradient with 'adam' (Loshchilov and Hutter 2019).
         label_smoothing: Share of the label that is spread over all classes, 0 up to 1.
         clip_norm: Largest norm of all gradients together; 0 does not clip.
         ema: Momentum of the moving average of weights that is evaluated and saved; 0 for none.
@@ -90,6 +94,9 @@ class Config:
     wbits: int = 32
     abits: int = 32
     method: Method = "learned"
+    weight_method: WeightMethod | None = None
+    activation_method: ActivationMethod | None = None
+    per_channel: bool = True
     first_last: FirstLast = "integer"
     init_from: str | os.PathLike[str] | None = None
     teacher: str | os.PathLike[str] | None = None
@@ -124,7 +131,7 @@ class Config:
     def __post_init__(self) -> None:
         for name, (accepts, range_text) in CHECKS.items():
             value = getattr(self, name)
-            if not accepts(value):
+            if value is not None and not accepts(value):
                 raise UserError(f"{name} must be {range_text}, not {value!r}")
         if self.warmup_epochs > self.epochs:
             raise UserError(
@@ -195,6 +202,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "dataset": DATASETS,
     "arch": tuple(models.ARCHITECTURES),
     "method": get_args(Method),
+    "weight_method": get_args(WeightMethod),
+    "activation_method": get_args(ActivationMethod),
     "first_last": get_args(FirstLast),
     "optimizer": get_args(Optimizer),
     "schedule": get_args(Schedule),

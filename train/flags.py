@@ -22,6 +22,9 @@ _HELP = {
     "abits": "Bits of the activations, 32 for float.",
     "method": "Where quantizer scales come from: learned in training, calibrated once, or "
     "fixed at 1 as in the paper.",
+    "weight_method": "Another method for the weights; --method by default.",
+    "activation_method": "Another method for the activations; --method by default.",
+    "per_channel": "A scale for each output channel of a convolution, or one for its kernel.",
     "first_last": "First and last layer: in 8 bits (integer) or in float (paper).",
     "init_from": "Workdir or model file of a float network of the same shape to start from.",
     "teacher": "Workdir or model file of a float network to learn from, beside the labels.",

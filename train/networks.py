@@ -43,6 +43,9 @@ def build(config: Config, source: Source, *, starts: bool) -> keras.Model:
             activation_bits=config.abits,
             first_last=config.first_last,
             method=config.method,
+            weight_method=config.weight_method,
+            activation_method=config.activation_method,
+            per_channel=config.per_channel,
             input_range=data.input_range,
         )
     except ValueError as error:

@@ -8,7 +8,8 @@ import tf_keras as keras
 from train.config import Config
 
 _MOMENTUM = 0.9
-_KERNEL = re.compile(r"kernel(:\d+)?$")  # kernel, depthwise_kernel; no quantizer's kernel_scale.
+# kernel, depthwise_kernel; of the quantizers' variables PACT's clip, which needs a decay.
+_DECAYS = re.compile(r"(kernel|output_clip)(:\d+)?$")
 
 
 def learning_rate(config: Config, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -48,7 +49,7 @@ class _WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def make_optimizer(config: Config, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
-    """The optimizer of a model's trainable variables, built; decay is on kernels only.
+    """The optimizer of a model's trainable variables, built; decay is on kernels and PACT's clips.
 
     tf_keras subtracts its decay from the kernel beside the gradient, so that SGD's momentum does
     not amplify it; 1 / (1 - momentum) makes it as strong as the L2 penalty that papers quote.
@@ -70,7 +71,7 @@ def make_optimizer(config: Config, model: keras.Model, steps: int) -> keras.opti
             **options,
         )
     variables = model.trainable_variables
-    made.exclude_from_weight_decay([v for v in variables if not _KERNEL.search(v.name)])
+    made.exclude_from_weight_decay([v for v in variables if not _DECAYS.search(v.name)])
     if config.mixed_precision == "fp16":
         made = keras.mixed_precision.LossScaleOptimizer(made)
     made.build(variables)

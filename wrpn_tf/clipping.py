@@ -8,7 +8,7 @@ import numpy as np
 import tf_keras as keras
 
 from wrpn_tf.inspection import named_output_quantizers
-from wrpn_tf.keras_quantizers import ActivationQuantizer
+from wrpn_tf.output_quantizers import ActivationQuantizer
 
 
 def clipped_shares(model: keras.Model, images: np.ndarray) -> dict[str, float]:

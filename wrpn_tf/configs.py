@@ -7,7 +7,8 @@ from typing import Any
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
-from wrpn_tf.keras_quantizers import ActivationQuantizer, RangeQuantizer, WeightQuantizer
+from wrpn_tf.output_quantizers import ActivationQuantizer, RangeQuantizer
+from wrpn_tf.weight_quantizer import WeightQuantizer
 
 Quantizer = ActivationQuantizer | RangeQuantizer | WeightQuantizer
 OutputQuantizer = ActivationQuantizer | RangeQuantizer

@@ -13,8 +13,8 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 )
 
 from wrpn_tf import surgery
-from wrpn_tf.keras_quantizers import ObservableQuantizer, OutputGrid
 from wrpn_tf.layers import Kind, kind
+from wrpn_tf.output_quantizers import ObservableQuantizer, OutputGrid
 from wrpn_tf.pooling import OneGridLayer
 
 

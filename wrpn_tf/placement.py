@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from wrpn_tf import quantizers
-from wrpn_tf.keras_quantizers import ActivationQuantizer, ObservableQuantizer, RangeQuantizer
 from wrpn_tf.layers import Kind, is_gain, kind, relu_maximum
+from wrpn_tf.output_quantizers import ActivationQuantizer, ObservableQuantizer, RangeQuantizer
 from wrpn_tf.surgery import Node, consumers
 
 _FUSABLE_INTO_RELU = (Kind.KERNEL, Kind.AFFINE, Kind.ADD, Kind.MULTIPLY)

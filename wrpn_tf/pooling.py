@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from wrpn_tf import configs, quantizers
-from wrpn_tf.keras_quantizers import OutputGrid
+from wrpn_tf.output_quantizers import OutputGrid
 
 # How finely means of few and of many codes are told apart, and with which floats they are computed.
 _FEW_CODES = 2048

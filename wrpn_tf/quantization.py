@@ -13,9 +13,16 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
 
 from wrpn_tf import surgery
-from wrpn_tf.keras_quantizers import Method, check_method
 from wrpn_tf.layers import check_supported
-from wrpn_tf.quantizers import check_bits
+from wrpn_tf.methods import (
+    ACTIVATION_METHODS,
+    ActivationMethod,
+    Method,
+    WeightMethod,
+    check_method,
+    check_weight_method,
+)
+from wrpn_tf.quantizers import OFF, check_bits
 from wrpn_tf.rewriting import rewrite
 from wrpn_tf.rules import FirstLast, Rule, assign_bits
 from wrpn_tf.saving import custom_objects
@@ -30,6 +37,9 @@ def quantize_model(
     first_last: FirstLast = "integer",
     *,
     method: Method = "learned",
+    weight_method: WeightMethod | None = None,
+    activation_method: ActivationMethod | None = None,
+    per_channel: bool = True,
     input_range: tuple[float, float] | None = None,
 ) -> keras.Model:
     """A copy of `model` that trains with k-bit weights and k-bit activations.
@@ -49,6 +59,11 @@ def quantize_model(
         (WRPN, section 5): for training studies, not for export.
       method: 'learned' trains the scales from their calibrated values; 'calibrated' keeps those
         fixed; 'paper' clips weights to [-1, 1] and activations to [0, 1].
+      weight_method: another one for the kernels, see `WeightQuantizer`; None: `method`. Layers with
+        bits that 'dorefa' (1 to 7) or 'xnor' (1) do not have, as the first and the last, are
+        'dynamic'.
+      activation_method: another one for the activations, see `ActivationQuantizer`; None: `method`.
+      per_channel: a scale for each output channel of a convolution; False: one for its kernel.
       input_range: real values of image codes 0 and 255, which fixes the input's grid. None observes
         the input's range.
 
@@ -56,7 +71,7 @@ def quantize_model(
       ValueError: for a model, bit-width, policy or method that is not supported, layers that cannot
         be quantized (all are listed), or a rule that decides for no layer.
     """
-    check_method(method)
+    methods = _methods(method, weight_method, activation_method, weight_bits)
     surgery.check_model(model)
     check_supported(surgery.walk(model))
     flat = rewrite(surgery.flatten(model))
@@ -72,7 +87,8 @@ def quantize_model(
 
     def annotate(layer, inputs):
         copy = type(layer).from_config(layer.get_config())
-        config = layer_config(layer, bits[layer.name].weight, bits[layer.name].activation, method)
+        own = bits[layer.name]
+        config = layer_config(layer, own.weight, own.activation, *methods, per_channel)
         outputs = tfmot.quantization.keras.quantize_annotate_layer(copy, config)(inputs)
         copy.set_weights(layer.get_weights())
         return outputs
@@ -87,6 +103,9 @@ def quantize_annotate(
     activation_bits: int = DEFAULT_BITS,
     *,
     method: Method = "learned",
+    weight_method: WeightMethod | None = None,
+    activation_method: ActivationMethod | None = None,
+    per_channel: bool = True,
 ) -> keras.layers.Layer:
     """Marks one layer for `quantize_apply`; use it in place of the layer when building a model.
 
@@ -95,11 +114,14 @@ def quantize_annotate(
       weight_bits: bits of the kernel, 1 to 8 or 32, for a layer that has one.
       activation_bits: bits of the output, 1 to 8 or 32, for a ReLU or a layer that fuses one.
       method: see `quantize_model`.
+      weight_method: see `quantize_model`.
+      activation_method: see `quantize_model`.
+      per_channel: see `quantize_model`.
     """
     check_bits(weight_bits, "weight_bits")
     check_bits(activation_bits, "activation_bits")
-    check_method(method)
-    config = layer_config(layer, weight_bits, activation_bits, method)
+    methods = _methods(method, weight_method, activation_method, weight_bits)
+    config = layer_config(layer, weight_bits, activation_bits, *methods, per_channel)
     return tfmot.quantization.keras.quantize_annotate_layer(layer, config)
 
 
@@ -132,6 +154,21 @@ def quantize_apply(
             "wrpn_tf.quantize_annotate, or use wrpn_tf.quantize_model."
         )
     return _apply(flat, integer, input_range)
+
+
+def _methods(
+    method: Method,
+    weight_method: WeightMethod | None,
+    activation_method: ActivationMethod | None,
+    weight_bits: int,
+) -> tuple[WeightMethod, ActivationMethod]:
+    """The methods of weights and activations; raises ValueError for one that does not exist."""
+    check_method(method)
+    for_weights, for_activations = weight_method or method, activation_method or method
+    check_method(for_activations, ACTIVATION_METHODS, "activation_method")
+    if weight_bits != OFF:
+        check_weight_method(for_weights, weight_bits)
+    return for_weights, for_activations
 
 
 def _apply(model, integer, input_range) -> keras.Model:

@@ -159,7 +159,7 @@ def mean_magnitude(weights: tf.Tensor, axes: tuple[int, ...] | None = None) -> t
     """
     total = tf.reduce_sum(tf.cast(tf.abs(weights), tf.float64), axis=axes, keepdims=True)
     count = tf.cast(tf.size(weights) // tf.size(total), tf.float64)
-    return positive(tf.cast(total / _opaque(count), weights.dtype))
+    return positive(tf.cast(total / opaque(count), weights.dtype))
 
 
 def mean_magnitude_np(weights: np.ndarray, axes: tuple[int, ...] | None = None) -> np.ndarray:
@@ -187,7 +187,7 @@ def wrpn_weights(weights: tf.Tensor, bits: int, axes: tuple[int, ...] | None = N
     if bits == 1:
         return binarize(weights, mean_magnitude(weights, axes))
     levels = weight_levels(bits)
-    return fake_quantize(weights, _opaque(1.0 / levels), -levels, levels)
+    return fake_quantize(weights, opaque(1.0 / levels), -levels, levels)
 
 
 def wrpn_weights_np(
@@ -217,7 +217,7 @@ def wrpn_activations(x: tf.Tensor, bits: int) -> tf.Tensor:
     if check_bits(bits, "activation bits") == OFF:
         return x
     levels = activation_levels(bits)
-    return fake_quantize(x, _opaque(1.0 / levels), 0, levels)
+    return fake_quantize(x, opaque(1.0 / levels), 0, levels)
 
 
 def wrpn_activations_np(x: np.ndarray, bits: int) -> np.ndarray:
@@ -239,7 +239,7 @@ def affine_grid(minimum: tf.Tensor, maximum: tf.Tensor) -> tuple[tf.Tensor, tf.T
       ``(scale, zero_point)``, both float32; the zero point is an integer in [-128, 127].
     """
     minimum, maximum = tf.minimum(minimum, 0.0), tf.maximum(maximum, 0.0)
-    scale = tf.maximum((maximum - minimum) / _opaque(255.0), SMALLEST_SCALE)
+    scale = tf.maximum((maximum - minimum) / opaque(255.0), SMALLEST_SCALE)
     zero_point = tf.clip_by_value(round_half_up(-128.0 - minimum / scale), -128.0, 127.0)
     return scale, zero_point
 
@@ -263,7 +263,7 @@ def straight_through(x: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
     return replace(x)
 
 
-def _opaque(value: float | tf.Tensor) -> tf.Tensor:
+def opaque(value: float | tf.Tensor) -> tf.Tensor:
     """A constant that the graph optimizer does not see.
 
     It would replace a division by a constant with a multiplication by a reciprocal, which

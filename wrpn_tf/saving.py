@@ -13,8 +13,9 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 )
 
 from wrpn_tf.configs import WRPNQuantizeConfig
-from wrpn_tf.keras_quantizers import ActivationQuantizer, RangeQuantizer, WeightQuantizer
+from wrpn_tf.output_quantizers import ActivationQuantizer, RangeQuantizer
 from wrpn_tf.pooling import QuantizedAveragePooling2D, QuantizedUpSampling2D
+from wrpn_tf.weight_quantizer import WeightQuantizer
 
 
 class BuiltFirstWrapper(quantize_wrapper.QuantizeWrapperV2):

@@ -16,11 +16,13 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 
 from wrpn_tf import surgery
 from wrpn_tf.configs import WRPNQuantizeConfig
-from wrpn_tf.keras_quantizers import Method, RangeQuantizer, WeightQuantizer
 from wrpn_tf.layers import Kind, check_supported, kind
+from wrpn_tf.methods import ActivationMethod, WeightMethod, has_bits
+from wrpn_tf.output_quantizers import RangeQuantizer
 from wrpn_tf.placement import Placement, wanted_activation
 from wrpn_tf.pooling import QuantizedAveragePooling2D, QuantizedUpSampling2D
 from wrpn_tf.splitting import split
+from wrpn_tf.weight_quantizer import WeightQuantizer
 
 DEFAULT_BITS = 4
 
@@ -31,17 +33,23 @@ def layer_config(
     layer: keras.layers.Layer,
     weight_bits: int = DEFAULT_BITS,
     activation_bits: int = DEFAULT_BITS,
-    method: Method = "learned",
+    weight_method: WeightMethod = "learned",
+    activation_method: ActivationMethod = "learned",
+    per_channel: bool = True,
 ) -> WRPNQuantizeConfig:
     """What to do with one layer: the annotation that the layout transform then places.
 
-    Dense layers get one scale, as Edge TPU wants it; convolutions one for each output channel.
+    Dense layers get one scale, as Edge TPU wants it; convolutions one for each output channel, or
+    one too. Where a method does not exist for a layer's bits (8, in the first and the last layer),
+    its scales are dynamic.
     """
     weight = None
     if kind(layer) is Kind.KERNEL and weight_bits != 32:
-        per_channel = not isinstance(layer, keras.layers.Dense)
+        per_channel = per_channel and not isinstance(layer, keras.layers.Dense)
+        method = weight_method if has_bits(weight_method, weight_bits) else "dynamic"
         weight = WeightQuantizer(weight_bits, method, per_channel=per_channel)
-    return WRPNQuantizeConfig(weight=weight, output=wanted_activation(activation_bits, method))
+    output = wanted_activation(activation_bits, activation_method)
+    return WRPNQuantizeConfig(weight=weight, output=output)
 
 
 class WRPNRegistry(quantize_registry.QuantizeRegistry):

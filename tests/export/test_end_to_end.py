@@ -33,6 +33,17 @@ def bias_steps(graph, operator):
     return float(operator.kernel_scale.max()) * source.scale / target.scale
 
 
+def low_bit_layers(graph):
+    """Outputs of the operators with weights and outputs of 1 to 3 bits."""
+    return [
+        operator.output
+        for operator in graph.operators
+        if isinstance(operator, Weighted)
+        and operator.bits <= 3
+        and graph.tensors[operator.output].bits <= 3
+    ]
+
+
 # Every example builds and traces networks: shrinking one that fails takes longer than reading it.
 @settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(
@@ -84,16 +95,37 @@ def test_every_integer_of_every_tensor(build, seed, weight_bits, activation_bits
             assert row.different <= 0.01 * row.total, row
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weight_bits": 2, "per_channel": False},
+        {"weight_bits": 2, "weight_method": "dynamic"},
+        {"weight_bits": 1, "weight_method": "xnor"},
+        {"weight_bits": 2, "weight_method": "dorefa"},
+        {"weight_bits": 1, "weight_method": "dorefa"},
+        {"weight_bits": 7, "weight_method": "dorefa"},
+        {"weight_bits": 2, "activation_method": "pact"},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_every_method_is_deployed_and_proven(options):
+    model, graph, file, images = deploy(1, activation_bits=2, **options)
+    assert checks.wrong_kernels(model, graph, file) == []
+    for kernels in KERNELS:
+        differences, _ = checks.compare_with_executor(graph, file, images, kernels)
+        assert [row for row in differences.values() if row.different] == []
+    proof = {row.name: row for row in export.prove(graph).operators}
+    low = low_bit_layers(graph)
+    assert low or options["weight_bits"] == 7
+    assert [name for name in low if not proof[name].proven()] == []
+    differences = checks.compare_with_keras(model, graph, file, images)
+    assert [differences[name] for name in low if differences[name].largest > 1] == []
+
+
 @pytest.mark.parametrize("bits", [1, 2, 3])
 def test_low_bit_layers_are_exact_in_every_channel(bits):
     _, graph, _, _ = deploy(bits, weight_bits=bits, activation_bits=bits)
-    low = [
-        operator.output
-        for operator in graph.operators
-        if isinstance(operator, Weighted)
-        and operator.bits <= 3
-        and graph.tensors[operator.output].bits <= 3
-    ]
+    low = low_bit_layers(graph)
     assert len(low) >= 4
     none = dict.fromkeys(TARGETS, 0)
     assert {name: graph.metadata["inexact_channels"][name] for name in low} == dict.fromkeys(

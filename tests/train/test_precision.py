@@ -9,7 +9,7 @@ import tf_keras as keras
 
 import wrpn_tf
 from train.precision import use_mixed_precision
-from wrpn_tf import keras_quantizers, models
+from wrpn_tf import models, output_quantizers, weight_quantizer
 
 Call = tuple[str, Any, Any]
 
@@ -18,7 +18,7 @@ Call = tuple[str, Any, Any]
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     """Every quantizer's class, and what it was called with and gave."""
     found: list[Call] = []
-    for kind in (keras_quantizers.WeightQuantizer, keras_quantizers.ObservableQuantizer):
+    for kind in (weight_quantizer.WeightQuantizer, output_quantizers.ObservableQuantizer):
 
         def spy(
             self: Any, inputs: Any, *args: Any, _call: Any = kind.__call__, **options: Any

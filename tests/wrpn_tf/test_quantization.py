@@ -320,6 +320,56 @@ def test_kernels_carry_exactly_their_bits(bits, method):
             assert_same(kernel.scale, np.full_like(kernel.scale, 1 / limit))
 
 
+@pytest.mark.parametrize(
+    ("bits", "method", "limit"),
+    [
+        (1, "dorefa", 1),
+        (2, "dorefa", 3),
+        (7, "dorefa", 127),
+        (1, "xnor", 1),
+        (1, "dynamic", 1),
+        (3, "dynamic", 3),
+        (8, "dynamic", 127),
+    ],
+)
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_statistics_give_kernels_their_scales(bits, method, limit, per_channel):
+    model = convnet()
+    quantized = wrpn_tf.quantize_model(
+        model, bits, 4, weight_method=method, per_channel=per_channel
+    )
+    ((variable, quantizer, variables),) = quantized.get_layer("quant_conv2")._weight_vars
+    kernel = next(v.kernel for v in wrpn_tf.view(quantized) if v.name == "quant_conv2")
+    assert variables == {}
+    assert kernel.scale.size == (4 if per_channel and method != "dorefa" else 1)
+    assert np.abs(kernel.codes).max() <= limit
+    used = tf.function(quantizer)(tf.convert_to_tensor(variable), False, variables)
+    assert_same(used, kernel.codes.astype(np.float32) * kernel.scale)
+    first = quantized.get_layer("quant_conv1").quantize_config.weight
+    assert (first.bits, first.method) == (8, "dynamic")
+
+
+def test_one_learned_scale_for_a_layer():
+    quantized = wrpn_tf.quantize_model(convnet(), 2, 4, per_channel=False)
+    kernel = next(v.kernel for v in wrpn_tf.view(quantized) if v.name == "quant_conv2")
+    assert kernel.scale.size == 1
+
+
+def test_pact_learns_its_clip():
+    quantized = wrpn_tf.quantize_model(convnet(), 4, 4, activation_method="pact")
+    wrpn_tf.calibrate(quantized, [images(quantized, 32)])
+    clips = {w.name: w.numpy() for w in quantized.trainable_weights if "output_clip" in w.name}
+    scales = [
+        layer.grid.scale for layer in wrpn_tf.view(quantized) if layer.grid and "relu" in layer.name
+    ]
+    assert scales == [
+        np.float32(clip) / np.float32(15) for clip in list(clips.values())[: len(scales)]
+    ]
+    train_step(quantized, images(quantized, 32) * 3)
+    moved = [w.name for w in quantized.weights if w.name in clips and w.numpy() != clips[w.name]]
+    assert moved
+
+
 @pytest.mark.parametrize("method", ["learned", "calibrated", "paper"])
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_transposed_kernels_are_quantized_as_others(bits, method):
@@ -596,6 +646,10 @@ def test_a_quantized_model_is_not_quantized_again():
     ("options", "message"),
     [
         ({"method": "best"}, "method must be one of learned, calibrated, paper; got 'best'"),
+        ({"weight_method": "pact"}, "weight_method must be one of .*; got 'pact'"),
+        ({"activation_method": "xnor"}, "activation_method must be one of .*; got 'xnor'"),
+        ({"weight_bits": 2, "weight_method": "xnor"}, "'xnor' is for 1 bits; got 2"),
+        ({"weight_bits": 8, "weight_method": "dorefa"}, "'dorefa' is for 1 to 7 bits; got 8"),
         ({"first_last": "float"}, "got 'float'"),
         ({"weight_bits": 16}, "weight_bits .*; got 16"),
         ({"activation_bits": True}, "activation_bits .*; got True"),

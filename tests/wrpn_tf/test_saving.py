@@ -12,6 +12,9 @@ MODELS = [
     pytest.param({"weight_bits": 1, "activation_bits": 1}, id="binary"),
     pytest.param({"weight_bits": 3, "activation_bits": 4, "method": "paper"}, id="paper"),
     pytest.param({"weight_bits": 4, "activation_bits": 4, "first_last": "paper"}, id="edges"),
+    pytest.param(
+        {"weight_bits": 2, "weight_method": "dorefa", "activation_method": "pact"}, id="related"
+    ),
 ]
 
 

@@ -1,20 +1,18 @@
-"""TF-MOT quantizers: serializable shells that keep the variables of `wrpn_tf.quantizers`."""
+"""TF-MOT quantizers of layers' outputs: serializable shells that keep scales and ranges."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.quantization.keras import quantizers as tfmot_quantizers
 
-from wrpn_tf import quantizers, scales
-
-Method = Literal["learned", "calibrated", "paper"]
-METHODS: tuple[str, ...] = ("learned", "calibrated", "paper")
+from wrpn_tf import quantizers, related_quantizers, scales
+from wrpn_tf.methods import ACTIVATION_METHODS, ActivationMethod, check_method
 
 INITIAL_CLIP = 2.0
 """Activation clip before calibration: two standard deviations of a batch-normalized input."""
@@ -44,97 +42,6 @@ class OutputGrid:
         return 127 - self.high
 
 
-def check_method(method: Method) -> Method:
-    """Returns `method` if it is known; raises ValueError naming it otherwise."""
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
-    return method
-
-
-class WeightQuantizer(tfmot_quantizers.Quantizer):
-    """k-bit weights on a symmetric grid, one scale per output channel or per layer.
-
-    * 'learned': the scale is trained with LSQ's gradient (arXiv 1902.08153).
-    * 'calibrated': the scale of least squared error, fixed when the model is quantized.
-    * 'paper': scale ``1 / (2^(k-1) - 1)``, weights clipped to [-1, 1] (WRPN, section 5).
-
-    One bit is ``sign(w) * mean|w|`` in every method. The variable is ``<weight>_scale``, with 1 on
-    the axes that share a scale.
-
-    Args:
-      bits: 1 to 8.
-      method: see above.
-      per_channel: one scale for each output channel; False: one for the layer.
-    """
-
-    def __init__(self, bits: int, method: Method = "learned", per_channel: bool = True):
-        self.bits = quantizers.check_bits(bits, "weight bits")
-        self.method: Method = check_method(method)
-        self.per_channel = per_channel
-        self.levels = quantizers.weight_levels(self.bits)
-
-    def _shared_axes(self, rank: int, name: str, layer: Any) -> tuple[int, ...]:
-        """Axes of a kernel that share one scale, in a layer or its wrapper."""
-        if not self.per_channel:
-            return tuple(range(rank))
-        if isinstance(getattr(layer, "layer", layer), keras.layers.Conv2DTranspose):
-            return (0, 1, 3)  # Height, width and input channels.
-        return (0, 1) if name.startswith("depthwise") else tuple(range(rank - 1))
-
-    def build(self, tensor_shape, name, layer):
-        """Adds the variables to `layer` and returns them by name."""
-        shape = [int(size) for size in tensor_shape]
-        self.axes = self._shared_axes(len(shape), name, layer)
-        if self.bits == 1:
-            return {}
-        scale = layer.add_weight(
-            name=f"{name}_scale",
-            shape=[1 if axis in self.axes else size for axis, size in enumerate(shape)],
-            initializer=keras.initializers.Constant(1.0 / self.levels),
-            trainable=self.method == "learned",
-        )
-        shared = int(np.prod([shape[axis] for axis in self.axes]))
-        self.gradient_scale = scales.lsq_gradient_scale(shared, self.levels)
-        return {"scale": scale}
-
-    def initialize(self, kernel: np.ndarray, weights: dict[str, Any]) -> None:
-        """Sets the scale from the kernel's values: least squared error in each group."""
-        if self.bits == 1 or self.method == "paper":
-            return
-        groups = np.moveaxis(kernel, self.axes, range(len(self.axes)))
-        groups = groups.reshape(int(np.prod([kernel.shape[a] for a in self.axes])), -1)
-        best = [scales.best_scale_np(g, -self.levels, self.levels) for g in groups.T]
-        weights["scale"].assign(np.reshape(best, weights["scale"].shape))
-
-    def __call__(self, inputs, training, weights, **kwargs):
-        """Quantizes `inputs`."""
-        if self.bits == 1:
-            return quantizers.binarize(inputs, quantizers.mean_magnitude(inputs, self.axes))
-        return quantizers.fake_quantize(
-            inputs,
-            quantizers.positive(weights["scale"]),
-            -self.levels,
-            self.levels,
-            self.gradient_scale,
-        )
-
-    def codes(self, kernel: np.ndarray, weights: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """The trained integers and their scale: ``kernel`` is quantized to ``codes * scale``.
-
-        Returns:
-          int32 codes of the kernel's shape, and a float32 scale broadcastable to it.
-        """
-        if self.bits == 1:
-            scale = quantizers.mean_magnitude(tf.constant(kernel), self.axes).numpy()
-            return quantizers.binary_codes_np(kernel), scale
-        scale = quantizers.positive_np(weights["scale"].numpy())
-        return quantizers.quantize_codes_np(kernel, scale, -self.levels, self.levels), scale
-
-    def get_config(self):
-        """The arguments."""
-        return {"bits": self.bits, "method": self.method, "per_channel": self.per_channel}
-
-
 class ObservableQuantizer(tfmot_quantizers.Quantizer):
     """An output quantizer that calibration can look through.
 
@@ -154,10 +61,12 @@ class ObservableQuantizer(tfmot_quantizers.Quantizer):
 class ActivationQuantizer(ObservableQuantizer):
     """k-bit activations: clip to ``[0, (2^k - 1) * scale]`` and round to multiples of the scale.
 
-    * 'learned': the scale is trained; the clip is learned with it (PACT, arXiv 1805.06085) by LSQ's
-      gradient.
+    * 'learned': the scale is trained, and the clip with it, by LSQ's gradient (arXiv 1902.08153).
+    * 'pact': the clip is trained, and the scale with it, by PACT's gradient (arXiv 1805.06085).
     * 'calibrated': the scale of least squared error over the calibration data, then fixed.
     * 'paper': scale ``1 / (2^k - 1)``: clip to [0, 1] (WRPN, section 5).
+
+    The variable is ``output_scale``, and ``output_clip`` for 'pact'.
 
     Args:
       bits: 1 to 8.
@@ -165,9 +74,12 @@ class ActivationQuantizer(ObservableQuantizer):
       maximum: an upper bound that the clip must not exceed (6 behind a ReLU6), or None.
     """
 
-    def __init__(self, bits: int, method: Method = "learned", maximum: float | None = None):
+    def __init__(
+        self, bits: int, method: ActivationMethod = "learned", maximum: float | None = None
+    ):
         self.bits = quantizers.check_bits(bits, "activation bits")
-        self.method: Method = check_method(method)
+        check_method(method, ACTIVATION_METHODS, "activation_method")
+        self.method: ActivationMethod = method
         self.maximum = maximum
         self.levels = quantizers.activation_levels(self.bits)
 
@@ -175,22 +87,33 @@ class ActivationQuantizer(ObservableQuantizer):
         """Adds the variables to `layer` and returns them by name."""
         clip = 1.0 if self.method == "paper" else INITIAL_CLIP
         clip = clip if self.maximum is None else min(clip, self.maximum)
-        scale = layer.add_weight(
-            name="output_scale",
-            shape=[],
-            initializer=keras.initializers.Constant(clip / self.levels),
-            trainable=self.method == "learned",
-        )
         elements = int(np.prod([size for size in tensor_shape[1:] if size]))
         self.gradient_scale = scales.lsq_gradient_scale(elements, self.levels)
-        return {"scale": scale}
+        what, value = ("clip", clip) if self.method == "pact" else ("scale", clip / self.levels)
+        variable = layer.add_weight(
+            name=f"output_{what}",
+            shape=[],
+            initializer=keras.initializers.Constant(value),
+            trainable=self.method in ("learned", "pact"),
+        )
+        return {what: variable}
+
+    def _clip(self, weights):
+        """PACT's alpha: positive, so that its scale is, and within the maximum."""
+        smallest = quantizers.SMALLEST_SCALE * self.levels
+        clip = tf.maximum(tf.abs(weights["clip"]), smallest)
+        return clip if self.maximum is None else tf.minimum(clip, self.maximum)
 
     def _scale(self, weights):
+        if self.method == "pact":
+            return self._clip(weights) / quantizers.opaque(float(self.levels))
         scale = quantizers.positive(weights["scale"])
         return scale if self.maximum is None else tf.minimum(scale, self.maximum / self.levels)
 
     def quantize(self, inputs, training, weights):
-        """See `wrpn_tf.quantizers.fake_quantize`."""
+        """See `wrpn_tf.quantizers.fake_quantize` and `wrpn_tf.related_quantizers.pact`."""
+        if self.method == "pact":
+            return related_quantizers.pact(inputs, self._clip(weights), self.levels)
         return quantizers.fake_quantize(
             inputs, self._scale(weights), 0, self.levels, self.gradient_scale
         )
@@ -201,8 +124,13 @@ class ActivationQuantizer(ObservableQuantizer):
 
     def calibrate(self, sample: np.ndarray, weights: dict[str, Any]) -> None:
         """Sets the scale of least squared error over `sample`, unless the paper fixes it."""
-        if self.method != "paper":
-            weights["scale"].assign(scales.best_scale_np(sample, 0, self.levels))
+        if self.method == "paper":
+            return
+        scale = scales.best_scale_np(sample, 0, self.levels)
+        if self.method == "pact":
+            weights["clip"].assign(scale * self.levels)
+        else:
+            weights["scale"].assign(scale)
 
     def grid(self, weights: dict[str, Any]) -> OutputGrid:
         """The grid of the output, from the variables' present values."""
