@@ -4,8 +4,12 @@ import json
 import pathlib
 from typing import Any
 
+import numpy as np
+import tf_keras as keras
+
 import wrpn_tf
 from export.files import write_bytes
+from train import sources
 from train.config import LOCATION_FIELDS, UserError
 from train.deployment import Deployment
 from train.grid import Run
@@ -88,6 +92,8 @@ def result_line(
     workdir = pathlib.Path(run.config.workdir)
     record = json.loads((workdir / "record.json").read_text(encoding="utf-8"))
     model = wrpn_tf.load_model(workdir / "model.h5")
+    # Before the skeleton: Keras forbids calls of models that are older than one in a graph.
+    shares = _statistics(model, run) if run.config.quantized else {}
     baseline = models.skeleton(
         run.config.arch, num_classes=model.output_shape[-1], input_shape=model.input_shape[1:]
     )
@@ -111,7 +117,7 @@ def result_line(
         ],
         "config": _deciding_fields(run),
         "versions": record["versions"],
-    }
+    } | shares
     if deployment is not None:
         verification = deployment.verification
         line |= {
@@ -122,3 +128,18 @@ def result_line(
             "file_bytes": deployment.size,
         }
     return line
+
+
+def _statistics(model: keras.Model, run: Run) -> dict[str, float | None]:
+    """How a network uses its codes: shares over the layers that have the training's bit-widths."""
+    codes = [
+        view.kernel.codes.ravel()
+        for view in wrpn_tf.view(model)
+        if view.kernel is not None and view.kernel.bits == run.config.wbits
+    ]
+    images = sources.load(run.config).calibration()[0]
+    clipped = wrpn_tf.clipped_shares(model, images).values()
+    return {
+        "zero_codes": float(np.mean(np.concatenate(codes) == 0)) if codes else None,
+        "clipped_activations": float(np.mean(list(clipped))) if clipped else None,
+    }

@@ -30,7 +30,8 @@ _CAPTION = (
     "A/W: activation and weight bits. Top-1 in %: mean over the seeds and standard deviation. "
     "Cost: FMAs x (activation bits + weight bits) relative to the 1x float network. .tflite: "
     "top-1 of the exported files; same top-1: share of images on which file and training agree. "
-    "Zero codes, clipped: shares of weight codes that are 0 and of activations above the clip. "
+    "Zero codes, clipped: % of weight codes that are 0, and of positive activations above the clip "
+    "(mean over layers). "
     "Weights: kernels at their trained bits."
 )
 

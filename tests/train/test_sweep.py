@@ -129,6 +129,8 @@ def test_every_training_leaves_a_line(swept: tuple[pathlib.Path, pathlib.Path]) 
         assert line["different_integers"] == 0 < line["compared_integers"]
         assert line["tflite_accuracy"] == pytest.approx(line["accuracy"], abs=1e-6)
         assert line["agreement"] == 1
+        assert 0 < line["zero_codes"] < 1
+        assert 0 <= line["clipped_activations"] < 0.5
     assert len(read_results(folder / "results.jsonl")) == 3
 
 
