@@ -26,7 +26,7 @@ _HELP = {
     "activation_method": "Another method for the activations; --method by default.",
     "per_channel": "A scale for each output channel of a convolution, or one for its kernel.",
     "first_last": "First and last layer: in 8 bits (integer) or in float (paper).",
-    "init_from": "Workdir or model file of a float network of the same shape to start from.",
+    "init_from": "Workdir or model file of a network of the same shape to start from, in any bits.",
     "teacher": "Workdir or model file of a float network to learn from, beside the labels.",
     "teacher_weight": "Share of the loss against the teacher.",
     "temperature": "Divides the logits in the loss against the teacher.",

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 
 import tf_keras as keras
 
@@ -10,6 +11,9 @@ from train.config import Config, UserError
 from train.sources import Source
 from wrpn_tf import models
 from wrpn_tf.datasets import LabelledImages
+
+_WRAPPED = "quant_"  # TF-MOT's prefix of layers in wrappers.
+_OF_QUANTIZER = re.compile(r"(kernel_scale|output_\w+|optimizer_step)(:\d+)?$")
 
 
 def build(config: Config, source: Source, *, starts: bool) -> keras.Model:
@@ -93,27 +97,32 @@ def load_teacher(config: Config, data: LabelledImages) -> keras.Model | None:
 
 
 def _copy_weights(source: keras.Model, model: keras.Model, path: str | os.PathLike[str]) -> None:
-    """Copies the weights of a float network of the same architecture, layer by layer.
+    """Copies the weights of a network of the same architecture into a float one.
+
+    The source may be quantized, at any bit-widths: its kernels in float are taken, its quantizers'
+    scales and ranges are not.
 
     Raises:
         UserError: The first layer that differs, by name.
     """
-    layers = {layer.name: layer for layer in source.layers}
+    found = {
+        v.name.removeprefix(_WRAPPED): v.numpy()
+        for v in source.weights
+        if not _OF_QUANTIZER.search(v.name)
+    }
     for layer in model.layers:
-        if layer.name not in layers:
-            raise UserError(
-                f"init_from: {path} is not a float {model.name}; it has no layer {layer.name!r}"
-            )
-        weights = layers.pop(layer.name).get_weights()
-        shapes = [list(weight.shape) for weight in weights]
-        expected = [weight.shape.as_list() for weight in layer.weights]
-        if shapes != expected:
-            raise UserError(
-                f"init_from: layer {layer.name!r} of {path} has weights of shapes {shapes}, "
-                f"here {expected}"
-            )
-        layer.set_weights(weights)
-    if layers:
-        raise UserError(
-            f"init_from: {path} is not a float {model.name}; this has no layer {min(layers)!r}"
-        )
+        for variable in layer.weights:
+            if variable.name not in found:
+                raise UserError(
+                    f"init_from: {path} is not a {model.name}; it has no layer {layer.name!r}"
+                )
+            value = found.pop(variable.name)
+            if value.shape != variable.shape:
+                raise UserError(
+                    f"init_from: {variable.name} of {path} has shape {list(value.shape)}, "
+                    f"here {variable.shape.as_list()}"
+                )
+            variable.assign(value)
+    if found:
+        other = min(found).split("/")[0]
+        raise UserError(f"init_from: {path} is not a {model.name}; this has no layer {other!r}")

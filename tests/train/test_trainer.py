@@ -144,11 +144,34 @@ def test_init_from_a_float_network(tmp_path: pathlib.Path, bits: dict[str, int])
     assert any(np.allclose(weight, before, atol=1e-6) for weight in after)
 
 
+@QUANTIZED
+def test_a_quantized_network_starts_one_of_fewer_bits(tmp_path: pathlib.Path) -> None:
+    train(config(tmp_path / "8", epochs=1, wbits=8, abits=8))
+    train(
+        config(
+            tmp_path / "2", epochs=1, wbits=2, abits=4, init_from=tmp_path / "8", learning_rate=1e-9
+        )
+    )
+    before, after = (
+        {v.name: v.numpy() for v in wrpn_tf.load_model(tmp_path / bits / "model.h5").weights}
+        for bits in ("8", "2")
+    )
+    kernels = [name for name in before if name.endswith("kernel:0")]
+    assert len(kernels) == 5
+    for name in kernels:
+        np.testing.assert_allclose(after[name], before[name], atol=1e-6)
+    low, high = (
+        after["quant_conv2_pointwise/kernel_scale:0"],
+        before["quant_conv2_pointwise/kernel_scale:0"],
+    )
+    assert (low > 10 * high).all()  # 1 level in the place of 127, fitted anew.
+
+
 def test_init_from_names_the_first_layer_that_differs(tmp_path: pathlib.Path) -> None:
     train(config(tmp_path / "float", epochs=1))
-    with pytest.raises(UserError, match=r"layer 'conv1' of .*\[\[3, 3, 1, 8\]\]"):
+    with pytest.raises(UserError, match=r"conv1/kernel:0 of .*\[3, 3, 1, 8\]"):
         train(config(tmp_path / "wide", init_from=tmp_path / "float", width=1.0))
-    with pytest.raises(UserError, match="not a float resnet8; it has no layer"):
+    with pytest.raises(UserError, match="not a resnet8; it has no layer"):
         train(config(tmp_path / "other", init_from=tmp_path / "float", arch="resnet8"))
     with pytest.raises(UserError, match="there is no model at"):
         train(config(tmp_path / "none", init_from=tmp_path / "nowhere"))
