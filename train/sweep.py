@@ -6,7 +6,8 @@ The file says which trainings (see `train.grid`). Each that has an integer form 
 verified integer by integer, and leaves one line in `results.jsonl` in the workdir. Whenever the
 program is killed, the same command goes on with the step it had reached. At the end it prints the
 table, and writes it with the plots of cost against accuracy and of the epochs' accuracies:
-`table.md`, `cost_accuracy.svg` and `epochs.svg`.
+`cifar10.md`, `cifar10_cost.svg` and `cifar10_epochs.svg`. Files that share a workdir share the
+trainings that they have in common.
 """
 
 import pathlib
@@ -67,7 +68,7 @@ def run_all() -> None:
             console.print(failures[-1], style="red")
     lines = [record.lines[run.name] for run in runs if run.report and run.name in record.lines]
     if lines:
-        write_report(lines, folder, console)
+        write_report(lines, folder / pathlib.Path(_CONFIG.value).stem, console)
     if failures:
         raise UserError(f"{len(failures)} of {len(runs)} trainings failed; {failures[0]}")
 

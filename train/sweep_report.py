@@ -38,12 +38,12 @@ _CAPTION = (
 Line = dict[str, Any]
 
 
-def write_report(lines: Sequence[Line], folder: pathlib.Path, console: Console) -> None:
-    """Prints the table; writes it as `table.md`, and `cost_accuracy.svg` and `epochs.svg`.
+def write_report(lines: Sequence[Line], path: pathlib.Path, console: Console) -> None:
+    """Prints the table; writes it as Markdown, and the plots.
 
     Args:
         lines: See `train.sweep_record.result_line`.
-        folder: Where to write.
+        path: What the files' names begin with: '.md', '_cost.svg' and '_epochs.svg' are added.
         console: Where to print.
     """
     rows = [_row(cell) for cell in _cells(lines)]
@@ -55,11 +55,11 @@ def write_report(lines: Sequence[Line], folder: pathlib.Path, console: Console) 
     console.print(table)
     markdown = [_COLUMNS, ["---"] * len(_COLUMNS), *rows]
     text = "".join(f"| {' | '.join(row)} |\n" for row in markdown)
-    write_bytes(folder / "table.md", text.encode())
+    write_bytes(path.with_name(f"{path.name}.md"), text.encode())
     fields = [field.name for field in dataclasses.fields(Result)]
     results = [Result(**{name: line[name] for name in fields}) for line in lines]
-    plots.save(plots.cost_accuracy(results), folder / "cost_accuracy.svg")
-    plots.save(plots.learning_curves(_curves(lines)), folder / "epochs.svg")
+    plots.save(plots.cost_accuracy(results), path.with_name(f"{path.name}_cost.svg"))
+    plots.save(plots.learning_curves(_curves(lines)), path.with_name(f"{path.name}_epochs.svg"))
 
 
 def _cells(lines: Sequence[Line]) -> list[list[Line]]:

@@ -112,8 +112,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, pathl
     )
     done = sweep(path, folder / "runs")
     assert done.returncode == 0, done.stderr
-    assert "WRPN" in (folder / "runs" / "table.md").read_text()
-    assert "float" not in (folder / "runs" / "table.md").read_text()
+    assert "WRPN" in (folder / "runs" / "grids.md").read_text()
+    assert "float" not in (folder / "runs" / "grids.md").read_text()
     return path, folder / "runs"
 
 
@@ -165,10 +165,10 @@ def test_the_report_has_a_row_for_each_network(
 ) -> None:
     _, folder = swept
     lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
-    write_report(lines, tmp_path, Console(quiet=True))
+    write_report(lines, tmp_path / "report", Console(quiet=True))
     rows = [
         [cell.strip() for cell in line.strip("| \n").split(" | ")]
-        for line in (tmp_path / "table.md").read_text().splitlines()
+        for line in (tmp_path / "report.md").read_text().splitlines()
     ]
     mean = (lines[1]["accuracy"] + lines[2]["accuracy"]) / 2
     assert [row[:4] for row in rows[2:]] == [
@@ -176,7 +176,7 @@ def test_the_report_has_a_row_for_each_network(
         ["WRPN", "0.5x", "4/2", "2"],
     ]
     assert rows[3][4] == f"{100 * mean:.2f}"
-    for name in ("cost_accuracy.svg", "epochs.svg"):
+    for name in ("report_cost.svg", "report_epochs.svg"):
         assert (tmp_path / name).read_text().startswith("<?xml")
 
 
