@@ -178,6 +178,10 @@ def json_value(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+FIELD_DEFAULTS = {field.name: json_value(field.default) for field in dataclasses.fields(Config)}
+"""What a record says of a field that is younger than the record."""
+
+
 def _is_bits(value: int) -> bool:
     return 1 <= value <= 8 or value == 32
 

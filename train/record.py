@@ -1,6 +1,5 @@
 """`record.json`: what a workdir's training was, and how it went."""
 
-import dataclasses
 import importlib.metadata
 import json
 import pathlib
@@ -8,13 +7,10 @@ import platform
 from typing import Any
 
 from export.files import write_bytes
-from train.config import LOCATION_FIELDS, Config, UserError, json_value
+from train.config import FIELD_DEFAULTS, LOCATION_FIELDS, Config, UserError
 from wrpn_tf.datasets import LabelledImages
 
 _PACKAGES = ("numpy", "tensorflow", "tf_keras", "tensorflow-model-optimization", "wrpn_tf")
-
-# For records that are older than a field.
-_DEFAULTS = {field.name: json_value(field.default) for field in dataclasses.fields(Config)}
 
 
 class Record:
@@ -51,7 +47,7 @@ class Record:
         except (NotADirectoryError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is not the record of a training") from error
         for name, value in config.as_json().items():
-            known = recorded.get(name, _DEFAULTS.get(name))
+            known = recorded.get(name, FIELD_DEFAULTS.get(name))
             if name not in LOCATION_FIELDS and known != value:
                 raise UserError(
                     f"{path.parent} holds a training with --{name}={known}, "

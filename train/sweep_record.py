@@ -10,7 +10,7 @@ import tf_keras as keras
 import wrpn_tf
 from export.files import write_bytes
 from train import sources
-from train.config import LOCATION_FIELDS, UserError
+from train.config import FIELD_DEFAULTS, LOCATION_FIELDS, UserError
 from train.deployment import Deployment
 from train.grid import Run
 from wrpn_tf import models
@@ -62,11 +62,14 @@ class SweepRecord:
 
 
 def _check_same(run: Run, line: dict[str, Any] | None, path: pathlib.Path) -> None:
+    if line is None:
+        return
     for name, value in _deciding_fields(run).items():
-        if line is not None and line["config"].get(name) != value:
+        known = line["config"].get(name, FIELD_DEFAULTS.get(name))
+        if known != value:
             raise UserError(
-                f"{path} holds {run.name} with {name} {line['config'].get(name)!r}, not {value!r}; "
-                "give that value, or the grid another name, or take another workdir"
+                f"{path} holds {run.name} with {name} {known!r}, not {value!r}; give that value, "
+                "or the grid another name, or take another workdir"
             )
 
 
