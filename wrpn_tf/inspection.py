@@ -23,7 +23,8 @@ class KernelCodes:
     """The integers of a trained kernel, in the layout of the Keras kernel.
 
     Attributes:
-      codes: int32, at most ``2 ** (bits - 1) - 1`` in magnitude (1 for 1 bit).
+      codes: int32, at most ``2 ** (bits - 1) - 1`` in magnitude; 1 for 1 bit, and ``2 ** bits - 1``
+        for DoReFa.
       scale: positive float32, broadcastable to `codes`; the kernel is ``codes * scale``.
       bits: 1 to 8.
     """
