@@ -56,6 +56,7 @@ class Config:
             the epoch.
         optimizer: 'sgd' with Nesterov momentum 0.9, or 'adam'.
         learning_rate: Peak of the schedule, for batches of `reference_batch` images.
+        scale_lr: Factor on the learning rate of the quantizers' scales and clips.
         reference_batch: The linear scaling rule (Goyal et al. 2017): the peak is `learning_rate`
             times `batch_size` / `reference_batch`. 0: it is `learning_rate` for every batch size.
         schedule: After a linear warm-up, per step: 'cosine' falls to 0; 'step' multiplies with
@@ -107,6 +108,7 @@ class Config:
     batch_size: int = 128
     optimizer: Optimizer = "sgd"
     learning_rate: float = 0.1
+    scale_lr: float = 1.0
     reference_batch: int = 0
     schedule: Schedule = "cosine"
     warmup_epochs: float = 0.5
@@ -227,6 +229,7 @@ CHECKS = {
     "epochs": (lambda epochs: epochs >= 1, "at least 1"),
     "batch_size": (lambda size: size >= 1, "at least 1"),
     "learning_rate": (_is_positive, "a positive number"),
+    "scale_lr": (_is_positive, "a positive number"),
     "reference_batch": (lambda size: size >= 0, "at least 0, where 0 does not scale"),
     "warmup_epochs": (lambda epochs: math.isfinite(epochs) and epochs >= 0, "at least 0"),
     "decay_epochs": (_is_ascending, "ascending epochs of at least 1"),

@@ -5,10 +5,12 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 
 import wrpn_tf
@@ -189,6 +191,21 @@ def test_decay_is_for_kernels_only(tmp_path: pathlib.Path) -> None:
         "conv3/kernel:0",
         "logits/kernel:0",
     }
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_scales_have_a_learning_rate_of_their_own(tmp_path: pathlib.Path, name: str) -> None:
+    moved = {}
+    for factor in (1.0, 0.25):
+        variables = [tf.Variable(0.0, name=name) for name in ("kernel", "kernel_scale")]
+        model = types.SimpleNamespace(trainable_variables=variables)
+        run = config(tmp_path, optimizer=name, scale_lr=factor, warmup_epochs=0.0)
+        optimizer = make_optimizer(run, model, steps=10)
+        step = tf.function(optimizer.apply_gradients)
+        step([(tf.constant(1.0), variable) for variable in variables])
+        moved[factor] = [float(variable.numpy()) for variable in variables]
+    assert moved[1.0][1] < 0
+    assert moved[0.25] == [moved[1.0][0], 0.25 * moved[1.0][1]]  # A power of 2: exact.
 
 
 def test_a_diverging_training_stops(tmp_path: pathlib.Path) -> None:
