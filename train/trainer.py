@@ -9,6 +9,7 @@ import tf_keras as keras
 from train import callbacks, finishing, networks, sources, strategies
 from train.checkpoints import Checkpoints, saved_steps
 from train.config import Config
+from train.freezing import FreezeOscillating
 from train.losses import LabelLoss, Student
 from train.optimizers import make_optimizer
 from train.precision import use_mixed_precision
@@ -74,8 +75,14 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
         )
         # Metrics are the same on all replicas; tf_keras would add those of several workers.
         model.distribute_reduction_method = "first"
+        freezer = FreezeOscillating(network, config.freeze, half=config.epochs * steps // 2)
         checkpoints = Checkpoints(
-            network, model.optimizer, folder, every=config.checkpoint_steps, is_chief=is_chief
+            network,
+            model.optimizer,
+            folder,
+            every=config.checkpoint_steps,
+            is_chief=is_chief,
+            extra=freezer.state,
         )
 
     # One call of `fit` for the rest of an interrupted epoch, one for all whole epochs.
@@ -97,7 +104,7 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
             validation_steps=source.test_steps(strategy.num_replicas_in_sync),
             verbose=0,
             # Records come before the checkpoint: they may be ahead of it, never behind.
-            callbacks=[*observers, checkpoints],
+            callbacks=[*([freezer] if config.freeze else []), *observers, checkpoints],
         )
         step = checkpoints.restore()
 

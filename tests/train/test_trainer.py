@@ -91,13 +91,16 @@ def test_it_leaves_a_model_and_a_record(tmp_path: pathlib.Path, bits: dict[str, 
     assert accuracy == pytest.approx(metrics["test_accuracy"], abs=0.01)
 
 
-@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize(
+    "bits",
+    [*BITS, pytest.param({"wbits": 2, "abits": 4, "freeze": 1e-3, "scale_lr": 0.5}, id="frozen")],
+)
 @pytest.mark.parametrize("checkpoint_steps", [0, 2])
 def test_a_resumed_training_ends_with_the_same_weights(
     tmp_path: pathlib.Path,
     interrupt_at_step_8: None,
     monkeypatch: pytest.MonkeyPatch,
-    bits: dict[str, int],
+    bits: dict[str, Any],
     checkpoint_steps: int,
 ) -> None:
     options = bits | {"checkpoint_steps": checkpoint_steps}
