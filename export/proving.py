@@ -43,6 +43,7 @@ from export.lowering import lower
 from export.proof import OperatorProof, Proof
 from export.reach import Reach
 from export.setting import Setting
+from export.storage import LARGEST
 from export.trainings import trained_grids
 
 _COPIES = (Concatenate, Maximum, Minimum, Pad, Reshape, ResizeNearest, Slice)
@@ -208,11 +209,11 @@ def _code_problems(operator: Weighted, rows: np.ndarray) -> list[str]:
 def _trained_reach(operator: Weighted, rows: np.ndarray, source: Tensor) -> Reach:
     """The accumulators that the trained codes can take.
 
-    Where a kernel was set to 0 the codes are not known: all that the bit-width allows count.
+    Where a kernel was set to 0 the codes are not known: all that the stretch allows count.
     """
     assert operator.trained is not None
     reach = Reach(rows // operator.stretch, source.low, source.high)
-    limit = min(127, 2**operator.bits - 1)  # As DoReFa's codes.
+    limit = LARGEST[operator.storage] // operator.stretch  # The stretch was as large as it could.
     bound = rows.shape[1] * limit * max(source.high, -source.low)
     nothing = ideal.digest(np.zeros(rows.shape[1]))
     unknown = ~rows.any(axis=1) & (operator.trained["digest"] != nothing)

@@ -12,8 +12,11 @@ METHODS: tuple[str, ...] = get_args(Method)
 WEIGHT_METHODS: tuple[str, ...] = get_args(WeightMethod)
 ACTIVATION_METHODS: tuple[str, ...] = get_args(ActivationMethod)
 
-# DoReFa's k-bit codes are odd integers up to 2^k - 1, which an int8 tensor holds for k up to 7.
-_WEIGHT_BITS: dict[str, range] = {"dorefa": range(1, 8), "xnor": range(1, 2)}
+_WEIGHT_BITS: dict[str, tuple[range, str]] = {
+    "dorefa": (range(1, 8), "1 to 7 bits (its codes, up to 2^k - 1, must fit int8)"),
+    "xnor": (range(1, 2), "1 bit"),
+}
+"""By weight method that not every bit-width has: those that do, and the same in words."""
 
 
 def check_method(method: str, known: tuple[str, ...] = METHODS, what: str = "method") -> None:
@@ -24,13 +27,12 @@ def check_method(method: str, known: tuple[str, ...] = METHODS, what: str = "met
 
 def has_bits(method: WeightMethod, bits: int) -> bool:
     """Whether a weight method exists for a bit-width."""
-    return method not in _WEIGHT_BITS or bits in _WEIGHT_BITS[method]
+    return method not in _WEIGHT_BITS or bits in _WEIGHT_BITS[method][0]
 
 
 def check_weight_method(method: WeightMethod, bits: int) -> None:
     """Raises ValueError naming a method that is not known or does not exist for `bits`."""
     check_method(method, WEIGHT_METHODS, "weight_method")
     if not has_bits(method, bits):
-        widths = _WEIGHT_BITS[method]
-        allowed = f"{widths[0]} to {widths[-1]}" if len(widths) > 1 else f"{widths[0]}"
-        raise ValueError(f"weight_method {method!r} is for {allowed} bits; got {bits}.")
+        _, allowed = _WEIGHT_BITS[method]
+        raise ValueError(f"weight_method {method!r} is for {allowed}; got {bits}.")

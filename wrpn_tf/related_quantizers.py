@@ -87,7 +87,11 @@ def xnor_weights(weights: tf.Tensor, axes: tuple[int, ...] | None) -> tf.Tensor:
     """1-bit weights with XNOR-Net's gradient (arXiv 1603.05279, section 3.1).
 
     The value is that of `quantizers.binarize` with ``alpha = mean|w|`` over `axes`, n weights. The
-    gradient with respect to a weight is the upstream one times ``1/n + alpha * (|w| <= 1)``.
+    gradient with respect to a weight is the upstream one times ``1/n + alpha * (|w| <= 1)``: within
+    [-1, 1] that of `quantizers.binarize` times one number for each group, as a learning rate of its
+    own. (The derivative of ``alpha * sign(w)`` would have ``sign(w_i) / n`` times the sum over j of
+    the upstream gradient times ``sign(w_j)`` in the place of ``1/n``; the paper keeps j = i only,
+    and drops the signs, which cancel then.)
 
     Args:
       weights: float32, any shape.

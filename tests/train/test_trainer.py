@@ -211,6 +211,16 @@ def test_scales_have_a_learning_rate_of_their_own(tmp_path: pathlib.Path, name: 
     assert moved[0.25] == [moved[1.0][0], 0.25 * moved[1.0][1]]  # A power of 2: exact.
 
 
+def test_decay_is_for_learned_clips_too(tmp_path: pathlib.Path) -> None:
+    network = models.build("digits_cnn", num_classes=10, input_shape=(8, 8, 1))
+    model = wrpn_tf.quantize_model(network, 2, 4, activation_method="pact")
+    optimizer = make_optimizer(config(tmp_path), model, steps=10)
+    decayed = {
+        v.name.split("/")[-1] for v in model.trainable_variables if optimizer._use_weight_decay(v)
+    }
+    assert decayed == {"kernel:0", "depthwise_kernel:0", "output_clip:0"}
+
+
 def test_a_diverging_training_stops(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match=r"the loss is .* Try a smaller learning_rate"):
         train(config(tmp_path, learning_rate=1e30, warmup_epochs=0.0))

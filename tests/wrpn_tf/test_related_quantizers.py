@@ -35,6 +35,32 @@ def gradients(function, upstream, *arguments):
     return [gradient.numpy() for gradient in found]
 
 
+@pytest.mark.parametrize("bits", range(2, 8))
+def test_graph_mode_equals_the_twins(bits):
+    """As `quantizers.opaque` must make it: the graph optimizer may not change a division."""
+    w, x, axes = normal(bits, (3, 3, 16, 16), 0.2), normal(1, 5000), (0, 1, 2)
+    levels = quantizers.activation_levels(bits)
+
+    @tf.function
+    def everything(w, x):
+        return (
+            related_quantizers.dynamic_scale(w, quantizers.weight_levels(bits), axes),
+            related_quantizers.dorefa_weights(w, bits),
+            related_quantizers.xnor_weights(w, axes),
+            related_quantizers.pact(x, tf.constant(0.7), levels),
+        )
+
+    codes = related_quantizers.dorefa_codes_np(w, bits)
+    expected = (
+        related_quantizers.dynamic_scale_np(w, quantizers.weight_levels(bits), axes),
+        codes.astype(np.float32) * np.float32(1 / levels),
+        quantizers.wrpn_weights_np(w, 1, axes),
+        related_quantizers.pact_np(x, 0.7, levels),
+    )
+    for actual, value in zip(everything(tf.constant(w), tf.constant(x)), expected, strict=True):
+        assert_same(actual, value)
+
+
 # Dynamic scales.
 
 
@@ -84,15 +110,23 @@ def test_dorefa_codes_are_the_papers_formula(bits):
     assert np.abs(codes).max() == levels
 
 
-def test_dorefas_gradient_is_that_of_its_normalization():
+@pytest.mark.parametrize("bits", [2, 7])
+def test_dorefas_gradient_is_that_of_its_normalization(bits):
+    """Of ``tanh(w) / max|tanh(w)|``: of the largest weight in numerator and denominator."""
     w, upstream = normal(0), normal(1)
-    (found,) = gradients(lambda w: related_quantizers.dorefa_weights(w, 2), upstream, w)
-
-    def normalization(w):
-        return tf.tanh(w) / tf.reduce_max(tf.abs(tf.tanh(w)))
-
-    (expected,) = gradients(normalization, upstream, w)
+    (found,) = gradients(lambda w: related_quantizers.dorefa_weights(w, bits), upstream, w)
+    t, g = np.tanh(w.astype(np.float64)), upstream.astype(np.float64)
+    largest = np.abs(t).max()
+    through_largest = (np.abs(t) == largest) * np.sign(t) * (g * t).sum() / largest
+    expected = (1 - np.square(t)) * (g - through_largest) / largest
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_dorefas_weights_of_zeros_are_finite():
+    zeros = np.zeros((2, 2), np.float32)
+    assert_same(related_quantizers.dorefa_codes_np(zeros, 2), np.ones((2, 2), np.int32))
+    (gradient,) = gradients(lambda w: related_quantizers.dorefa_weights(w, 2), zeros, zeros)
+    assert np.isfinite(gradient).all()
 
 
 # XNOR-Net.
