@@ -1,6 +1,6 @@
 """Train k-bit vision networks in tf_keras and ship them as integers."""
 
-from wrpn_tf import datasets, jpegs, models, paper, plots, quantizers
+from wrpn_tf import datasets, jpegs, methods, models, paper, plots, quantizers
 from wrpn_tf.calibration import calibrate
 from wrpn_tf.clipping import clipped_shares
 from wrpn_tf.configs import WRPNQuantizeConfig
@@ -46,6 +46,7 @@ __all__ = [
     "jpegs",
     "load_model",
     "measure_cost",
+    "methods",
     "models",
     "paper",
     "pareto_front",
