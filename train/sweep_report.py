@@ -6,11 +6,12 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from export.files import write_bytes
 from wrpn_tf import Result, plots
-from wrpn_tf.rendering import byte_count, compact_table
 
 _COLUMNS = (
     "network",
@@ -47,7 +48,7 @@ def write_report(lines: Sequence[Line], path: pathlib.Path, console: Console) ->
         console: Where to print.
     """
     rows = [_row(cell) for cell in _cells(lines)]
-    table = compact_table("Top-1 and cost", caption=_CAPTION)
+    table = Table(title="Top-1 and cost", caption=_CAPTION, box=box.SIMPLE_HEAD, padding=0)
     for column in _COLUMNS:
         table.add_column(column, justify="left" if column == "network" else "right")
     for row in rows:
@@ -91,7 +92,7 @@ def _row(cell: Sequence[Line]) -> list[str]:
         mean("agreement"),
         mean("zero_codes", digits=1),
         mean("clipped_activations", digits=1),
-        byte_count(first["weight_bytes"]),
+        f"{first['weight_bytes'] / 1024:.1f} KiB",
     ]
 
 

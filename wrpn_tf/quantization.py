@@ -21,10 +21,11 @@ from wrpn_tf.methods import (
     WeightMethod,
     check_method,
     check_weight_method,
+    has_bits,
 )
 from wrpn_tf.quantizers import OFF, check_bits
 from wrpn_tf.rewriting import rewrite
-from wrpn_tf.rules import FirstLast, Rule, assign_bits
+from wrpn_tf.rules import FirstLast, Rule, assign_bits, edge_layers
 from wrpn_tf.saving import custom_objects
 from wrpn_tf.scheme import DEFAULT_BITS, WRPNScheme, layer_config
 
@@ -59,9 +60,8 @@ def quantize_model(
         (WRPN, section 5): for training studies, not for export.
       method: 'learned' trains the scales from their calibrated values; 'calibrated' keeps those
         fixed; 'paper' clips weights to [-1, 1] and activations to [0, 1].
-      weight_method: another one for the kernels, see `WeightQuantizer`; None: `method`. Layers with
-        bits that 'dorefa' (1 to 7) or 'xnor' (1) do not have, as the first and the last, are
-        'dynamic'.
+      weight_method: another one for the kernels, see `WeightQuantizer`; None: `method`. First and
+        last layers with bits that it does not have ('dorefa': 1 to 7, 'xnor': 1) follow `method`.
       activation_method: another one for the activations, see `ActivationQuantizer`; None: `method`.
       per_channel: a scale for each output channel of a convolution; False: one for its kernel.
       input_range: real values of image codes 0 and 255, which fixes the input's grid. None observes
@@ -71,7 +71,7 @@ def quantize_model(
       ValueError: for a model, bit-width, policy or method that is not supported, layers that cannot
         be quantized (all are listed), or a rule that decides for no layer.
     """
-    methods = _methods(method, weight_method, activation_method, weight_bits)
+    weights, activations = _methods(method, weight_method, activation_method, weight_bits)
     surgery.check_model(model)
     check_supported(surgery.walk(model))
     flat = rewrite(surgery.flatten(model))
@@ -84,10 +84,13 @@ def quantize_model(
         rules=rules,
         first_last=first_last,
     )
+    edges = set().union(*edge_layers(nodes))
 
     def annotate(layer, inputs):
         copy = type(layer).from_config(layer.get_config())
         own = bits[layer.name]
+        gives_way = layer.name in edges and not has_bits(weights, own.weight)
+        methods = method if gives_way else weights, activations
         config = layer_config(layer, own.weight, own.activation, *methods, per_channel)
         outputs = tfmot.quantization.keras.quantize_annotate_layer(copy, config)(inputs)
         copy.set_weights(layer.get_weights())

@@ -84,14 +84,13 @@ def dorefa_codes_np(weights: np.ndarray, bits: int) -> np.ndarray:
 
 
 def xnor_weights(weights: tf.Tensor, axes: tuple[int, ...] | None) -> tf.Tensor:
-    """1-bit weights with XNOR-Net's gradient (arXiv 1603.05279, section 3.1).
+    """1-bit weights with a gradient through their scale (XNOR-Net, arXiv 1603.05279).
 
     The value is that of `quantizers.binarize` with ``alpha = mean|w|`` over `axes`, n weights. The
-    gradient with respect to a weight is the upstream one times ``1/n + alpha * (|w| <= 1)``: within
-    [-1, 1] that of `quantizers.binarize` times one number for each group, as a learning rate of its
-    own. (The derivative of ``alpha * sign(w)`` would have ``sign(w_i) / n`` times the sum over j of
-    the upstream gradient times ``sign(w_j)`` in the place of ``1/n``; the paper keeps j = i only,
-    and drops the signs, which cancel then.)
+    gradient is that of the product: with g from above,
+    ``alpha (|w_i| <= 1) g_i + sign(w_i) / n * sum_j g_j sign(w_j)``. The paper's own (section 3.1),
+    ``g_i (alpha (|w_i| <= 1) + 1/n)``, keeps of the sum only j = i, and so is the straight-through
+    gradient times one number for each channel, as a learning rate is.
 
     Args:
       weights: float32, any shape.
@@ -101,13 +100,14 @@ def xnor_weights(weights: tf.Tensor, axes: tuple[int, ...] | None) -> tf.Tensor:
     @tf.custom_gradient
     def quantize(weights):
         scale = quantizers.mean_magnitude(weights, axes)
-        count = tf.cast(tf.size(weights) // tf.size(scale), weights.dtype)
+        signs = quantizers.binarize(weights, tf.ones_like(scale))
 
         def gradient(upstream):
             inside = tf.cast(tf.abs(weights) <= 1.0, weights.dtype)
-            return upstream * (1.0 / count + scale * inside)
+            to_scale = tf.reduce_mean(upstream * signs, axis=axes, keepdims=True)
+            return upstream * scale * inside + signs * to_scale
 
-        return quantizers.binarize(weights, scale), gradient
+        return signs * scale, gradient
 
     return quantize(weights)
 

@@ -17,7 +17,7 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 from wrpn_tf import surgery
 from wrpn_tf.configs import WRPNQuantizeConfig
 from wrpn_tf.layers import Kind, check_supported, kind
-from wrpn_tf.methods import ActivationMethod, WeightMethod, has_bits
+from wrpn_tf.methods import ActivationMethod, WeightMethod
 from wrpn_tf.output_quantizers import RangeQuantizer
 from wrpn_tf.placement import Placement, wanted_activation
 from wrpn_tf.pooling import QuantizedAveragePooling2D, QuantizedUpSampling2D
@@ -40,14 +40,15 @@ def layer_config(
     """What to do with one layer: the annotation that the layout transform then places.
 
     Dense layers get one scale, as Edge TPU wants it; convolutions one for each output channel, or
-    one too. Where a method does not exist for a layer's bits (8, in the first and the last layer),
-    its scales are dynamic.
+    one too.
+
+    Raises:
+      ValueError: for a method that does not exist for the layer's bits.
     """
     weight = None
     if kind(layer) is Kind.KERNEL and weight_bits != 32:
         per_channel = per_channel and not isinstance(layer, keras.layers.Dense)
-        method = weight_method if has_bits(weight_method, weight_bits) else "dynamic"
-        weight = WeightQuantizer(weight_bits, method, per_channel=per_channel)
+        weight = WeightQuantizer(weight_bits, weight_method, per_channel=per_channel)
     output = wanted_activation(activation_bits, activation_method)
     return WRPNQuantizeConfig(weight=weight, output=output)
 

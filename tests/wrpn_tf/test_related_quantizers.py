@@ -139,12 +139,14 @@ def test_xnor_weights_are_signs_times_mean_magnitudes(w, axes):
     assert_same(actual, quantizers.binarize_np(w, mean))
 
 
-def test_xnors_gradient_is_the_papers():
+def test_xnors_gradient_is_that_of_the_product():
     w, upstream = normal(2, deviation=0.8), normal(3)
     (found,) = gradients(lambda w: related_quantizers.xnor_weights(w, (0, 1)), upstream, w)
     alpha = np.abs(w).mean(axis=(0, 1), keepdims=True)
-    expected = upstream * (1 / 6 + alpha * (np.abs(w) <= 1))
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    signs = np.where(w >= 0, 1, -1)
+    through_scale = signs * (upstream * signs).mean(axis=(0, 1), keepdims=True)
+    expected = upstream * alpha * (np.abs(w) <= 1) + through_scale
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 # PACT.
