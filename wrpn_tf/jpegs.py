@@ -67,8 +67,8 @@ class FileSplit:
         """Number of images."""
         return len(self.files)
 
-    def head(self, count: int) -> "FileSplit":
-        """The split with only the first `count` images."""
+    def head(self, count: int | None) -> "FileSplit":
+        """The split with only the first `count` images; None: all."""
         return FileSplit(self.files[:count], self.labels[:count])
 
     def has_files_for(self, readers: int) -> bool:
@@ -107,9 +107,9 @@ class RecordSplit:
     size: int
     parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
 
-    def head(self, count: int) -> "RecordSplit":
-        """The split with only the first `count` images."""
-        return dataclasses.replace(self, size=min(count, self.size))
+    def head(self, count: int | None) -> "RecordSplit":
+        """The split with only the first `count` images; None: all."""
+        return self if count is None else dataclasses.replace(self, size=min(count, self.size))
 
     def has_files_for(self, readers: int) -> bool:
         """Whether every reader gets at least 8 files."""
@@ -171,9 +171,9 @@ class JpegDataset(LabelledImages):
         """(height, width, channels) of one image."""
         return self.image_size, self.image_size, 3
 
-    def head(self, count: int) -> "JpegDataset":
-        """Returns the data set with only the first `count` training images (all test images)."""
-        return dataclasses.replace(self, train=self.train.head(count))
+    def head(self, train: int | None = None, test: int | None = None) -> "JpegDataset":
+        """Returns the data set with only the first so many training and test images; None: all."""
+        return dataclasses.replace(self, train=self.train.head(train), test=self.test.head(test))
 
     def load_test_images(self, limit: int) -> Dataset:
         """The first `limit` test images in memory, without training images.
