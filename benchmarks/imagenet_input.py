@@ -1,17 +1,18 @@
-"""Rate of ImageNet's input pipeline, relative to decoding and cropping alone.
+"""Cost of ImageNet's input pipeline, stage by stage, relative to decoding and cropping alone.
 
     python -m benchmarks.imagenet_input --data_dir=DATA
 
-Decode-and-crop alone is the floor that libjpeg sets: the same random windows of the same images,
-read in the same order, dropped at once. The programs run interleaved in one process; prints CPU
-time per image and the ratio of the rates, the median over the rounds.
+Decode-and-crop alone is the floor that libjpeg sets: JPEG bytes in memory, random windows as
+training samples them, pixels dropped at once. Each further program adds a stage to the one before;
+the last two are the training's own batches. They run interleaved in one process; prints CPU time
+per image and the ratio of the rates, medians over the rounds.
 """
 
 import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import tensorflow as tf
 from absl import app, flags
@@ -24,39 +25,67 @@ from wrpn_tf import jpegs
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "See train.imagenet.", required=True)
 _SIZE = flags.DEFINE_integer("image_size", 224, "Height and width of the images.", 32)
 _BATCH = flags.DEFINE_integer("batch_size", 64, "Images per batch.", 1)
-_IMAGES = flags.DEFINE_integer("images", 1600, "Images of a program in a round.", 1)
+_STEPS = flags.DEFINE_integer("steps", 20, "Batches of a program in a round.", 1)
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds; each runs every program.", 1)
+
+_FLOOR = "decode and crop alone"
 
 
 def _decode_alone(data: jpegs.JpegDataset) -> tf.data.Dataset:
-    """Random windows of the images in a random order, without anything that follows."""
-    zero = tf.zeros([2], tf.int64)
+    """Random windows of images in memory."""
+    split = data.train
+
+    def sample(position: tf.Tensor, element: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
+        jpeg = split.read(element[1])
+        return jpeg, jpeg_input.sample_window(jpeg, tf.stack([1, position]))
+
+    sampled = split.elements(tf.zeros([2], tf.int64)).enumerate().map(sample)
+    columns = next(iter(sampled.batch(split.size)))
+    return _map(
+        tf.data.Dataset.from_tensor_slices(columns).repeat(),
+        lambda jpeg, window: tf.io.decode_and_crop_jpeg(jpeg, window, channels=3),
+    )
+
+
+def _streamed(data: jpegs.JpegDataset, *, resizes: bool) -> tf.data.Dataset:
+    """The same from the files in a random order, with windows sampled on the way."""
+    split = data.train
 
     def crop(position: tf.Tensor, element: tuple[tf.Tensor, ...]) -> tf.Tensor:
-        seed = tf.random.split(tf.stack([tf.constant(1, tf.int64), position]), 3)[0]
-        return jpeg_input.inception_crop(data.train.read(element[1]), seed)
+        pixels = jpeg_input.inception_crop(split.read(element[1]), tf.stack([1, position]))
+        return jpegs.resize(pixels, data.image_size) if resizes else pixels
 
-    elements = data.train.elements(zero).repeat().enumerate().take(_IMAGES.value)
-    return elements.map(crop, num_parallel_calls=os.cpu_count(), deterministic=True)
+    return _map(split.elements(tf.zeros([2], tf.int64)).repeat().enumerate(), crop)
+
+
+def _map(elements: tf.data.Dataset, function: Callable[..., tf.Tensor]) -> tf.data.Dataset:
+    """Applies a function and drops all but a pixel."""
+
+    def pixel(*element: tf.Tensor) -> tf.Tensor:
+        return function(*element)[0, 0]
+
+    mapped = elements.map(pixel, num_parallel_calls=os.cpu_count(), deterministic=True)
+    return mapped.batch(_BATCH.value)
 
 
 def _batches(data: jpegs.JpegDataset, color: float) -> tf.data.Dataset:
     corrupt = jpeg_input.CorruptImages(data.train.size)
-    steps = max(1, _IMAGES.value // _BATCH.value)
-    epochs = -(-steps * _BATCH.value // data.train.size) + 1
+    epochs = (_STEPS.value + 1) * _BATCH.value // data.train.size + 2
     return jpeg_input.training_batches(
         data, corrupt, batch_size=_BATCH.value, epochs=epochs, flip=True, color=color
-    ).take(steps)
+    )
 
 
-def _run(elements: Iterator, images: int) -> tuple[float, float]:
-    """Seconds and CPU seconds for one image."""
-    start, cpu = time.perf_counter(), os.times()
-    for _ in elements:
+def _run(batches: tf.data.Dataset) -> tuple[float, float]:
+    """Seconds and CPU seconds for one image; the first batch, which compiles, does not count."""
+    iterator = iter(batches.take(_STEPS.value + 1))
+    next(iterator)
+    start, cpu = time.perf_counter(), time.process_time()
+    for _ in iterator:
         pass
-    end = os.times()
-    used = end.user + end.system - cpu.user - cpu.system
-    return (time.perf_counter() - start) / images, used / images
+    used, passed = time.process_time() - cpu, time.perf_counter() - start
+    images = _STEPS.value * _BATCH.value
+    return passed / images, used / images
 
 
 def main(argv: list[str]) -> None:
@@ -64,20 +93,21 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
     data = jpegs.load_jpegs(_DATA_DIR.value, _SIZE.value)
-    images = max(1, _IMAGES.value // _BATCH.value) * _BATCH.value
     programs = {
-        "decode and crop": (_decode_alone(data), _IMAGES.value),
-        "training batches, color=0": (_batches(data, 0.0), images),
-        "training batches, color=0.4": (_batches(data, 0.4), images),
+        _FLOOR: _decode_alone(data),
+        "+ read, shuffle, sample windows": _streamed(data, resizes=False),
+        "+ resize": _streamed(data, resizes=True),
+        "training batches, color=0": _batches(data, 0.0),
+        "training batches, color=0.4": _batches(data, 0.4),
     }
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
     for _ in range(_ROUNDS.value):
-        for name, (elements, count) in programs.items():
-            times[name].append(_run(iter(elements), count))
+        for name, batches in programs.items():
+            times[name].append(_run(batches))
     table = Table(title=f"ImageNet input at {_SIZE.value} pixels, {os.cpu_count()} cores")
-    for heading in ("program", "images/s", "CPU ms/image", "rate / decode and crop", "by CPU time"):
+    for heading in ("program", "images/s", "CPU ms/image", "rate / alone", "by CPU time"):
         table.add_column(heading, justify="left" if heading == "program" else "right")
-    base = times["decode and crop"]
+    base = times[_FLOOR]
     for name, rows in times.items():
         wall = statistics.median(row[0] for row in rows)
         cpu = statistics.median(row[1] for row in rows)

@@ -29,6 +29,7 @@ class Workdir:
       data_dir: where that was read from, or None for TFDS's default.
       labels: class names.
       image_size: height and width of the images, for data sets that have no size of their own.
+      test_images: the test images are the first so many; 0 means all.
     """
 
     path: pathlib.Path
@@ -37,6 +38,7 @@ class Workdir:
     data_dir: str | None
     labels: tuple[str, ...]
     image_size: int
+    test_images: int
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Workdir:
@@ -56,6 +58,7 @@ class Workdir:
                 data_dir=dataset["data_dir"],
                 labels=tuple(dataset["class_names"]),
                 image_size=record["flags"].get("image_size", 0),
+                test_images=record["flags"].get("test_images", 0),
             )
         except (OSError, json.JSONDecodeError, KeyError) as error:
             raise ValueError(
@@ -86,7 +89,9 @@ class Workdir:
         try:
             if self.dataset == jpegs.NAME:
                 found = jpegs.load_jpegs(data_dir or self.data_dir, self.image_size)
-                return found.load_test_images(_JPEG_IMAGES)
-            return datasets.load(self.dataset, data_dir or self.data_dir)
+                limit = min(_JPEG_IMAGES, self.test_images or _JPEG_IMAGES)
+                return found.load_test_images(limit)
+            whole = datasets.load(self.dataset, data_dir or self.data_dir)
+            return whole.head(test=self.test_images or None)
         except (FileNotFoundError, ImportError) as error:
             raise ValueError(str(error)) from error

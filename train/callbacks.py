@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import wrpn_tf
 from train.config import Config, UserError
+from train.histograms import write_histogram
 from train.record import Record
 from train.sources import Source
 
@@ -276,7 +277,7 @@ class Codes(keras.callbacks.Callback):
         with self._writer.as_default(step=epoch):
             for view in wrpn_tf.view(self._plain):
                 if view.kernel is not None:
-                    tf.summary.histogram(f"weight codes/{view.name}", view.kernel.codes)
+                    write_histogram(f"weight codes/{view.name}", view.kernel.codes)
             for name, share in wrpn_tf.clipped_shares(self._plain, self._images).items():
                 tf.summary.scalar(f"clipped activations/{name}", share)
         self._writer.flush()

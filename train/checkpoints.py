@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ class Checkpoints(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self._network = network
+        self._optimizer = optimizer
         self._folder = folder
         self._every = every
         self._step = 0
@@ -55,7 +57,24 @@ class Checkpoints(keras.callbacks.Callback):
         )
         self._dropped = None if is_chief else tempfile.TemporaryDirectory()
         self._own_folder = pathlib.Path(self._dropped.name) if self._dropped else folder
+        self._own_folder.mkdir(parents=True, exist_ok=True)
         self._manager = tf.train.CheckpointManager(self._state, self._own_folder, _KEPT)
+
+    def require_space(self) -> None:
+        """Raises UserError if there is no room for the checkpoints to come and the saved model.
+
+        Beside those that are kept there is one that is being written.
+        """
+        state = [*self._network.weights, *self._optimizer.variables]
+        size, model = _bytes(state), _bytes(self._network.weights)
+        to_come = max(1, _KEPT + 1 - len(saved_steps(self._folder)))
+        needed = to_come * size + model
+        free = shutil.disk_usage(self._own_folder).free
+        if free < needed:
+            raise UserError(
+                f"{self._own_folder} has {free:,} bytes free; {to_come} checkpoints of {size:,} "
+                f"bytes and a model of {model:,} need {needed:,}"
+            )
 
     def restore(self) -> int:
         """Restores the newest readable checkpoint; see `restore_newest`."""
@@ -137,6 +156,10 @@ def restore_newest(state: tf.train.Checkpoint, folder: pathlib.Path, *, whole: b
     if steps:
         raise UserError(f"no checkpoint in {folder} can be read; to start anew, remove that folder")
     return 0
+
+
+def _bytes(variables: Iterable[tf.Variable]) -> int:
+    return sum(variable.shape.num_elements() * variable.dtype.size for variable in variables)
 
 
 def saved_steps(folder: pathlib.Path) -> list[int]:

@@ -79,6 +79,7 @@ class Config:
         flip: Training images are mirrored at random.
         color: Brightness, contrast and saturation change by factors of 1 - color to 1 + color.
         train_images: Use only the first so many training images; 0 means all.
+        test_images: Use only the first so many test images; 0 means all.
         seed: Decides initial weights, image order and augmentation.
         deterministic: Only operations that give the same bits at every run; slower.
         strategy: Where it runs: on 'one' device, 'mirrored' on all of this machine, 'multiworker'
@@ -127,6 +128,7 @@ class Config:
     flip: bool = False
     color: float = 0.0
     train_images: int = 0
+    test_images: int = 0
     seed: int = 0
     deterministic: bool = False
     strategy: Strategy = "one"
@@ -248,6 +250,7 @@ CHECKS = {
     "shift": (lambda pixels: pixels >= 0, "at least 0"),
     "color": (_is_share, "at least 0, less than 1"),
     "train_images": (lambda count: count >= 0, "at least 0, where 0 means all"),
+    "test_images": (lambda count: count >= 0, "at least 0, where 0 means all"),
     "seed": (lambda seed: 0 <= seed < 2**31, "0 to 2**31 - 1"),
     "replicas": (lambda count: count >= 0, "at least 0"),
     "checkpoint_steps": (lambda steps: steps >= 0, "at least 0, where 0 is only every epoch's end"),

@@ -54,6 +54,7 @@ _HELP = {
     "flip": "Training images are mirrored at random.",
     "color": "Brightness, contrast and saturation change by up to this share.",
     "train_images": "Use only the first so many training images; 0 means all.",
+    "test_images": "Use only the first so many test images; 0 means all.",
     "seed": "Decides initial weights, image order and augmentation.",
     "deterministic": "Only operations that give the same bits at every run; slower.",
     "strategy": "One device; all of this machine; the machines of $TF_CONFIG; or a TPU.",

@@ -14,7 +14,8 @@ from wrpn_tf.jpegs import JpegDataset, central_crop, resize
 
 _CHUNK = 16  # Images that are decoded one after the other on one thread.
 _CORRUPT_SHARE = 0.001
-_GREY = np.array([[0.299], [0.587], [0.114]], np.float32)  # ITU-R BT.601 luma.
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma.
+_DRAWS = 4  # Brightness, contrast, saturation, mirror.
 
 
 class CorruptImages:
@@ -73,7 +74,7 @@ def training_batches(
         first_step: The step to begin with, counted from the start of epoch 0.
         seed: Decides order and augmentation, together with the epoch's number.
         flip: Half of the images are mirrored left to right.
-        color: See `color_map`.
+        color: Factors of `change_colors` are 1 - color to 1 + color.
         reader: Which reader this is, and how many replicas there are. Readers share files, where
             there are at least 8 for each, else images; then the images of a step do not depend on
             the number of readers.
@@ -88,39 +89,44 @@ def training_batches(
     by_file = split.has_files_for(readers)
     share = batch_size // readers
 
-    def epoch_elements(epoch: tf.Tensor) -> tf.data.Dataset:
-        seeds = tf.random.split([tf.constant(seed, tf.int64), epoch], 2)
+    def epoch_chunks(epoch: tf.Tensor) -> tf.data.Dataset:
+        """What to decode, with random numbers for each image by its position in the epoch."""
+        seeds = tf.random.split([tf.constant(seed, tf.int64), epoch], 3)
         skipped = tf.where(epoch == first_epoch, skipped_steps, 0)
         skipped = tf.cast(skipped, tf.int64)
         if by_file and readers > 1:
             elements = split.elements(seeds[0], readers, reader.input_pipeline_id).repeat()
-            elements = elements.enumerate(reader.input_pipeline_id * split.size)
-            elements = elements.take(steps * share).skip(skipped * share)
+            elements = elements.enumerate().take(steps * share).skip(skipped * share)
+            seeds += [0, reader.input_pipeline_id]
         else:
             elements = split.elements(seeds[0]).enumerate()
             elements = elements.take(steps * batch_size).skip(skipped * batch_size)
             elements = elements.shard(readers, reader.input_pipeline_id)
-        offset = tf.constant([0, 1], tf.int64)
-        return elements.map(lambda position, element: (seeds[1] + position * offset, *element))
+        draws = tf.random.stateless_uniform([steps * batch_size, _DRAWS], seeds[2])
 
-    def augment(seed: tf.Tensor, source: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """uint8 pixels of a random window, and a seed for their color."""
-        seeds = tf.random.split(seed, 3)
-        pixels = resize(inception_crop(split.read(source), seeds[0]), data.image_size)
-        if flip:
-            mirror = tf.random.stateless_uniform([], seeds[1]) < 0.5
-            pixels = tf.raw_ops.Reverse(tensor=pixels, dims=[False, mirror, False])
-        return pixels, seeds[2]
+        def with_random(position: tf.Tensor, element: tuple[tf.Tensor, ...]) -> tuple:
+            window = seeds[1] + position[:, None] * tf.constant([0, 1], tf.int64)
+            return window, tf.gather(draws, position), *element
 
-    elements = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_elements)
-    decoded = _decode(elements, augment, data.image_size, corrupt)
+        return elements.batch(_CHUNK).map(with_random)
+
+    def crop(source: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return resize(inception_crop(split.read(source), seed), data.image_size)
+
+    chunks = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_chunks)
+    decoded = _decode(chunks, crop, data.image_size, corrupt)
     per_replica = reader.get_per_replica_batch_size(batch_size)
 
-    def batch(
-        augmented: tuple[tf.Tensor, tf.Tensor], label: tf.Tensor, weight: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        pixels, seeds = augmented
-        return color_map(data, pixels, seeds, color), label, weight
+    @tf.function(jit_compile=True)  # One pass over the pixels instead of ten.
+    def real_values(pixels: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        if flip:
+            mirror = draws[:, 3, None, None, None] < 0.5
+            pixels = tf.where(mirror, tf.reverse(pixels, [2]), pixels)
+        factors = 1 - color + 2 * color * draws[:, :3]
+        return change_colors(data, pixels, factors) if color else to_real(data, pixels)
+
+    def batch(pixels: tf.Tensor, draws: tf.Tensor, *rest: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return real_values(pixels, draws), *rest
 
     return decoded.rebatch(per_replica, drop_remainder=True).map(batch).prefetch(2)
 
@@ -135,22 +141,24 @@ def test_batches(
     """Yields a reader's share of the test images in order, as `training_batches` does."""
     elements = data.test.elements()
     elements = elements.shard(reader.num_input_pipelines, reader.input_pipeline_id)
-    elements = elements.map(lambda *element: (tf.zeros([2], tf.int64), *element))
+    chunks = elements.map(lambda *element: ((), (), *element)).batch(_CHUNK)
 
-    def crop(seed: tf.Tensor, source: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return central_crop(data.test.read(source), data.image_size), seed
+    def crop(source: tf.Tensor, _: tuple[()]) -> tf.Tensor:
+        return central_crop(data.test.read(source), data.image_size)
 
-    def batch(
-        cropped: tuple[tf.Tensor, tf.Tensor], label: tf.Tensor, weight: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        pixels, seeds = cropped
-        return color_map(data, pixels, seeds, 0.0), label, weight
+    def batch(pixels: tf.Tensor, _: tuple[()], *rest: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return to_real(data, pixels), *rest
 
-    return _decode(elements, crop, data.image_size, corrupt).rebatch(batch_size).map(batch)
+    return _decode(chunks, crop, data.image_size, corrupt).rebatch(batch_size).map(batch)
 
 
 def inception_crop(jpeg: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Decodes a random window of a JPEG image, and nothing else of it; uint8 [h, w, 3]."""
+    return tf.io.decode_and_crop_jpeg(jpeg, sample_window(jpeg, seed), channels=3)
+
+
+def sample_window(jpeg: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """A random window of a JPEG image: int32 [top, left, height, width]."""
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.io.extract_jpeg_shape(jpeg),
         tf.zeros([1, 0, 4]),
@@ -161,64 +169,57 @@ def inception_crop(jpeg: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         max_attempts=10,
         use_image_if_no_bounding_boxes=True,
     )
-    window = tf.concat([begin[:2], size[:2]], 0)
-    return tf.io.decode_and_crop_jpeg(jpeg, window, channels=3)
+    return tf.concat([begin[:2], size[:2]], 0)
 
 
-def color_map(data: JpegDataset, pixels: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
-    """Real values of pixels, after a random change of brightness, contrast and saturation.
+def to_real(data: JpegDataset, pixels: tf.Tensor) -> tf.Tensor:
+    """Real values of uint8 pixels; exact, because the scale is a power of two."""
+    return (tf.cast(pixels, tf.float32) - data.zero_point) * data.scale
 
-    Each is a blend, by a factor of 1 - strength to 1 + strength: with black, with the image's mean
-    grey, and with each pixel's own grey. In this order they are one affine map per image.
+
+def change_colors(data: JpegDataset, pixels: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
+    """Real values of pixels after a change of brightness, contrast and saturation.
+
+    Each is a blend by a factor: with black, with the image's mean grey, and with each pixel's own
+    grey, in this order.
 
     Args:
         data: Its pixel map and range are kept.
         pixels: uint8 [N, H, W, 3].
-        seeds: int64 [N, 2].
-        strength: At least 0, less than 1.
+        factors: float32 [N, 3], each 1 for no change.
     """
-    values = (tf.cast(pixels, tf.float32) - data.zero_point) * data.scale
-    if not strength:
-        return values
-    factors = tf.map_fn(
-        lambda seed: tf.random.stateless_uniform([3], seed, 1 - strength, 1 + strength),
-        seeds,
-        fn_output_signature=tf.float32,
-    )
-    brightness, contrast, saturation = (factors[:, i, None, None] for i in range(3))
-    lowest, highest = data.input_range
-    from_black = values - lowest
-    grey = tf.reduce_mean(from_black, axis=[1, 2])[:, None] @ _GREY
-    matrix = contrast * brightness * (saturation * tf.eye(3) + (1 - saturation) * _GREY)
-    offset = (1 - contrast) * brightness * grey + lowest
-    size = data.image_size
-    flat = tf.reshape(from_black, [-1, size * size, 3]) @ matrix + offset
-    return tf.reshape(tf.clip_by_value(flat, lowest, highest), [-1, size, size, 3])
+    brightness, contrast, saturation = (factors[:, i, None, None, None] for i in range(3))
+    values = tf.cast(pixels, tf.float32)
+    grey = tf.reduce_sum(values * _GREY, axis=-1, keepdims=True)
+    mean = tf.reduce_mean(grey, axis=[1, 2], keepdims=True)
+    blended = saturation * values + (1 - saturation) * grey
+    changed = brightness * (contrast * blended + (1 - contrast) * mean)
+    return (tf.clip_by_value(changed, 0.0, 255.0) - data.zero_point) * data.scale
 
 
-def _decode(elements, decode, image_size: int, corrupt: CorruptImages) -> tf.data.Dataset:
-    """Decodes (seed, name, source, label) in parallel and in order.
+def _decode(chunks, decode, image_size: int, corrupt: CorruptImages) -> tf.data.Dataset:
+    """Decodes chunks of (window, draws, name, source, label) in parallel and in order.
 
     tf.data can only drop what fails, which would shift all images after it. So a chunk in which
     something fails is decoded again image by image, each with a replacement.
 
     Args:
-        elements: What to decode.
-        decode: From (seed, source) to (uint8 pixels [size, size, 3], seed).
+        chunks: What to decode, with an axis in front.
+        decode: From (source, window) to uint8 pixels [size, size, 3].
         image_size: The size.
         corrupt: Notes what fails.
 
     Returns:
-        Chunks of ((pixels, seed), label, weight).
+        Chunks of (pixels, draws, label, weight).
     """
     blank = tf.zeros([image_size, image_size, 3], tf.uint8)
 
-    def good(seed, name, source, label):
-        return decode(seed, source), label, tf.constant(1.0)
+    def good(window, draws, name, source, label):
+        return decode(source, window), draws, label, tf.constant(1.0)
 
-    def bad(seed, name, source, label):
+    def bad(window, draws, name, source, label):
         weight = tf.numpy_function(corrupt.add, [name], tf.float32)
-        return (blank, seed), label, tf.ensure_shape(weight, [])
+        return blank, draws, label, tf.ensure_shape(weight, [])
 
     def one(*element):
         source = tf.data.Dataset.from_tensors(element)
@@ -229,7 +230,7 @@ def _decode(elements, decode, image_size: int, corrupt: CorruptImages) -> tf.dat
         fast = rows.map(good).batch(_CHUNK).ignore_errors()
         return fast.concatenate(rows.flat_map(one).batch(_CHUNK)).take(1)
 
-    return elements.batch(_CHUNK).interleave(
+    return chunks.interleave(
         chunk,
         cycle_length=2 * (os.cpu_count() or 1),
         block_length=1,

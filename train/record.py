@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import pathlib
 import platform
 from typing import Any
@@ -126,6 +127,20 @@ class Record:
             write_bytes(self.path, (json.dumps(self._contents, indent=1) + "\n").encode())
         except ValueError as error:
             raise UserError(str(error)) from error
+
+
+def require_writable(workdir: str | os.PathLike[str]) -> None:
+    """Creates a workdir where there is none, and writes and removes a file in it.
+
+    Raises:
+        UserError: That is not possible.
+    """
+    probe = pathlib.Path(workdir) / ".probe"
+    try:
+        write_bytes(probe, b"1")
+        probe.unlink()
+    except (OSError, ValueError) as error:
+        raise UserError(f"workdir: {error}") from error
 
 
 def _versions() -> dict[str, str | None]:

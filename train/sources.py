@@ -139,7 +139,7 @@ class JpegSource:
 
 
 def load(config: Config) -> Source:
-    """Finds the data set of a training, cut to `config.train_images`.
+    """Finds the data set of a training, cut to `config.train_images` and `config.test_images`.
 
     Raises:
         UserError: It is not there, or smaller than a batch.
@@ -158,9 +158,9 @@ def load(config: Config) -> Source:
 
 def _arrays(config: Config) -> Source:
     data = datasets.load(config.dataset, config.data_dir)
-    return ArraySource(config, data.head(config.train_images) if config.train_images else data)
+    return ArraySource(config, data.head(config.train_images or None, config.test_images or None))
 
 
 def _jpegs(config: Config) -> Source:
     data = jpegs.load_jpegs(config.data_dir, config.image_size)
-    return JpegSource(config, data.head(config.train_images) if config.train_images else data)
+    return JpegSource(config, data.head(config.train_images or None, config.test_images or None))

@@ -13,7 +13,7 @@ from train.freezing import FreezeOscillating
 from train.losses import LabelLoss, Student
 from train.optimizers import make_optimizer
 from train.precision import use_mixed_precision
-from train.record import Record
+from train.record import Record, require_writable
 
 
 def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
@@ -50,6 +50,8 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     is_chief = strategies.is_chief(strategy)
+    if is_chief:
+        require_writable(config.workdir)
     source = sources.load(config)
     steps = source.train_size // config.batch_size
     folder = pathlib.Path(config.workdir) / "checkpoints"
@@ -84,6 +86,8 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
             is_chief=is_chief,
             extra=freezer.state,
         )
+
+    checkpoints.require_space()
 
     # One call of `fit` for the rest of an interrupted epoch, one for all whole epochs.
     step = checkpoints.restore()

@@ -73,12 +73,14 @@ class Dataset(LabelledImages):
     test_images: np.ndarray
     test_labels: np.ndarray
 
-    def head(self, count: int) -> "Dataset":
-        """Returns the data set with only the first `count` training images (all test images)."""
+    def head(self, train: int | None = None, test: int | None = None) -> "Dataset":
+        """Returns the data set with only the first so many training and test images; None: all."""
         return dataclasses.replace(
             self,
-            train_images=self.train_images[:count],
-            train_labels=self.train_labels[:count],
+            train_images=self.train_images[:train],
+            train_labels=self.train_labels[:train],
+            test_images=self.test_images[:test],
+            test_labels=self.test_labels[:test],
         )
 
     @property
