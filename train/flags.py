@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import tensorflow as tf
 from absl import app, flags, logging
 
 from train.config import CHECKS, CHOICES, Config, UserError
@@ -68,6 +70,9 @@ JPEG_FIELDS = ("image_size", "color")
 ARRAY_FIELDS = ("shift",)
 """Fields without meaning for data sets of JPEG images, which are cropped."""
 
+_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
+"""What TensorFlow raises in a worker when another one is gone."""
+
 _FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 
 
@@ -126,7 +131,8 @@ def run(program: Callable[[], Mapping[str, Any] | None]) -> None:
     """Runs a program on the command line.
 
     Prints what it returns as one line of JSON. A `UserError` ends the process with status 1 and
-    its sentence on stderr, without a traceback.
+    its sentence on stderr, without a traceback; the loss of another worker with status 75
+    (EX_TEMPFAIL), which tells a launcher to start it again.
     """
 
     def start(argv: list[str]) -> None:
@@ -137,6 +143,10 @@ def run(program: Callable[[], Mapping[str, Any] | None]) -> None:
             result = program()
         except UserError as error:
             sys.exit(f"error: {error}")
+        except _LOST as error:
+            reason = str(error).strip().splitlines()[0]
+            print(f"another worker is lost: {reason}; started again, all resume", file=sys.stderr)
+            sys.exit(os.EX_TEMPFAIL)
         if result is not None:
             print(json.dumps(result))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from export.files import write_bytes
 from train.config import FIELD_DEFAULTS, LOCATION_FIELDS, Config, UserError
+from train.experiments import reported
 from wrpn_tf.datasets import LabelledImages
 
 _PACKAGES = ("numpy", "tensorflow", "tf_keras", "tensorflow-model-optimization", "wrpn_tf")
@@ -17,9 +18,10 @@ _PACKAGES = ("numpy", "tensorflow", "tf_keras", "tensorflow-model-optimization",
 class Record:
     """The record of one training; every change is on disk when its method returns.
 
-    The file holds `flags` (the config), `versions`, `dataset` (name, data_dir, scale,
-    zero_point, normalization, class_names), `history` (one entry per finished epoch) and, once
-    the training has finished, `metrics`.
+    The file holds `flags` (the config), `paper` (the accuracy and cost that the paper reports for
+    an experiment), `versions`, `dataset` (name, data_dir, scale, zero_point, normalization,
+    class_names), `history` (one entry per finished epoch) and, once the training has finished,
+    `metrics`.
 
     Attributes:
         path: The file.
@@ -44,7 +46,7 @@ class Record:
             contents = json.loads(path.read_text(encoding="utf-8"))
             recorded = dict(contents["flags"])
         except FileNotFoundError:
-            return cls(path, {"flags": config.as_json()})
+            return cls(path, {"flags": config.as_json(), "paper": reported(config)})
         except (NotADirectoryError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is not the record of a training") from error
         for name, value in config.as_json().items():
@@ -54,7 +56,7 @@ class Record:
                     f"{path.parent} holds a training with --{name}={known}, "
                     f"not {value}; give that value or another workdir"
                 )
-        return cls(path, contents)
+        return cls(path, contents | {"paper": reported(config)})
 
     @staticmethod
     def read_config(path: pathlib.Path) -> Config:

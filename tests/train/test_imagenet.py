@@ -18,7 +18,7 @@ from train import callbacks, deployment, finishing, imagenet, jpeg_input
 from train import trainer as trainer_module
 from train.checkpoints import saved_steps
 from train.config import Config, UserError
-from train.experiments import experiments
+from train.experiments import experiments, reported
 from wrpn_tf import jpegs, paper
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -121,6 +121,21 @@ def test_a_training_is_evaluated_exported_and_verified(finished: Config) -> None
     assert (workdir / "model.tflite").stat().st_size > 1000
 
 
+def test_pixels_become_real_values_through_colors_that_do_not_change(
+    folder: pathlib.Path,
+) -> None:
+    data = jpegs.load_jpegs(folder, 32)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    expected = (pixels.astype(np.float32) - data.zero_point) * data.scale
+    np.testing.assert_array_equal(jpeg_input.to_real(data, pixels), expected)
+    same = jpeg_input.change_colors(data, tf.constant(pixels), tf.ones([2, 3]))
+    np.testing.assert_array_equal(same, expected)
+    grey = jpeg_input.change_colors(data, tf.constant(pixels), tf.constant([[1.0, 1.0, 0.0]] * 2))
+    assert np.ptp(grey, axis=-1).max() < 1e-5
+    dark = jpeg_input.change_colors(data, tf.constant(pixels), tf.constant([[0.0, 1.0, 1.0]] * 2))
+    np.testing.assert_array_equal(dark, np.full_like(expected, data.input_range[0]))
+
+
 def test_a_checkpoint_is_evaluated_where_there_is_no_model(
     finished: Config, tmp_path: pathlib.Path
 ) -> None:
@@ -203,6 +218,7 @@ def test_every_experiment_is_a_config() -> None:
         assert experiment.command.endswith(f"--config={name}")
     assert known["resnet34-2x-w4a4"].top1 == 74.52
     assert known["alexnet-2x-w2a4"].cost == 0.4
+    assert reported(imagenet.choose("resnet34-2x-w4a4", {})) == {"top1": 74.52, "cost": 0.5}
     chosen = imagenet.choose(None, {"width": 2.0, "abits": 4})
     assert chosen == imagenet.choose("resnet34-2x-w4a4", {})
     with pytest.raises(UserError, match="unknown config 'vgg'"):
