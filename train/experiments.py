@@ -131,7 +131,7 @@ def reported(config: Config) -> dict[str, float | None] | None:
     """The paper's top-1 in % and relative cost of a network; None where it is no experiment."""
     name = experiment_name(config.arch, config.width, config.wbits, config.abits)
     experiment = experiments().get(name) if config.dataset == jpegs.NAME else None
-    return experiment and {"top1": experiment.top1, "cost": experiment.cost}
+    return None if experiment is None else {"top1": experiment.top1, "cost": experiment.cost}
 
 
 def _key(cell: paper.Cell) -> tuple[str, float, int, int]:

@@ -287,15 +287,9 @@ def _records(builder, split: str, classes: int) -> RecordSplit:
         examples = tf.io.parse_example(records, fields)
         names, labels = examples["file_name"], examples["label"]
         wrong = tf.where((labels < 0) | (labels >= classes))[:, 0]
-        tf.debugging.Assert(
-            tf.size(wrong) == 0,
-            [
-                f"label out of range 0 to {classes - 1}:",
-                tf.gather(labels, wrong),
-                "of",
-                tf.gather(names, wrong),
-            ],
-        )
+        message = f"label out of range 0 to {classes - 1}:"
+        faulty = [tf.gather(labels, wrong), "of", tf.gather(names, wrong)]
+        tf.debugging.Assert(tf.size(wrong) == 0, [message, *faulty])
         return names, examples["image"], labels
 
     info = builder.info.splits[split]
