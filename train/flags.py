@@ -144,8 +144,8 @@ def run(program: Callable[[], Mapping[str, Any] | None]) -> None:
         except UserError as error:
             sys.exit(f"error: {error}")
         except _LOST as error:
-            reason = str(error).strip().splitlines()[0]
-            print(f"another worker is lost: {reason}; started again, all resume", file=sys.stderr)
+            kind = type(error).__name__
+            print(f"another worker is lost ({kind}); started again, all resume", file=sys.stderr)
             sys.exit(os.EX_TEMPFAIL)
         if result is not None:
             print(json.dumps(result))

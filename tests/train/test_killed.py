@@ -1,4 +1,4 @@
-"""A training that is killed at random steps ends with an uninterrupted one's weights."""
+"""Trainings that are killed: alone, at random steps, and one of two workers."""
 
 import json
 import os
@@ -69,3 +69,31 @@ def test_killed_at_three_random_steps(tmp_path: pathlib.Path) -> None:
     print(f"{len(expected)} weight arrays")
     for left, right in zip(expected, actual, strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    path = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()]
+
+
+def test_a_killed_worker_is_started_again_and_the_training_ends(tmp_path: pathlib.Path) -> None:
+    data = jpeg_folders.write(tmp_path / "data")
+    workdir = tmp_path / "workers"
+    command = ["examples/two_workers.sh", *FLAGS, f"--data_dir={data}", f"--workdir={workdir}"]
+    environment = os.environ | {"PYTHON": sys.executable, "PORT": "23640", "ATTEMPTS": "5"}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        while steps_done(workdir) < 7:
+            assert process.poll() is None, "it ended by itself"
+            time.sleep(0.01)
+        os.kill(children(children(process.pid)[1])[0], signal.SIGKILL)
+        _, errors = process.communicate(timeout=600)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    assert "worker 1 ended with status 137; starting it again" in errors
+    assert steps_done(workdir) == STEPS
+    assert weights(workdir)
