@@ -25,15 +25,15 @@ def resnet_cifar(
 
     At width 1, 10 classes and 32x32x3 images (trainable parameters; multiply-adds):
 
-    ========  =============  ===============  =======
-    depth     parameters     preactivation    FMAs
-    ========  =============  ===============  =======
-    8               78,042           77,850   12.5 M
-    14             175,258          175,066   26.7 M
-    20             272,474          272,282   40.8 M
-    32             466,906          466,714   69.1 M
-    56             855,770          855,578  125.7 M
-    ========  =============  ===============  =======
+    ========  =============  ===============  =======  =======  ======
+    depth     parameters     preactivation    FMAs     slim     FMAs
+    ========  =============  ===============  =======  =======  ======
+    8                78,042           77,850   12.5 M   19,954  3.24 M
+    14              175,258          175,066   26.7 M   44,370  6.78 M
+    20              272,474          272,282   40.8 M   68,786  10.3 M
+    32              466,906          466,714   69.1 M  117,618  17.4 M
+    56              855,770          855,578  125.7 M  215,282  31.5 M
+    ========  =============  ===============  =======  =======  ======
 
     Differences from the source: where a block changes the shape, its shortcut is a 1x1 convolution
     (with batch normalization in the post-activation form), 2,752 parameters in all that the
