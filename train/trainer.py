@@ -77,14 +77,15 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
         )
         # Metrics are the same on all replicas; tf_keras would add those of several workers.
         model.distribute_reduction_method = "first"
-        freezer = FreezeOscillating(network, config.freeze, half=config.epochs * steps // 2)
+        half = config.epochs * steps // 2
+        freezers = [FreezeOscillating(network, config.freeze, half)] if config.freeze else []
         checkpoints = Checkpoints(
             network,
             model.optimizer,
             folder,
             every=config.checkpoint_steps,
             is_chief=is_chief,
-            extra=freezer.state,
+            extra=[freezer.state for freezer in freezers],
         )
 
     checkpoints.require_space()
@@ -108,7 +109,7 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
             validation_steps=source.test_steps(strategy.num_replicas_in_sync),
             verbose=0,
             # Records come before the checkpoint: they may be ahead of it, never behind.
-            callbacks=[*([freezer] if config.freeze else []), *observers, checkpoints],
+            callbacks=[*freezers, *observers, checkpoints],
         )
         step = checkpoints.restore()
 
