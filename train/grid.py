@@ -28,7 +28,9 @@ from train.config import LOCATION_FIELDS, Config, UserError
 from train.experiments import experiment_name
 
 _FIELDS = {field.name for field in dataclasses.fields(Config)} - set(LOCATION_FIELDS)
-_REFERENCES = ("init_from", "teacher")
+REFERENCES = ("init_from", "teacher")
+"""Fields that name another training."""
+
 _GRID = "grid:"
 
 
@@ -118,7 +120,7 @@ def _run(
 def _resolve(run: Run, runs: list[Run], path: str | os.PathLike[str]) -> Run:
     """Puts workdirs in the place of the names of grids."""
     found: dict[str, Any] = {}
-    for field in _REFERENCES:
+    for field in REFERENCES:
         value = getattr(run.config, field)
         if not str(value).startswith(_GRID):
             continue

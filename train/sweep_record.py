@@ -12,7 +12,7 @@ from export.files import write_bytes
 from train import sources
 from train.config import FIELD_DEFAULTS, LOCATION_FIELDS, UserError
 from train.deployment import Deployment
-from train.grid import Run
+from train.grid import REFERENCES, Run
 from wrpn_tf import models
 
 
@@ -76,7 +76,7 @@ def _check_same(run: Run, line: dict[str, Any] | None, path: pathlib.Path) -> No
 def _deciding_fields(run: Run) -> dict[str, Any]:
     """The fields that decide the result; networks to start from by the names of their folders."""
     fields = {n: v for n, v in run.config.as_json().items() if n not in LOCATION_FIELDS}
-    for name in ("init_from", "teacher"):
+    for name in REFERENCES:
         if fields[name] is not None:
             fields[name] = pathlib.Path(fields[name]).name
     return fields
@@ -134,7 +134,10 @@ def result_line(
 
 
 def _statistics(model: keras.Model, run: Run) -> dict[str, float | None]:
-    """How a network uses its codes: shares over the layers that have the training's bit-widths."""
+    """The share of 0 in all codes of kernels at the training's bits, and of clipped activations.
+
+    The latter is the mean of the shares of all k-bit activations, over a batch of training images.
+    """
     codes = [
         view.kernel.codes.ravel()
         for view in wrpn_tf.view(model)
