@@ -12,6 +12,7 @@ from absl import app, flags, logging
 
 from train.config import CHECKS, CHOICES, Config, UserError
 from train.trainer import train
+from wrpn_tf import jpegs
 
 _HELP = {
     "workdir": "Folder of checkpoints, logs, model.h5 and record.json; an interrupted training "
@@ -130,9 +131,10 @@ def main(defaults: Config, omit: Collection[str] = ()) -> None:
 def run(program: Callable[[], Mapping[str, Any] | None]) -> None:
     """Runs a program on the command line.
 
-    Prints what it returns as one line of JSON. A `UserError` ends the process with status 1 and
-    its sentence on stderr, without a traceback; the loss of another worker with status 75
-    (EX_TEMPFAIL), which tells a launcher to start it again.
+    Prints what it returns as one line of JSON. A `UserError`, or a label among a data set's records
+    that is no class, ends the process with status 1 and a sentence on stderr, without a traceback;
+    the loss of another worker with status 75 (EX_TEMPFAIL), which tells a launcher to start it
+    again.
     """
 
     def start(argv: list[str]) -> None:
@@ -147,6 +149,11 @@ def run(program: Callable[[], Mapping[str, Any] | None]) -> None:
             kind = type(error).__name__
             print(f"another worker is lost ({kind}); started again, all resume", file=sys.stderr)
             sys.exit(os.EX_TEMPFAIL)
+        except tf.errors.InvalidArgumentError as error:
+            label = jpegs.wrong_label(error)
+            if label is None:
+                raise
+            sys.exit(f"error: {label}; prepare the data set anew")
         if result is not None:
             print(json.dumps(result))
 

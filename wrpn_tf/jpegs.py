@@ -7,7 +7,7 @@ What does not fit in memory is read as `tf.data` streams. The pixel map is that 
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,14 +16,11 @@ import tensorflow as tf
 from wrpn_tf.datasets import Dataset, LabelledImages
 from wrpn_tf.folders import list_images
 from wrpn_tf.preparation import prepared_builder
+from wrpn_tf.records import WRONG_LABEL, RecordSplit, read_records
 
 NAME = "imagenet2012"
 _SCALE, _ZERO_POINT = 1 / 64, 115  # About 1 / standard deviation and mean, over all channels.
 _CENTRAL = 0.875  # 224 of 256 pixels, as in nearly all published evaluations.
-_OPEN_RECORDS = 16
-_SHUFFLED_RECORDS = 2048  # About 230 MB of ImageNet's JPEG bytes.
-_PARSED_RECORDS = 16  # Together; a call for each would take a fifth of the time that decoding does.
-_ENOUGH_FILES = 8  # For each reader: below, their shares would differ too much.
 
 
 class Split(Protocol):
@@ -92,68 +89,6 @@ class FileSplit:
     def read(self, source: tf.Tensor) -> tf.Tensor:
         """The file's contents."""
         return tf.io.read_file(source)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class RecordSplit:
-    """Images in TFRecord files; order comes from shuffled files and windows shuffled within.
-
-    Attributes:
-        files: The TFRecord files.
-        size: Number of images.
-        parse: From serialized records, [N], to names, JPEG bytes and int64 labels.
-    """
-
-    files: tuple[str, ...]
-    size: int
-    parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
-
-    def head(self, count: int | None) -> "RecordSplit":
-        """The split with only the first `count` images; None: all."""
-        return self if count is None else dataclasses.replace(self, size=min(count, self.size))
-
-    def has_files_for(self, readers: int) -> bool:
-        """Whether every reader gets at least 8 files."""
-        return len(self.files) >= _ENOUGH_FILES * readers
-
-    def elements(
-        self, seed: tf.Tensor | None = None, readers: int = 1, reader: int = 0
-    ) -> tf.data.Dataset:
-        """See `Split`."""
-        files = tf.constant(self.files)
-        if seed is not None:
-            files = tf.random.experimental.stateless_shuffle(files, seed)
-        shard = tf.data.Dataset.from_tensor_slices(files).shard(readers, reader)
-        cycle = 1 if seed is None else _OPEN_RECORDS
-        records = shard.interleave(
-            tf.data.TFRecordDataset,
-            cycle_length=cycle,
-            block_length=_OPEN_RECORDS,
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        ).take(self.size)
-        if seed is not None:
-            records = _shuffle(records, seed)
-        parsed = records.batch(_PARSED_RECORDS).map(
-            self.parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-        )
-        return parsed.unbatch()
-
-    def read(self, source: tf.Tensor) -> tf.Tensor:
-        """The source itself."""
-        return source
-
-
-def _shuffle(records: tf.data.Dataset, seed: tf.Tensor) -> tf.data.Dataset:
-    """Shuffles within windows; `Dataset.shuffle` takes no tensor as seed beside a global seed."""
-
-    def reorder(window: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        order = tf.range(tf.size(values))
-        window_seed = seed + tf.stack([tf.constant(0, tf.int64), window])
-        return tf.gather(values, tf.random.experimental.stateless_shuffle(order, window_seed))
-
-    windows = records.batch(_SHUFFLED_RECORDS).enumerate()
-    return windows.map(reorder).prefetch(1).unbatch()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -250,7 +185,7 @@ def load_jpegs(data_dir: str | os.PathLike[str] | None, image_size: int) -> Jpeg
     else:
         builder = _builder(folder)
         names = tuple(builder.info.features["label"].names)
-        splits = [_records(builder, split, len(names)) for split in ("train", "validation")]
+        splits = [read_records(builder, split, len(names)) for split in ("train", "validation")]
     return JpegDataset(
         name=NAME,
         class_names=names,
@@ -262,6 +197,12 @@ def load_jpegs(data_dir: str | os.PathLike[str] | None, image_size: int) -> Jpeg
     )
 
 
+def wrong_label(error: tf.errors.OpError) -> str | None:
+    """What reading found, if an error is that of a record whose label is no class; else None."""
+    found = WRONG_LABEL.search(error.message)
+    return found and found[0]
+
+
 def _builder(folder: pathlib.Path | None) -> Any:
     try:
         return prepared_builder(NAME, folder)
@@ -271,26 +212,3 @@ def _builder(folder: pathlib.Path | None) -> Any:
             f"(image-net.org) belong in downloads/manual/ there. Folders of files are read too: "
             f"{folder or 'DATA_DIR'}/train/<class>/*.JPEG and val/<class>/*.JPEG"
         ) from error
-
-
-def _records(builder, split: str, classes: int) -> RecordSplit:
-    import tensorflow_datasets as tfds
-
-    if builder.info.file_format is not tfds.core.file_adapters.FileFormat.TFRECORD:
-        raise ValueError(
-            f"{builder.data_path} is in the format {builder.info.file_format.value}, "
-            "not in tfrecord; prepare it with tfds build --file_format=tfrecord"
-        )
-    fields = builder.info.features.tf_example_spec
-
-    def parse(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        examples = tf.io.parse_example(records, fields)
-        names, labels = examples["file_name"], examples["label"]
-        wrong = tf.where((labels < 0) | (labels >= classes))[:, 0]
-        message = f"label out of range 0 to {classes - 1}:"
-        faulty = [tf.gather(labels, wrong), "of", tf.gather(names, wrong)]
-        tf.debugging.Assert(tf.size(wrong) == 0, [message, *faulty])
-        return names, examples["image"], labels
-
-    info = builder.info.splits[split]
-    return RecordSplit(tuple(map(str, info.filepaths)), info.num_examples, parse)

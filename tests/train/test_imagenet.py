@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 import wrpn_tf
-from train import callbacks, deployment, finishing, imagenet, jpeg_input
+from train import callbacks, deployment, finishing, flags, imagenet, jpeg_input
 from train import trainer as trainer_module
 from train.checkpoints import saved_steps
 from train.config import Config, UserError
@@ -22,6 +23,7 @@ from train.experiments import experiments, reported
 from wrpn_tf import jpegs, paper
 
 ROOT = pathlib.Path(__file__).parents[2]
+DATA = pathlib.Path(os.environ.get("WRPN_TF_DATA") or ROOT.parent / "shared" / "data")
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +228,7 @@ def test_every_experiment_is_a_config() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("given", "message"),
     [
         (["--data_dir={empty}"], "data set 'imagenet2012' is not prepared: nothing at"),
         (
@@ -236,9 +238,9 @@ def test_every_experiment_is_a_config() -> None:
     ],
 )
 def test_mistakes_are_one_sentence(
-    folder: pathlib.Path, tmp_path: pathlib.Path, flags: list[str], message: str
+    folder: pathlib.Path, tmp_path: pathlib.Path, given: list[str], message: str
 ) -> None:
-    options = [flag.format(empty=tmp_path, data=folder) for flag in flags]
+    options = [flag.format(empty=tmp_path, data=folder) for flag in given]
     command = [sys.executable, "-m", "train.imagenet", "--arch=resnet8", "--batch_size=8"]
     done = subprocess.run(
         [*command, f"--workdir={tmp_path / 'run'}", *options],
@@ -269,6 +271,26 @@ def test_mistakes_that_a_training_finds(
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(UserError, match=message):
         trainer_module.train(dataclasses.replace(config(folder, tmp_path), **change), verbose=0)
+
+
+@pytest.mark.skipif(
+    not (DATA / jpegs.NAME).is_dir(), reason=f"no ImageNet under {DATA} ($WRPN_TF_DATA)"
+)
+def test_a_wrong_label_among_records_is_one_sentence(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(DATA / jpegs.NAME, tmp_path / jpegs.NAME)
+    (path,) = map(str, root.glob("*/*train.tfrecord*"))
+    example = tf.train.Example()
+    record = next(tf.data.TFRecordDataset(path).as_numpy_iterator())
+    example.ParseFromString(record)
+    example.features.feature["label"].int64_list.value[:] = [1234]
+    with tf.io.TFRecordWriter(path) as file:
+        for _ in range(800):
+            file.write(example.SerializeToString())
+    monkeypatch.setattr(flags.app, "run", lambda start: start([""]))
+    with pytest.raises(SystemExit, match=r"error: label 1234 of \S+ is out of range 0 to 999;"):
+        flags.run(lambda: trainer_module.train(config(tmp_path, tmp_path / "run"), verbose=0))
 
 
 def test_folders_that_do_not_fit(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
