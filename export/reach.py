@@ -22,6 +22,7 @@ class Reach:
     Attributes:
       least: int64 ``[channels]``, the smallest accumulator.
       most: int64 ``[channels]``, the largest.
+      has_no_gaps: bool ``[channels]``: whether they take every value between.
     """
 
     def __init__(self, codes: np.ndarray, low: int, high: int):
@@ -31,6 +32,7 @@ class Reach:
         magnitude = np.sort(np.abs(codes), axis=1)
         before = np.cumsum(magnitude, axis=1) - magnitude
         gaps = (magnitude > 1 + (high - low) * before).any(axis=1)
+        self.has_no_gaps = ~gaps
         self._values = {
             int(channel): _sums(magnitude[channel], high - low) + self.least[channel]
             for channel in np.flatnonzero(gaps)
@@ -60,6 +62,7 @@ class Reach:
         """The reach of some of the channels, by index."""
         chosen = object.__new__(Reach)
         chosen.least, chosen.most = self.least[channels], self.most[channels]
+        chosen.has_no_gaps = self.has_no_gaps[channels]
         chosen._values = {
             index: self._values[int(channel)]
             for index, channel in enumerate(channels)

@@ -147,10 +147,28 @@ class _Settler:
         self._spread(gains, first)
         half_code = 0.5 / self._multiplier(self.trained)
         limit = np.minimum(np.maximum(self._stretch, half_code), _MOST_STEPS)
+        limit = np.where(self._repeats(plain, first[0], limit), self._stretch, limit)
         move = 2
         while (trying := np.flatnonzero(self.left & (abs(move) <= limit))).size:
             self._try(plain, self.trained, trying, self._bias + move, first)
             move = -move if move > 0 else 1 - move  # 2, -2, 3, -3, ...
+
+    def _repeats(self, rounding: Rounding, target: str, limit: np.ndarray) -> np.ndarray:
+        """Where a bias that moves by a stretch moves all thresholds by a step and changes no more.
+
+        Args:
+          rounding: of the channels.
+          target: whose.
+          limit: how far the bias of each channel may move, ``[channels]``.
+
+        Returns:
+          bool ``[channels]``: not where a threshold could come out of the reach or go into it.
+        """
+        reach, most = self._reach, limit.astype(np.int64)
+        first = rounding.positions(target, self._bias + most)[0]
+        last = rounding.positions(target, self._bias - most)[-1]
+        fits = rounding.fits(target, self._bias - most) & rounding.fits(target, self._bias + most)
+        return fits & reach.has_no_gaps & (first > reach.least) & (last <= reach.most)
 
     def _spread(self, gains: bool, targets: Sequence[str]) -> None:
         """Moves channels to where thresholds leave room for the rounding of all targets."""
@@ -210,6 +228,8 @@ class _Settler:
         targets: Sequence[str],
     ) -> None:
         """Settles those of the channels whose thresholds for a bias some offset makes ideal."""
+        fits = np.all([rounding.fits(target, bias) for target in targets], axis=0)
+        chosen = chosen[fits[chosen]]
         offset, found = _matching_offsets(
             self._setting, rounding.select(chosen), trained[chosen], bias[chosen], targets
         )
@@ -237,21 +257,27 @@ def _matching_offsets(
 ) -> tuple[np.ndarray, np.ndarray]:
     """float32 offsets that make the targets' thresholds for a bias the ideal ones.
 
+    Each check is for the channels that passed those before: exact thresholds are dear, and hundreds
+    of biases may be tried that no offset goes with.
+
     Returns:
       The offsets ``[channels]``, and bool ``[channels]``: where there is one.
     """
     positions = [rounding.positions(target, bias) for target in targets]
     on, off = positions[0], rounding.reach.below(positions[0])
-    found = np.all([rounding.fits(target, bias) for target in targets], axis=0)
-    for other in positions[1:]:
-        found &= (other == on).all(axis=0)
     slope, start = ideal.line(trained, setting.input_scale)
     needed = (setting.levels[:, None] - 0.5) * setting.output_scale - (start - trained["offset"])
     low = np.where(on < BEYOND, needed - slope * on, -np.inf).max(axis=0, initial=-np.inf)
     high = np.where(off > -BEYOND, needed - slope * off, np.inf).min(axis=0, initial=np.inf)
+    found = low <= high
+    for other in positions[1:]:
+        found &= (other == on).all(axis=0)
     inner = np.fmin(slope, high - low) / 2
-    settled = trained.copy()
-    settled["offset"] = np.clip(trained["offset"], low + inner, high - inner).astype(np.float32)
+    offset = np.clip(trained["offset"], low + inner, high - inner).astype(np.float32)
+    left = np.flatnonzero(found)
+    settled = trained[left]
+    settled["offset"] = offset[left]
     wanted = ideal.thresholds(settled, setting.input_scale, setting.output_scale, setting.levels)
-    found &= (rounding.reach.at_or_above(wanted) == on).all(axis=0)
-    return settled["offset"], found
+    wanted = rounding.reach.select(left).at_or_above(wanted)
+    found[left] = (wanted == on[:, left]).all(axis=0)
+    return offset, found
