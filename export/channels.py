@@ -22,7 +22,7 @@ from export.setting import Setting
 from export.storage import LARGEST
 
 _MAX_BIAS = 2**30
-_MAX_MULTIPLIER = 256.0  # XNNPACK takes no requantization scale from here on.
+_MOST_MULTIPLIER = 255.0  # One step from end to end of 8 bits; XNNPACK takes none from 256 on.
 _CONSTANT_MULTIPLIER = 2.0**-10
 ULPS = (0, 1, -1, 2, -2, 3, -3, 4, -4)
 """How far a kernel scale may be from the trained one: float32 steps, in the order of trying."""
@@ -142,7 +142,7 @@ def fit(codes: np.ndarray, trained: np.ndarray, setting: Setting) -> Channels:
       setting: where the channels compute.
 
     Raises:
-      ValueError: if a channel's parameters are not finite or its gain is beyond what kernels take.
+      ValueError: if a channel's parameters are not finite.
     """
     slope, start = ideal.line(trained, setting.input_scale)
     if not (np.isfinite(slope).all() and np.isfinite(start).all()):
@@ -151,10 +151,7 @@ def fit(codes: np.ndarray, trained: np.ndarray, setting: Setting) -> Channels:
     stretch = max(1, LARGEST[setting.storage] // max(1, int(np.abs(codes).max(initial=0))))
     reach = Reach(codes, setting.input_low, setting.input_high)
 
-    scale = (slope / setting.input_scale / stretch).astype(np.float32)
-    multiplier = setting.multipliers(scale, "reference")
-    if (multiplier >= _MAX_MULTIPLIER).any():
-        raise ValueError(f"a gain of {multiplier.max():.3g} output steps for each accumulator step")
+    scale = kernel_scale(slope, setting, stretch)
     wanted = ideal.thresholds(trained, setting.input_scale, setting.output_scale, setting.levels)
     constant_scale = np.float32(_CONSTANT_MULTIPLIER * setting.output_scale / setting.input_scale)
     # Channels that do not move the output, or by so little that no int32 bias reaches, are the
@@ -190,6 +187,23 @@ def fit(codes: np.ndarray, trained: np.ndarray, setting: Setting) -> Channels:
         trained=trained,
         exact={target: np.where(usable, exact[target], is_constant) for target in TARGETS},
     )
+
+
+def kernel_scale(slope: np.ndarray, setting: Setting, stretch: int) -> np.ndarray:
+    """The kernel scale of channels, at most what takes an output from end to end in one step.
+
+    A steeper one would be no different: all thresholds lie between two accumulators.
+
+    Args:
+      slope: from `export.ideal.line`, ``[channels]``.
+      setting: where the channels compute.
+      stretch: the factor on the codes.
+
+    Returns:
+      float32 ``[channels]``.
+    """
+    steepest = _MOST_MULTIPLIER * setting.output_scale / setting.input_scale
+    return np.minimum(slope / setting.input_scale / stretch, steepest).astype(np.float32)
 
 
 def moved_scale(scale: np.ndarray, ulps: int) -> np.ndarray:

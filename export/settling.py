@@ -209,7 +209,7 @@ class _Settler:
     def _kernel_scale(self, trained: np.ndarray) -> np.ndarray:
         """Kernel scales for moved gains, float32 ``[channels]``."""
         slope, _ = ideal.line(trained, self._setting.input_scale)
-        scale = (slope / self._setting.input_scale / self._stretch).astype(np.float32)
+        scale = channels.kernel_scale(slope, self._setting, self._stretch)
         return np.where(trained["gain"] == self._gain, self._scale, scale)
 
     def _multiplier(self, trained: np.ndarray) -> np.ndarray:

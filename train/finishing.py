@@ -13,7 +13,7 @@ import tf_keras as keras
 import export
 from train import networks, sources
 from train.checkpoints import restore_network
-from train.config import Config
+from train.config import Config, UserError
 from train.data import ALONE
 from train.losses import LabelLoss
 from train.record import Record
@@ -27,6 +27,9 @@ def finish(model: keras.Model, config: Config, source: Source) -> None:
         model: The trained network, on one device and in float32, as it will be deployed.
         config: The training.
         source: Its data.
+
+    Raises:
+        UserError: The network has no integer form, as where a weight is not finite.
     """
     if config.bn_images:
         end = config.epochs * (source.train_size // config.batch_size)
@@ -34,7 +37,10 @@ def finish(model: keras.Model, config: Config, source: Source) -> None:
         count = math.ceil(config.bn_images / config.batch_size)
         reestimate_statistics(model, batches.take(count).map(lambda images, *_: images))
     if config.deployable:
-        export.settle(model)  # From here on Keras and the device compute the same.
+        try:
+            export.settle(model)  # From here on Keras and the device compute the same.
+        except ValueError as error:
+            raise UserError(f"the trained network has no integer form: {error}") from error
 
 
 def evaluate(model: keras.Model, source: Source) -> dict[str, float]:

@@ -203,6 +203,20 @@ def test_settling_leaves_no_channel_inexact(seed, weight_bits):
     assert inexact(settled) == 0, settled.metadata["inexact_channels"]
 
 
+def test_gains_beyond_those_of_kernels_are_steps():
+    model = unsettled(20, weight_bits=2, activation_bits=4)
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            gains = layer.gamma.numpy()
+            gains[::2] *= 1e7
+            layer.gamma.assign(gains)
+    export.settle(model)
+    graph, images = export.lower(model), small_networks.codes(model, 8, 1)
+    assert inexact(graph) == 0, graph.metadata["inexact_channels"]
+    differences = checks.compare_with_keras(model, graph, export.to_tflite(model), images)
+    assert sum(row.different for row in differences.values()) == 0
+
+
 def test_a_relu_beside_a_linear_branch_still_clips():
     image = keras.Input((4, 4, 3), name="image")
     branches = [
