@@ -17,6 +17,7 @@ from export.kernels import TARGETS
 from export.lowering import lower
 from export.reach import Reach
 from export.setting import Setting
+from export.sums import settle_sums
 from wrpn_tf import Kind, LayerView
 
 _FAST = ("xnnpack", "optimized", "optimized_arm")
@@ -41,6 +42,8 @@ def settle(model: keras.Model, *, weights: str = "int8") -> None:
     * Else a place is sought that suits all kernels but the reference, then one that suits those
       that run by default on x86 and on ARM, and at least the former, by up to half a code.
 
+    Output scales of sums move first, by at most a 256th: see `export.sums`.
+
     A model that is to be stored as 'int4' or 'int2' moves to where its int8 file, which other
     kernels run, is exact by default as well.
 
@@ -54,6 +57,8 @@ def settle(model: keras.Model, *, weights: str = "int8") -> None:
       LoweringError: if the model has no integer form.
     """
     graph = lower(model, weights=weights, split_groups=False)
+    if settle_sums(model, graph):
+        graph = lower(model, weights=weights, split_groups=False)
     views = {view.name: view for view in wrpn_tf.view(model)}
     layers = graph.metadata["keras_layers"]
     for operator in graph.operators:

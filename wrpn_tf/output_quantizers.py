@@ -50,6 +50,8 @@ class ObservableQuantizer(tfmot_quantizers.Quantizer):
     """
 
     observer: Callable[[np.ndarray], bool] | None = None
+    has_free_scale: bool
+    """Whether data or training decided on the scale, and not the method: it may then move."""
 
     def __call__(self, inputs, training, weights, **kwargs):
         """Quantizes `inputs`, after showing them to the observer if there is one."""
@@ -82,6 +84,7 @@ class ActivationQuantizer(ObservableQuantizer):
         self.method: ActivationMethod = method
         self.maximum = maximum
         self.levels = quantizers.activation_levels(self.bits)
+        self.has_free_scale = method != "paper"
 
     def build(self, tensor_shape, name, layer):
         """Adds the variables to `layer` and returns them by name."""
@@ -157,6 +160,7 @@ class RangeQuantizer(ObservableQuantizer):
 
     def __init__(self, fixed: tuple[float, float] | None = None):
         self.fixed = tuple(fixed) if fixed is not None else None
+        self.has_free_scale = fixed is None
         if self.fixed and not self.fixed[0] <= 0.0 <= self.fixed[1] > self.fixed[0]:
             raise ValueError(f"A fixed range must contain 0 and be wider than 0; got {fixed}.")
 
