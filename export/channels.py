@@ -22,7 +22,7 @@ from export.setting import Setting
 from export.storage import LARGEST
 
 _MAX_BIAS = 2**30
-_MOST_MULTIPLIER = 255.0  # One step from end to end of 8 bits; XNNPACK takes none from 256 on.
+_MOST_MULTIPLIER = 255.0  # XNNPACK takes no requantization scale from 256 on.
 _CONSTANT_MULTIPLIER = 2.0**-10
 ULPS = (0, 1, -1, 2, -2, 3, -3, 4, -4)
 """How far a kernel scale may be from the trained one: float32 steps, in the order of trying."""
@@ -151,8 +151,10 @@ def fit(codes: np.ndarray, trained: np.ndarray, setting: Setting) -> Channels:
     stretch = max(1, LARGEST[setting.storage] // max(1, int(np.abs(codes).max(initial=0))))
     reach = Reach(codes, setting.input_low, setting.input_high)
 
-    scale = kernel_scale(slope, setting, stretch)
     wanted = ideal.thresholds(trained, setting.input_scale, setting.output_scale, setting.levels)
+    scale = kernel_scale(slope, setting, stretch)
+    steep = slope / setting.output_scale >= setting.output_high - setting.output_low
+    scale = np.where(steep, _steep_scale(setting, stretch, wanted), scale)
     constant_scale = np.float32(_CONSTANT_MULTIPLIER * setting.output_scale / setting.input_scale)
     # Channels that do not move the output, or by so little that no int32 bias reaches, are the
     # constant that they are at accumulator 0.
@@ -190,9 +192,7 @@ def fit(codes: np.ndarray, trained: np.ndarray, setting: Setting) -> Channels:
 
 
 def kernel_scale(slope: np.ndarray, setting: Setting, stretch: int) -> np.ndarray:
-    """The kernel scale of channels, at most what takes an output from end to end in one step.
-
-    A steeper one would be no different: all thresholds lie between two accumulators.
+    """The kernel scale of channels, or the largest that every kernel takes.
 
     Args:
       slope: from `export.ideal.line`, ``[channels]``.
@@ -204,6 +204,27 @@ def kernel_scale(slope: np.ndarray, setting: Setting, stretch: int) -> np.ndarra
     """
     steepest = _MOST_MULTIPLIER * setting.output_scale / setting.input_scale
     return np.minimum(slope / setting.input_scale / stretch, steepest).astype(np.float32)
+
+
+def _steep_scale(setting: Setting, stretch: int, wanted: np.ndarray) -> np.ndarray:
+    """Kernel scales for channels that one step of the accumulator takes from end to end.
+
+    At most one accumulator has a code between then, as where a channel was constant in training.
+    Any scale serves at which a whole bias gives that code, and a stretch more or less an end.
+
+    Args:
+      setting: where the channels compute.
+      stretch: the factor on the codes.
+      wanted: `export.ideal.thresholds` ``[levels, channels]``.
+
+    Returns:
+      float32 ``[channels]``.
+    """
+    code = setting.output_low + (wanted <= wanted.min(axis=0)).sum(axis=0)
+    needed = np.maximum(setting.output_high - code, code - setting.output_low) / stretch
+    bias = np.maximum(1, np.floor(np.abs(code) / needed))
+    multiplier = np.where(code == 0, needed, np.abs(code) / bias)
+    return (multiplier * setting.output_scale / setting.input_scale).astype(np.float32)
 
 
 def moved_scale(scale: np.ndarray, ulps: int) -> np.ndarray:

@@ -203,18 +203,27 @@ def test_settling_leaves_no_channel_inexact(seed, weight_bits):
     assert inexact(settled) == 0, settled.metadata["inexact_channels"]
 
 
-def test_gains_beyond_those_of_kernels_are_steps():
-    model = unsettled(20, weight_bits=2, activation_bits=4)
-    for layer in model.layers:
-        if isinstance(layer, layers.BatchNormalization):
-            gains = layer.gamma.numpy()
-            gains[::2] *= 1e7
-            layer.gamma.assign(gains)
+@pytest.mark.parametrize("seed", range(3))
+def test_gains_beyond_those_of_kernels_are_steps(seed):
+    image = keras.Input((4, 4, 3), name="image")
+    x = layers.Conv2D(8, 1, use_bias=False, name="conv", activation="relu")(image)
+    x = layers.Conv2D(8, 3, use_bias=False, name="steep")(x)
+    x = layers.BatchNormalization(name="bn")(x)
+    model = keras.Model(image, layers.Dense(4, name="logits")(layers.Flatten()(x)))
+    small_networks.randomize(model, seed)
+    model = small_networks.quantize(model, seed, weight_bits=2, activation_bits=2)
+    views = {view.name: view for view in wrpn_tf.view(model)}
+    bn = views["quant_bn"].layer
+    bn.moving_mean.assign(np.zeros(8))
+    bn.gamma.assign(5e3 * np.array([1, -2, 1, 2, -1, 2, 1, 1e-3]))
+    bn.beta.assign(views["quant_bn"].grid.scale * np.array([3, -7, 20, -50, 0, 90, -1, 5.3]))
     export.settle(model)
-    graph, images = export.lower(model), small_networks.codes(model, 8, 1)
-    assert inexact(graph) == 0, graph.metadata["inexact_channels"]
+    graph = export.lower(model)
+    assert max(graph.metadata["inexact_channels"]["bn"].values()) == 0
+    images = small_networks.codes(model, 64, 1)
+    images[:32] = -128  # All the outputs of a constant layer are what its offsets are.
     differences = checks.compare_with_keras(model, graph, export.to_tflite(model), images)
-    assert sum(row.different for row in differences.values()) == 0
+    assert differences["bn"].different <= differences["bn"].total // 100  # Keras sums in float32.
 
 
 def test_a_relu_beside_a_linear_branch_still_clips():
