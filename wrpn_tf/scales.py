@@ -6,6 +6,8 @@ import numpy as np
 
 from wrpn_tf import quantizers
 
+_CACHED = 1 << 16  # Values that are worked on at once, of which a core's cache holds some copies.
+
 
 def lsq_gradient_scale(elements: int, levels: int) -> float:
     """``1 / sqrt(elements * levels)``: LSQ's gradient scale (arXiv 1902.08153, section 2.2).
@@ -30,13 +32,28 @@ def best_scale_np(x: np.ndarray, low: int, high: int, candidates: int = 64) -> n
       positive float32; `quantizers.SMALLEST_SCALE` or more, and 1 / `high` where `x` holds
       nothing to fit.
     """
-    x = np.asarray(x, np.float32).ravel()
-    largest = x.max(initial=0.0) if low == 0 else np.abs(x).max(initial=0.0)
-    if not largest > 0:
-        return np.float32(1.0 / high)
-    scales = (largest * np.arange(1, candidates + 1, dtype=np.float32) / candidates) / high
-    scales = np.maximum(scales, np.float32(quantizers.SMALLEST_SCALE))
+    return best_scales_np(np.reshape(x, (1, -1)), low, high, candidates)[0]
+
+
+def best_scales_np(rows: np.ndarray, low: int, high: int, candidates: int = 64) -> np.ndarray:
+    """`best_scale_np` of each row, float32 ``[rows]``."""
+    rows = np.asarray(rows, np.float32)
+    if not rows.size:
+        return np.full(len(rows), 1.0 / high, np.float32)
+    together = max(1, _CACHED // rows.shape[1])
+    parts = range(0, len(rows), together)
+    best = [_best_scales(rows[start : start + together], low, high, candidates) for start in parts]
+    return np.concatenate(best)
+
+
+def _best_scales(rows: np.ndarray, low: int, high: int, candidates: int) -> np.ndarray:
+    rows = np.ascontiguousarray(rows)
+    largest = (rows if low == 0 else np.abs(rows)).max(axis=1, initial=0.0)
+    clips = largest * np.arange(1, candidates + 1, dtype=np.float32)[:, None] / candidates
+    scales = np.maximum(clips / high, np.float32(quantizers.SMALLEST_SCALE))
     errors = [
-        np.square(x - quantizers.fake_quantize_np(x, scale, low, high)).mean() for scale in scales
+        np.square(rows - quantizers.fake_quantize_np(rows, scale[:, None], low, high)).mean(axis=1)
+        for scale in scales
     ]
-    return scales[int(np.argmin(errors))]
+    best = scales[np.argmin(errors, axis=0), np.arange(len(rows))]
+    return np.where(largest > 0, best, np.float32(1.0 / high))

@@ -69,7 +69,7 @@ class WeightQuantizer(tfmot_quantizers.Quantizer):
             return
         groups = np.moveaxis(kernel, self.axes, range(len(self.axes)))
         groups = groups.reshape(int(np.prod([kernel.shape[a] for a in self.axes])), -1)
-        best = [scales.best_scale_np(g, -self.levels, self.levels) for g in groups.T]
+        best = scales.best_scales_np(groups.T, -self.levels, self.levels)
         weights["scale"].assign(np.reshape(best, weights["scale"].shape))
 
     def __call__(self, inputs, training, weights, **kwargs):

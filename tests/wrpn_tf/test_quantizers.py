@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from wrpn_tf import quantizers
-from wrpn_tf.scales import best_scale_np, lsq_gradient_scale
+from wrpn_tf.scales import best_scale_np, best_scales_np, lsq_gradient_scale
 
 SHAPE = (2, 3, 4)
 BITS = range(1, 9)
@@ -365,3 +365,14 @@ def test_best_scale_of_values_on_a_grid_is_that_grid(bits):
 @pytest.mark.parametrize("x", [np.zeros(4), -np.ones(4), np.zeros(0)])
 def test_best_scale_without_anything_to_fit(x):
     assert best_scale_np(x, 0, 15) == np.float32(1 / 15)
+
+
+@pytest.mark.parametrize("size", [1, 27, 70_000])
+def test_the_best_scales_of_rows_are_those_of_each_row(size: int) -> None:
+    random = np.random.default_rng(size)
+    rows = random.normal(size=(5, size)).astype(np.float32) * np.float32(
+        [[0], [1e-3], [1], [2], [9]]
+    )
+    for low, high in ((-1, 1), (-127, 127), (0, 15)):
+        expected = [best_scale_np(row, low, high) for row in rows]
+        assert best_scales_np(rows, low, high).tolist() == expected
