@@ -15,7 +15,7 @@ class Reach:
     gaps (a kernel without a code of 1, say), the values themselves are held.
 
     Args:
-      codes: int ``[channels, taps]``.
+      codes: int ``[channels, taps]``, magnitudes up to 127.
       low: smallest input step, at most 0.
       high: largest input step, at least 0.
 
@@ -26,13 +26,14 @@ class Reach:
     """
 
     def __init__(self, codes: np.ndarray, low: int, high: int):
-        codes = codes.astype(np.int64)
-        self.least = np.minimum(codes * low, codes * high).sum(axis=1)
-        self.most = np.maximum(codes * low, codes * high).sum(axis=1)
-        magnitude = np.sort(np.abs(codes), axis=1)
+        positive = np.maximum(codes, 0).sum(axis=1, dtype=np.int64)
+        negative = codes.sum(axis=1, dtype=np.int64) - positive
+        self.least = positive * low + negative * high
+        self.most = positive * high + negative * low
+        magnitude = np.sort(np.abs(codes).astype(np.uint8), axis=1, kind="stable").astype(np.int64)
         before = np.cumsum(magnitude, axis=1) - magnitude
         gaps = (magnitude > 1 + (high - low) * before).any(axis=1)
-        self.has_no_gaps = ~gaps
+        self.has_no_gaps: np.ndarray = ~gaps
         self._values = {
             int(channel): _sums(magnitude[channel], high - low) + self.least[channel]
             for channel in np.flatnonzero(gaps)

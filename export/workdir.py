@@ -39,6 +39,7 @@ class Workdir:
     labels: tuple[str, ...]
     image_size: int
     test_images: int
+    _graphs: dict[str, IntegerGraph] = dataclasses.field(default_factory=dict, init=False)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Workdir:
@@ -72,11 +73,14 @@ class Workdir:
         For 'int4' and 'int2' the model is settled on that storage's coarser grid first, in place,
         as training settled it on that of int8; its 'int8' graph computes the same from then on.
         """
-        if weights != "int8":
-            settle(self.model, weights=weights)
-        description = f"{self.model.name} trained on {self.dataset} by wrpn_tf"
-        metadata = {"labels": list(self.labels), "description": description}
-        return lower(self.model, metadata, weights=weights)
+        if weights not in self._graphs:
+            if weights != "int8":
+                settle(self.model, weights=weights)
+                self._graphs.clear()
+            description = f"{self.model.name} trained on {self.dataset} by wrpn_tf"
+            metadata = {"labels": list(self.labels), "description": description}
+            self._graphs[weights] = lower(self.model, metadata, weights=weights)
+        return self._graphs[weights]
 
     def load_data(self, data_dir: str | None = None) -> datasets.Dataset:
         """The data set, from `data_dir` if given, else from where the training read it.
