@@ -32,8 +32,8 @@ class Reach:
         self.most = positive * high + negative * low
         magnitude = np.sort(np.abs(codes).astype(np.uint8), axis=1, kind="stable").astype(np.int64)
         before = np.cumsum(magnitude, axis=1) - magnitude
-        gaps = (magnitude > 1 + (high - low) * before).any(axis=1)
-        self.has_no_gaps: np.ndarray = ~gaps
+        gaps = np.any(magnitude > 1 + (high - low) * before, axis=1)
+        self.has_no_gaps = np.logical_not(gaps)
         self._values = {
             int(channel): _sums(magnitude[channel], high - low) + self.least[channel]
             for channel in np.flatnonzero(gaps)
