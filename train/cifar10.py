@@ -5,8 +5,8 @@ r"""CIFAR-10 with the ResNets of He et al. 2015, wide and in few bits.
 A float network, then the quantized one that starts from its weights:
 
     python -m train.cifar10 --workdir=runs/float
-    python -m train.cifar10 --wbits=2 --abits=4 --epochs=8 --learning_rate=0.02 \
-        --init_from=runs/float --workdir=runs/w2a4
+    python -m train.cifar10 --wbits=2 --abits=4 --epochs=8 --init_from=runs/float \
+        --workdir=runs/w2a4
 
 Time of the first: about 7 minutes an epoch on two CPU cores. Test accuracy after its 15 epochs,
 seed 0: .855 (docs/results.md).
@@ -22,6 +22,7 @@ DEFAULTS = Config(
     epochs=15,
     batch_size=128,
     learning_rate=0.1,
+    bn_images=5120,
     shift=4,
     flip=True,
 )
