@@ -5,7 +5,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,6 @@ class Checkpoints(keras.callbacks.Callback):
         folder: Where the checkpoints are.
         every: Steps between checkpoints, 0: only at the end of an epoch.
         is_chief: Whether this process writes to the folder.
-        extra: What else belongs to the state: structures of variables.
     """
 
     def __init__(
@@ -43,7 +42,6 @@ class Checkpoints(keras.callbacks.Callback):
         *,
         every: int,
         is_chief: bool,
-        extra: Sequence[Any] = (),
     ) -> None:
         super().__init__()
         self._network = network
@@ -53,7 +51,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._step = 0
         self._saved_step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._state = tf.train.Checkpoint(
-            network=network, optimizer=optimizer, step=self._saved_step, extra=list(extra)
+            network=network, optimizer=optimizer, step=self._saved_step
         )
         self._dropped = None if is_chief else tempfile.TemporaryDirectory()
         self._own_folder = pathlib.Path(self._dropped.name) if self._dropped else folder

@@ -56,9 +56,6 @@ class Config:
             the epoch.
         optimizer: 'sgd' with Nesterov momentum 0.9, or 'adam'.
         learning_rate: Peak of the schedule, for batches of `reference_batch` images.
-        scale_lr: Factor on the learning rate of the quantizers' scales and clips.
-        freeze: Weights whose codes turn back in more than this share of the steps are frozen in the
-            second half of training (Nagel et al. 2022); 0 freezes none.
         reference_batch: The linear scaling rule (Goyal et al. 2017): the peak is `learning_rate`
             times `batch_size` / `reference_batch`. 0: it is `learning_rate` for every batch size.
         schedule: After a linear warm-up, per step: 'cosine' falls to 0; 'step' multiplies with
@@ -111,8 +108,6 @@ class Config:
     batch_size: int = 128
     optimizer: Optimizer = "sgd"
     learning_rate: float = 0.1
-    scale_lr: float = 1.0
-    freeze: float = 0.0
     reference_batch: int = 0
     schedule: Schedule = "cosine"
     warmup_epochs: float = 0.5
@@ -147,8 +142,6 @@ class Config:
             )
         if self.schedule == "step" and not self.decay_epochs:
             raise UserError("schedule step needs decay_epochs, the epochs after which it decays")
-        if self.freeze and self.strategy != "one":
-            raise UserError("freeze follows single weights, so it needs strategy one")
         if self.ema and not self.bn_images:
             raise UserError(
                 "ema averages weights, so it needs bn_images to take the statistics of batch "
@@ -236,8 +229,6 @@ CHECKS = {
     "epochs": (lambda epochs: epochs >= 1, "at least 1"),
     "batch_size": (lambda size: size >= 1, "at least 1"),
     "learning_rate": (_is_positive, "a positive number"),
-    "scale_lr": (_is_positive, "a positive number"),
-    "freeze": (_is_share, "at least 0, less than 1"),
     "reference_batch": (lambda size: size >= 0, "at least 0, where 0 does not scale"),
     "warmup_epochs": (lambda epochs: math.isfinite(epochs) and epochs >= 0, "at least 0"),
     "decay_epochs": (_is_ascending, "ascending epochs of at least 1"),

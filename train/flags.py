@@ -37,9 +37,6 @@ _HELP = {
     "batch_size": "Images per step, over all replicas.",
     "optimizer": "SGD with Nesterov momentum 0.9, or Adam.",
     "learning_rate": "Peak learning rate, for batches of --reference_batch images.",
-    "scale_lr": "Factor on the learning rate of the quantizers' scales and clips.",
-    "freeze": "Weights whose codes turn back in more than this share of steps are frozen in the "
-    "second half of training; 0 freezes none.",
     "reference_batch": "The peak learning rate grows in proportion to batch_size / "
     "reference_batch; 0 does not scale it.",
     "schedule": "After the warm-up: a cosine to 0, or steps at --decay_epochs.",

@@ -1,7 +1,6 @@
 """Optimizers and learning rate schedules."""
 
 import re
-from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
@@ -11,7 +10,6 @@ from train.config import Config
 _MOMENTUM = 0.9
 # kernel, depthwise_kernel; of the quantizers' variables PACT's clip, which needs a decay.
 _DECAYS = re.compile(r"(kernel|output_clip)(:\d+)?$")
-_SCALES = re.compile(r"_(scale|clip)(/replica_\d+)?(:\d+)?$")
 
 
 def learning_rate(config: Config, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -50,39 +48,6 @@ class _WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return {"schedule": self._schedule, "steps": self._steps}
 
 
-class _ScaleSteps(keras.optimizers.Optimizer):
-    """Before an optimizer's class: multiplies its steps of the quantizers' scales and clips.
-
-    Every step is proportional to the learning rate, so that its factor is the learning rate's;
-    a factor on the gradient would be lost in Adam.
-
-    Args:
-        factor: What it multiplies with.
-    """
-
-    def __init__(self, factor: float, **options: Any) -> None:
-        super().__init__(**options)
-        self._scale_factor = factor
-
-    def update_step(self, gradient, variable):
-        """See `keras.optimizers.Optimizer`."""
-        if self._scale_factor == 1 or not _SCALES.search(variable.name):
-            super().update_step(gradient, variable)
-            return
-        before = tf.identity(variable)
-        with tf.control_dependencies([before]):
-            super().update_step(gradient, variable)
-        variable.assign(before + self._scale_factor * (variable - before))
-
-
-class _SGD(_ScaleSteps, keras.optimizers.SGD):
-    pass
-
-
-class _Adam(_ScaleSteps, keras.optimizers.Adam):
-    pass
-
-
 def make_optimizer(config: Config, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
     """The optimizer of a model's trainable variables, built; decay is on kernels and PACT's clips.
 
@@ -90,7 +55,6 @@ def make_optimizer(config: Config, model: keras.Model, steps: int) -> keras.opti
     not amplify it; 1 / (1 - momentum) makes it as strong as the L2 penalty that papers quote.
     """
     options = {
-        "factor": config.scale_lr,
         "learning_rate": learning_rate(config, steps),
         "global_clipnorm": config.clip_norm or None,
         "use_ema": config.ema > 0,
@@ -98,9 +62,9 @@ def make_optimizer(config: Config, model: keras.Model, steps: int) -> keras.opti
         "jit_compile": False,  # XLA makes the step slower on CPU.
     }
     if config.optimizer == "adam":
-        made = _Adam(weight_decay=config.weight_decay or None, **options)
+        made = keras.optimizers.Adam(weight_decay=config.weight_decay or None, **options)
     else:
-        made = _SGD(
+        made = keras.optimizers.SGD(
             momentum=_MOMENTUM,
             nesterov=True,
             weight_decay=config.weight_decay / (1 - _MOMENTUM) or None,

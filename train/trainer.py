@@ -9,7 +9,6 @@ import tf_keras as keras
 from train import callbacks, finishing, networks, sources, strategies
 from train.checkpoints import Checkpoints, saved_steps
 from train.config import Config
-from train.freezing import FreezeOscillating
 from train.losses import LabelLoss, Student
 from train.optimizers import make_optimizer
 from train.precision import use_mixed_precision
@@ -77,15 +76,12 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
         )
         # Metrics are the same on all replicas; tf_keras would add those of several workers.
         model.distribute_reduction_method = "first"
-        half = config.epochs * steps // 2
-        freezers = [FreezeOscillating(network, config.freeze, half)] if config.freeze else []
         checkpoints = Checkpoints(
             network,
             model.optimizer,
             folder,
             every=config.checkpoint_steps,
             is_chief=is_chief,
-            extra=[freezer.state for freezer in freezers],
         )
 
     checkpoints.require_space()
@@ -109,7 +105,7 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
             validation_steps=source.test_steps(strategy.num_replicas_in_sync),
             verbose=0,
             # Records come before the checkpoint: they may be ahead of it, never behind.
-            callbacks=[*freezers, *observers, checkpoints],
+            callbacks=[*observers, checkpoints],
         )
         step = checkpoints.restore()
 

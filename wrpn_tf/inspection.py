@@ -64,22 +64,6 @@ def view(model: keras.Model) -> list[LayerView]:
     return [_view_layer(node) for node in surgery.topology(model)]
 
 
-def scaled_kernels(model: keras.Model) -> list[tuple[Any, Any, int]]:
-    """The quantized kernels that have a variable for their scale, as training sees them.
-
-    Returns:
-      For each the kernel's variable, the scale's, which is used as `quantizers.positive` of it, and
-      the largest code.
-    """
-    return [
-        (kernel, variables["scale"], quantizer.levels)
-        for layer in model.layers
-        if isinstance(layer, quantize_wrapper.QuantizeWrapper)
-        for kernel, quantizer, variables in layer._weight_vars
-        if variables
-    ]
-
-
 def output_quantizers(model: keras.Model) -> list[tuple[ObservableQuantizer, dict[str, Any]]]:
     """Every output quantizer of the model with its variables.
 

@@ -5,12 +5,10 @@ import json
 import pathlib
 import subprocess
 import sys
-import types
 from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import tf_keras as keras
 
 import wrpn_tf
@@ -91,10 +89,7 @@ def test_it_leaves_a_model_and_a_record(tmp_path: pathlib.Path, bits: dict[str, 
     assert accuracy == pytest.approx(metrics["test_accuracy"], abs=0.01)
 
 
-@pytest.mark.parametrize(
-    "bits",
-    [*BITS, pytest.param({"wbits": 2, "abits": 4, "freeze": 1e-3, "scale_lr": 0.5}, id="frozen")],
-)
+@pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("checkpoint_steps", [0, 2])
 def test_a_resumed_training_ends_with_the_same_weights(
     tmp_path: pathlib.Path,
@@ -194,21 +189,6 @@ def test_decay_is_for_kernels_only(tmp_path: pathlib.Path) -> None:
         "conv3/kernel:0",
         "logits/kernel:0",
     }
-
-
-@pytest.mark.parametrize("name", ["sgd", "adam"])
-def test_scales_have_a_learning_rate_of_their_own(tmp_path: pathlib.Path, name: str) -> None:
-    moved = {}
-    for factor in (1.0, 0.25):
-        variables = [tf.Variable(0.0, name=name) for name in ("kernel", "kernel_scale")]
-        model = types.SimpleNamespace(trainable_variables=variables)
-        run = config(tmp_path, optimizer=name, scale_lr=factor, warmup_epochs=0.0)
-        optimizer = make_optimizer(run, model, steps=10)
-        step = tf.function(optimizer.apply_gradients)
-        step([(tf.constant(1.0), variable) for variable in variables])
-        moved[factor] = [float(variable.numpy()) for variable in variables]
-    assert moved[1.0][1] < 0
-    assert moved[0.25] == [moved[1.0][0], 0.25 * moved[1.0][1]]  # A power of 2: exact.
 
 
 def test_decay_is_for_learned_clips_too(tmp_path: pathlib.Path) -> None:
