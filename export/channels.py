@@ -154,7 +154,8 @@ def fit(codes: np.ndarray, trained: np.ndarray, setting: Setting) -> Channels:
     wanted = ideal.thresholds(trained, setting.input_scale, setting.output_scale, setting.levels)
     scale = kernel_scale(slope, setting, stretch)
     steep = slope / setting.output_scale >= setting.output_high - setting.output_low
-    scale = np.where(steep, _steep_scale(setting, stretch, wanted), scale)
+    if not kernels.is_per_tensor(setting.operator, scale, setting.storage):
+        scale = np.where(steep, _steep_scale(setting, stretch, wanted), scale)
     constant_scale = np.float32(_CONSTANT_MULTIPLIER * setting.output_scale / setting.input_scale)
     # Channels that do not move the output, or by so little that no int32 bias reaches, are the
     # constant that they are at accumulator 0.
