@@ -17,6 +17,7 @@ from export.graph import (
     Pool2D,
     ResizeBilinear,
     Subtract,
+    Tensor,
 )
 from export.kernels import TARGETS
 from export.proof import OperatorProof
@@ -43,8 +44,7 @@ def prove_pairs(
       common: what is known of the operator before.
     """
     inputs = [graph.tensors[name] for name in operator.inputs]
-    codes = [np.arange(tensor.low, tensor.high + 1) + tensor.grid.zero_point for tensor in inputs]
-    left, right = (grid.ravel().astype(np.int8) for grid in np.meshgrid(*codes, indexing="ij"))
+    left, right = every_pair(*inputs)
     scale, low, high = grids[operator.output]
     units = [float(grids[name][0]).as_integer_ratio() for name in operator.inputs]
     units.append(float(scale).as_integer_ratio())
@@ -78,6 +78,13 @@ def prove_pairs(
             gap = np.maximum(gap, np.abs(found[: left.size] - wanted))
         different[name], worst[name] = int(np.count_nonzero(gap)), int(gap.max())
     return dataclasses.replace(common, cases=left.size, different=different, worst=worst)
+
+
+def every_pair(one: Tensor, other: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Every pair of a code of one tensor and a code of another: int8 ``[pairs]`` each."""
+    codes = [np.arange(each.low, each.high + 1) + each.grid.zero_point for each in (one, other)]
+    left, right = (grid.ravel().astype(np.int8) for grid in np.meshgrid(*codes, indexing="ij"))
+    return left, right
 
 
 def prove_average(graph: IntegerGraph, operator: Pool2D, common: OperatorProof) -> OperatorProof:

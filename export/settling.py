@@ -150,6 +150,8 @@ class _Settler:
                 trying = np.flatnonzero(self.left)
                 self._try(rounding, self.trained, trying, self._bias + move, first)
         self._spread(gains, first)
+        if not self.left.any():
+            return
         half_code = 0.5 / self._multiplier(self.trained)
         limit = np.minimum(np.maximum(self._stretch, half_code), _MOST_STEPS)
         limit = np.where(self._repeats(plain, first[0], limit), self._stretch, limit)

@@ -15,14 +15,15 @@ import tf_keras as keras
 
 import wrpn_tf
 from export import addition
+from export.enumeration import every_pair
 from export.graph import Add, Grid, IntegerGraph, Operator, Subtract, Weighted
+from export.kernels import KERNELS
 from wrpn_tf import OutputGrid, quantizers
 
 MOST_CHANGE = 2.0**-8
 """Scales move by at most this share: half an output code at 128 codes from 0."""
 
 _TRIED = 128  # Scales on either side.
-_KERNELS = ("xnnpack", "optimized", "reference")
 _VECTOR = 16  # Elements; what is left over is rounded as in the reference kernel.
 
 
@@ -63,7 +64,7 @@ def _quantizer(graph: IntegerGraph, name: str, outputs: Mapping[str, Any]) -> tu
 
 
 def _copies(graph: IntegerGraph, operator: Operator) -> bool:
-    """Whether the output of an operator is on the grid of its input because it copies codes."""
+    """Whether the output of an operator is on the grid of its input because it moves codes."""
     if len(operator.inputs) != 1 or isinstance(operator, Weighted):
         return False
     return graph.tensors[operator.inputs[0]].grid == graph.tensors[operator.output].grid
@@ -78,9 +79,10 @@ def _settle_scale(pairs: _Pairs, quantizer: Any, variables: Mapping[str, Any]) -
             variable.assign(trained[name] * np.float32(1 + share))
         return quantizer.grid(variables)
 
-    clip = move(0).low, move(0).high
+    grid = quantizer.grid(variables)
+    clip = grid.low, grid.high
     steps = np.arange(1, _TRIED + 1) * MOST_CHANGE / _TRIED
-    best, fewest = 0.0, pairs.different(move(0))
+    best, fewest = 0.0, pairs.different(grid)
     for share in np.stack([steps, -steps], axis=1).ravel():
         if not fewest:
             break
@@ -108,20 +110,19 @@ class _Pairs:
             Grid(scale=scales[name], zero_point=tensor.grid.zero_point)
             for name, tensor in zip(operator.inputs, tensors, strict=True)
         ]
-        steps = [np.arange(tensor.low, tensor.high + 1) for tensor in tensors]
-        left, right = (part.ravel() for part in np.meshgrid(*steps, indexing="ij"))
+        left, right = every_pair(*tensors)
         size = left.size + -left.size % _VECTOR
-        left, right = (np.resize(part, size) for part in (left, right))
-        self._left, self._right = (
-            (part + grid.zero_point).astype(np.int8)
-            for part, grid in zip((left, right), self._grids, strict=True)
-        )
+        self._left, self._right = np.resize(left, size), np.resize(right, size)
+        steps = [
+            part.astype(np.int64) - grid.zero_point
+            for part, grid in zip((self._left, self._right), self._grids, strict=True)
+        ]
         sign = -1 if isinstance(operator, Subtract) else 1
         one, other = (grid.scale for grid in self._grids)
-        self._real = left * one + sign * (right * other)  # Exact: scales are float32.
+        self._real = steps[0] * one + sign * (steps[1] * other)  # Exact: scales are float32.
         products = [
-            part.astype(np.float32) * np.float32(grid.scale)
-            for part, grid in zip((left, right), self._grids, strict=True)
+            step.astype(np.float32) * np.float32(scale)
+            for step, scale in zip(steps, (one, other), strict=True)
         ]
         self._float32 = products[0] + sign * products[1]
 
@@ -140,7 +141,7 @@ class _Pairs:
         count = np.count_nonzero(keras_codes != wanted)
         one, other = self._grids
         grids = (one, other, Grid(scale=output.scale, zero_point=output.zero_point))
-        for kernels in _KERNELS:
+        for kernels in KERNELS:
             if count >= enough:
                 break
             codes = addition.add_codes(self._operator, self._left, self._right, grids, kernels)
