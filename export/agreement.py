@@ -22,7 +22,24 @@ MOST_GAIN = 2.0**-8
 
 _EVEN_GAINS = 16  # Tried on either side, besides the simple fractions.
 _MOST_PARTS = 40
-_FLOAT32_DOUBT = 2.0**-22
+_FLOAT32_DOUBT = 2.0**-20  # Sums of hundreds of taps in any order, then batch normalization.
+
+
+def float32_room(setting: Setting, slope: np.ndarray) -> np.ndarray:
+    """How far thresholds must be from accumulators for Keras's float32 not to cross them.
+
+    Args:
+      setting: where the channels compute.
+      slope: from `export.ideal.line`, ``[channels]``.
+
+    Returns:
+      The distance of the real outputs, float64 ``[channels]``; 0 where accumulators are so close
+      that evenly spaced thresholds leave no such room on both sides of them.
+    """
+    count = setting.levels.size
+    room = _FLOAT32_DOUBT * setting.output_scale * np.abs(setting.levels).max(initial=0)
+    widest = slope * np.log1p(count) / max(count, 1)  # Of the gaps between so many random places.
+    return np.where(widest > 2 * room, room, 0.0)
 
 
 def gain_factors(multiplier: np.ndarray, stretch: int) -> np.ndarray:

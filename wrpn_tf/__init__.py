@@ -4,7 +4,13 @@ from wrpn_tf import datasets, jpegs, methods, models, paper, plots, quantizers
 from wrpn_tf.calibration import calibrate
 from wrpn_tf.clipping import clipped_shares
 from wrpn_tf.configs import WRPNQuantizeConfig
-from wrpn_tf.inspection import KernelCodes, LayerView, named_output_quantizers, view
+from wrpn_tf.inspection import (
+    KernelCodes,
+    LayerView,
+    named_kernel_quantizers,
+    named_output_quantizers,
+    view,
+)
 from wrpn_tf.layer_cost import Cost, LayerCost, measure_cost
 from wrpn_tf.layer_summary import summary
 from wrpn_tf.layers import Kind
@@ -48,6 +54,7 @@ __all__ = [
     "measure_cost",
     "methods",
     "models",
+    "named_kernel_quantizers",
     "named_output_quantizers",
     "paper",
     "pareto_front",

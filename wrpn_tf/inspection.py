@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.python.core.quantization.keras import (
     quantize_layer,
@@ -16,6 +17,7 @@ from wrpn_tf import surgery
 from wrpn_tf.layers import Kind, kind
 from wrpn_tf.output_quantizers import ObservableQuantizer, OutputGrid
 from wrpn_tf.pooling import OneGridLayer
+from wrpn_tf.weight_quantizer import WeightQuantizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,6 +88,20 @@ def named_output_quantizers(
     return {layer.name: entry for layer in model.layers if (entry := _output_quantizer(layer))}
 
 
+def named_kernel_quantizers(
+    model: keras.Model,
+) -> dict[str, tuple[WeightQuantizer, tf.Variable, dict[str, Any]]]:
+    """Every kernel quantizer, the kernel and the quantizer's variables, by the layer's name."""
+    return {layer.name: entry for layer in model.layers if (entry := _kernel_quantizer(layer))}
+
+
+def _kernel_quantizer(layer):
+    if not isinstance(layer, quantize_wrapper.QuantizeWrapper) or not layer._weight_vars:
+        return None
+    ((kernel, quantizer, variables),) = layer._weight_vars
+    return quantizer, kernel, variables
+
+
 def _output_quantizer(layer):
     if isinstance(layer, quantize_wrapper.QuantizeWrapper) and layer._output_quantizers:
         return layer._output_quantizers[0], layer._output_quantizer_vars
@@ -95,9 +111,10 @@ def _output_quantizer(layer):
 
 
 def _kernel_codes(layer) -> KernelCodes | None:
-    if not isinstance(layer, quantize_wrapper.QuantizeWrapper) or not layer._weight_vars:
+    entry = _kernel_quantizer(layer)
+    if entry is None:
         return None
-    ((kernel, quantizer, variables),) = layer._weight_vars
+    quantizer, kernel, variables = entry
     codes, scale = quantizer.codes(kernel.numpy(), variables)
     return KernelCodes(codes=codes, scale=scale, bits=quantizer.bits)
 

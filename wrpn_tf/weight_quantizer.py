@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.quantization.keras import quantizers as tfmot_quantizers
 
@@ -111,6 +112,26 @@ class WeightQuantizer(tfmot_quantizers.Quantizer):
         else:
             scale = quantizers.positive_np(weights["scale"].numpy())
         return quantizers.quantize_codes_np(kernel, scale, -self.levels, self.levels), scale
+
+    @property
+    def has_free_scale(self) -> bool:
+        """Whether each channel's scale came from data or training, and not from the method."""
+        return self.per_channel and (self.bits == 1 or self.method != "paper")
+
+    def rescale(self, kernel: tf.Variable, weights: dict[str, Any], factors: np.ndarray) -> None:
+        """Multiplies the scale of every output channel, in place.
+
+        The kernel is multiplied too, so that codes stay but for values on a threshold to within
+        float32's rounding.
+
+        Args:
+          kernel: the kernel.
+          weights: the variables from `build`.
+          factors: positive float32 of the scale's shape.
+        """
+        kernel.assign(kernel * factors)
+        if weights:
+            weights["scale"].assign(weights["scale"] * factors)
 
     def get_config(self):
         """The arguments."""

@@ -1,0 +1,110 @@
+"""Settling of kernels without a bias: scales at which no threshold is next to an accumulator.
+
+Where neither a bias nor a batch normalization moves a channel, its thresholds lie where the scale
+of its kernel puts them. Among hundreds of channels of 255 thresholds each there are some that an
+accumulator meets to within float32's rounding, so that Keras rounds it otherwise than exact
+arithmetic does. At another scale, a hair away, there are none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from export import channels, ideal, kernels
+from export.agreement import float32_room
+from export.graph import IntegerGraph, Weighted, channel_rows
+from export.ideal import BEYOND
+from export.reach import Reach
+from export.setting import Setting
+from wrpn_tf import WeightQuantizer
+
+MOST_CHANGE = 2.0**-10
+"""Scales move by at most this share: an eighth of an output code at 128 codes from 0."""
+
+_TRIED = 64  # Scales on either side.
+
+
+def distance(setting: Setting, reach: Reach, trained: np.ndarray) -> np.ndarray:
+    """How near a channel's real output comes to the middle between two codes, at most.
+
+    Args:
+      setting: where the channels compute.
+      reach: the accumulators that the channels can take.
+      trained: `export.ideal.TRAINED` ``[channels]``.
+
+    Returns:
+      float64 ``[channels]``, real values; infinite where no accumulator is next to a threshold.
+    """
+    scales = setting.input_scale, setting.output_scale
+    wanted = ideal.thresholds(trained, *scales, setting.levels)
+    slope, start = ideal.line(trained, setting.input_scale)
+    ties = (setting.levels[:, None] - 0.5) * setting.output_scale
+    nearest = np.full(slope.shape, np.inf)
+    for accumulator in (reach.at_or_above(wanted), reach.below(wanted)):
+        gap = np.abs(slope * accumulator + start - ties)
+        gap = np.where(np.abs(accumulator) < BEYOND, gap, np.inf)
+        nearest = np.minimum(nearest, gap.min(axis=0, initial=np.inf))
+    return nearest
+
+
+def settle_scales(
+    graph: IntegerGraph,
+    operator: Weighted,
+    quantizer: WeightQuantizer,
+    kernel: tf.Variable,
+    variables: dict[str, Any],
+) -> None:
+    """Moves scales of a kernel to the nearest at which its thresholds have room, in place.
+
+    Channels that have it keep theirs, and so do those for which no scale near by gives it together
+    with a bias that suits the kernels that run by default. Codes stay.
+
+    Args:
+      graph: from `export.lower`.
+      operator: one of its operators.
+      quantizer: of the operator's kernel.
+      kernel: what it quantizes.
+      variables: the quantizer's.
+    """
+    if not quantizer.has_free_scale:
+        return
+    factors = _factors(graph, operator)
+    codes, scale = quantizer.codes(kernel.numpy(), variables)
+    before = {variable.ref(): variable.numpy() for variable in (kernel, *variables.values())}
+    quantizer.rescale(kernel, variables, factors.reshape(scale.shape))
+    moved, _ = quantizer.codes(kernel.numpy(), variables)
+    kept = np.all(moved == codes, axis=quantizer.axes, keepdims=True)
+    for reference, values in before.items():
+        variable = reference.deref()
+        variable.assign(np.where(kept, variable.numpy(), values))
+
+
+def _factors(graph: IntegerGraph, operator: Weighted) -> np.ndarray:
+    """By what the scales of an operator's channels are to be multiplied, float32 ``[channels]``."""
+    setting = Setting.of(graph, operator)
+    assert operator.trained is not None
+    trained = operator.trained
+    factors = np.ones(len(trained), np.float32)
+    if kernels.is_per_tensor(setting.operator, operator.kernel_scale, setting.storage):
+        return factors
+    rows = channel_rows(operator).astype(np.int64) // operator.stretch
+    codes = np.where(trained["gain"][:, None] < 0, -rows, rows)
+    reach = Reach(rows, setting.input_low, setting.input_high)
+    slope, _ = ideal.line(trained, setting.input_scale)
+    room = float32_room(setting, slope)
+    left = np.flatnonzero(rows.any(axis=1) & (room > 0))
+    changes = MOST_CHANGE * np.arange(_TRIED + 1) / _TRIED
+    for factor in 1 + np.stack([changes, -changes], axis=1).ravel()[1:].astype(np.float32):
+        if not left.size:
+            break
+        moved = trained[left].copy()
+        moved["scale"] = moved["scale"].astype(np.float32) * factor
+        exact = channels.fit(codes[left], moved, setting).exact
+        served = exact[setting.targets[0]] & exact["optimized_arm"]
+        served &= distance(setting, reach.select(left), moved) >= room[left]
+        factors[left[served]] = factor
+        left = left[~served]
+    return factors
