@@ -13,6 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from train.config import UserError
+from train.strategies import WORKER_LOST
 
 _KEPT = 3
 _INDEX = re.compile(r"ckpt-(\d+)\.index")
@@ -102,6 +103,8 @@ class Checkpoints(keras.callbacks.Callback):
         except (tf.errors.OpError, OSError) as error:
             for part in self._own_folder.glob(f"ckpt-{self._step}[._]*"):
                 shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+            if isinstance(error, WORKER_LOST):  # Workers wait for each other while they save.
+                raise
             reason = str(error).strip().splitlines()[0]
             raise UserError(
                 f"cannot write the checkpoint of step {self._step} to {self._own_folder}: "
@@ -148,6 +151,8 @@ def restore_newest(state: tf.train.Checkpoint, folder: pathlib.Path, *, whole: b
             status = state.restore(str(path))
             status.assert_consumed() if whole else status.assert_existing_objects_matched()
             return step
+        except WORKER_LOST:
+            raise
         except _UNREADABLE as error:
             reason = str(error).strip().splitlines()[0]
             print(f"warning: cannot read checkpoint {path}: {reason}", file=sys.stderr)

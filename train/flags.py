@@ -11,6 +11,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from train.config import CHECKS, CHOICES, Config, UserError
+from train.strategies import WORKER_LOST
 from train.trainer import train
 from wrpn_tf import jpegs
 
@@ -67,9 +68,6 @@ JPEG_FIELDS = ("image_size", "color")
 
 ARRAY_FIELDS = ("shift",)
 """Fields without meaning for data sets of JPEG images, which are cropped."""
-
-_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
-"""What TensorFlow raises in a worker when another one is gone."""
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 
@@ -142,7 +140,7 @@ def run(program: Callable[[], Mapping[str, Any] | None]) -> None:
             result = program()
         except UserError as error:
             sys.exit(f"error: {error}")
-        except _LOST as error:
+        except WORKER_LOST as error:
             kind = type(error).__name__
             print(f"another worker is lost ({kind}); started again, all resume", file=sys.stderr)
             sys.exit(os.EX_TEMPFAIL)

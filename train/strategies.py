@@ -10,6 +10,9 @@ import tf_keras as keras
 
 from train.config import Config, UserError
 
+WORKER_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
+"""What TensorFlow raises in a worker when another one is gone."""
+
 
 def connect(config: Config) -> tf.distribute.Strategy:
     """Creates the strategy of a training; call it before any other operation of TensorFlow.
