@@ -126,10 +126,10 @@ def main(defaults: Config, omit: Collection[str] = ()) -> None:
 def run(program: Callable[[], Mapping[str, Any] | None]) -> None:
     """Runs a program on the command line.
 
-    Prints what it returns as one line of JSON. A `UserError`, or a label among a data set's records
-    that is no class, ends the process with status 1 and a sentence on stderr, without a traceback;
-    the loss of another worker with status 75 (EX_TEMPFAIL), which tells a launcher to start it
-    again.
+    Prints what it returns, unless that is nothing, as one line of JSON. A `UserError`, or a label
+    among a data set's records that is no class, ends the process with status 1 and a sentence on
+    stderr, without a traceback; the loss of another worker with status 75 (EX_TEMPFAIL), which
+    tells a launcher to start it again.
     """
 
     def start(argv: list[str]) -> None:
@@ -149,7 +149,7 @@ def run(program: Callable[[], Mapping[str, Any] | None]) -> None:
             if label is None:
                 raise
             sys.exit(f"error: {label}; prepare the data set anew")
-        if result is not None:
+        if result:
             print(json.dumps(result))
 
     app.run(start)

@@ -84,14 +84,20 @@ def _multiworker(config: Config) -> tf.distribute.Strategy:
     text = os.environ.get("TF_CONFIG", "")
     try:
         cluster, task = json.loads(text)["cluster"], json.loads(text)["task"]
-        cluster[task["type"]][task["index"]]
+        address = cluster[task["type"]][task["index"]]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise UserError(
             "strategy multiworker needs the environment variable TF_CONFIG with this machine's "
             'place in the cluster, as in {"cluster": {"worker": ["a:2222", "b:2222"]}, "task": '
             f'{{"type": "worker", "index": 0}}}}; it is {text!r}'
         ) from error
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.UnknownError as error:
+        raise UserError(
+            f"cannot listen on port {address.rpartition(':')[2]}, this worker's in TF_CONFIG "
+            f"({error.message}); another program may have it"
+        ) from error
 
 
 def _tpu(config: Config) -> tf.distribute.Strategy:
