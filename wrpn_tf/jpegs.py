@@ -166,9 +166,8 @@ def load_jpegs(data_dir: str | os.PathLike[str] | None, image_size: int) -> Jpeg
 
     Args:
         data_dir: A folder with `train/<class>/*.JPEG` and `val/<class>/*.JPEG` (see
-            `wrpn_tf.folders`), or a folder of prepared TensorFlow Datasets with `imagenet2012`;
-            None for TFDS's own, where it is prepared from the archives in `downloads/manual/` if
-            need be.
+            `wrpn_tf.folders`), or a folder of TensorFlow Datasets with `imagenet2012`, prepared
+            or to be prepared from the archives in its `downloads/manual/`; None for TFDS's own.
         image_size: Height and width in pixels of the images that a network sees.
 
     Raises:

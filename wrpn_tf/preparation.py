@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import pathlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,12 +12,12 @@ from typing import Any
 def prepared_builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
     """Returns the TFDS builder of a data set that is on disk.
 
-    A missing data set is prepared (downloaded, or built from archives that TFDS wants downloaded
-    by hand) only where `data_dir` is None, that is in TFDS's own folder.
+    A missing data set is prepared in TFDS's own folder, that is where `data_dir` is None, and where
+    `data_dir` holds archives that TFDS wants downloaded by hand. Any other `data_dir` is only read.
 
     Args:
         name: A TFDS name.
-        data_dir: Folder of prepared data sets, only read; None for TFDS's own
+        data_dir: Folder of data sets; archives are in its `downloads/manual/`. None for TFDS's own
             (`~/tensorflow_datasets` or $TFDS_DATA_DIR).
 
     Raises:
@@ -36,16 +37,18 @@ def prepared_builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
         if builder.is_prepared():
             return builder
         how = f"prepare it with: tfds build {name} --data_dir={root or builder.data_path}"
-        if root is not None:
+        if root is not None and not any((root / "downloads" / "manual").glob("*.tar")):
             raise FileNotFoundError(
                 f"data set {name!r} is not prepared: nothing at {builder.data_path}; {how}"
             )
+        print(f"preparing the data set {name!r} in {builder.data_path}", file=sys.stderr)
         try:
             builder.download_and_prepare()
         except Exception as error:  # TFDS raises whatever its downloader and parser raise.
             raise FileNotFoundError(
-                f"data set {name!r} is not at {builder.data_path} and its download failed "
-                f"({type(error).__name__}); where there is a network, {how}"
+                f"data set {name!r} is not at {builder.data_path} and preparing it failed "
+                f"({type(error).__name__}: {str(error).strip().splitlines()[0]}); where what it "
+                f"needs is there, {how}"
             ) from error
         return builder
 

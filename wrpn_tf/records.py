@@ -87,7 +87,7 @@ def read_records(builder: Any, split: str, classes: int) -> RecordSplit:
         classes: Reading a label that is not below fails with `WRONG_LABEL`.
 
     Raises:
-        ValueError: It is in another format than TFRecord.
+        ValueError: It is in another format than TFRecord, or there is no such split.
     """
     import tensorflow_datasets as tfds
 
@@ -95,6 +95,11 @@ def read_records(builder: Any, split: str, classes: int) -> RecordSplit:
         raise ValueError(
             f"{builder.data_path} is in the format {builder.info.file_format.value}, "
             "not in tfrecord; prepare it with tfds build --file_format=tfrecord"
+        )
+    if split not in builder.info.splits:
+        raise ValueError(
+            f"{builder.data_path} has no split {split!r}, only {', '.join(builder.info.splits)}; "
+            "remove that folder and prepare it with the archives of both"
         )
     fields = builder.info.features.tf_example_spec
 
