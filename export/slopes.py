@@ -25,6 +25,7 @@ MOST_CHANGE = 2.0**-10
 """Scales move by at most this share: an eighth of an output code at 128 codes from 0."""
 
 _TRIED = 64  # Scales on either side.
+_ROUNDS = 16
 
 
 def distance(setting: Setting, reach: Reach, trained: np.ndarray) -> np.ndarray:
@@ -60,7 +61,7 @@ def settle_scales(
     """Moves scales of a kernel to the nearest at which its thresholds have room, in place.
 
     Channels that have it keep theirs, and so do those for which no scale near by gives it together
-    with a bias that suits the kernels that run by default. Codes stay.
+    with a bias that suits the default kernels, and ARM's if the present one does. Codes stay.
 
     Args:
       graph: from `export.lower`.
@@ -85,26 +86,48 @@ def settle_scales(
 def _factors(graph: IntegerGraph, operator: Weighted) -> np.ndarray:
     """By what the scales of an operator's channels are to be multiplied, float32 ``[channels]``."""
     setting = Setting.of(graph, operator)
-    assert operator.trained is not None
     trained = operator.trained
+    assert trained is not None
     factors = np.ones(len(trained), np.float32)
     if kernels.is_per_tensor(setting.operator, operator.kernel_scale, setting.storage):
         return factors
     rows = channel_rows(operator).astype(np.int64) // operator.stretch
     codes = np.where(trained["gain"][:, None] < 0, -rows, rows)
     reach = Reach(rows, setting.input_low, setting.input_high)
-    slope, _ = ideal.line(trained, setting.input_scale)
-    room = float32_room(setting, slope)
+    room = float32_room(setting, ideal.line(trained, setting.input_scale)[0])
+    first, arm = setting.targets[0], "optimized_arm"
+    before = channels.fit(codes, trained, setting).exact
     left = np.flatnonzero(rows.any(axis=1) & (room > 0))
-    changes = MOST_CHANGE * np.arange(_TRIED + 1) / _TRIED
-    for factor in 1 + np.stack([changes, -changes], axis=1).ravel()[1:].astype(np.float32):
-        if not left.size:
+    left = left[~before[first][left] | (distance(setting, reach, trained) < room)[left]]
+    if not left.size:
+        return factors
+
+    changes = MOST_CHANGE * np.arange(1, _TRIED + 1) / _TRIED
+    candidates = 1 + np.stack([changes, -changes], axis=1).ravel().astype(np.float32)
+    selected = reach.select(left)
+    roomy = np.stack(
+        [
+            distance(setting, selected, _scaled(trained[left], factor)) >= room[left]
+            for factor in candidates
+        ]
+    )
+    for _ in range(_ROUNDS):  # Depthwise kernels round by position: all channels are fitted.
+        possible = roomy.any(axis=0)
+        if not possible.any():
             break
-        moved = trained[left].copy()
-        moved["scale"] = moved["scale"].astype(np.float32) * factor
-        exact = channels.fit(codes[left], moved, setting).exact
-        served = exact[setting.targets[0]] & exact["optimized_arm"]
-        served &= distance(setting, reach.select(left), moved) >= room[left]
-        factors[left[served]] = factor
-        left = left[~served]
+        choice = roomy.argmax(axis=0)  # The nearest.
+        trying = factors.copy()
+        trying[left[possible]] = candidates[choice[possible]]
+        exact = channels.fit(codes, _scaled(trained, trying), setting).exact
+        served = possible & exact[first][left] & (exact[arm] | ~before[arm])[left]
+        factors[left[served]] = trying[left[served]]
+        roomy[choice, np.arange(left.size)] = False
+        left, roomy = left[~served], roomy[:, ~served]
     return factors
+
+
+def _scaled(trained: np.ndarray, factors: np.ndarray | np.float32) -> np.ndarray:
+    """What was trained with the kernel's scales multiplied."""
+    scaled = trained.copy()
+    scaled["scale"] = scaled["scale"].astype(np.float32) * factors
+    return scaled
