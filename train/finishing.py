@@ -91,7 +91,7 @@ def reestimate_statistics(model: keras.Model, batches: tf.data.Dataset) -> None:
     layers = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     statistics = [v for layer in layers for v in (layer.moving_mean, layer.moving_variance)]
     momenta = [layer.momentum for layer in layers]
-    before = model.get_weights()
+    before = [variable.numpy() for variable in model.non_trainable_weights]
     sums = [np.zeros(variable.shape, np.float64) for variable in statistics]
     count = 0
     try:
@@ -106,7 +106,8 @@ def reestimate_statistics(model: keras.Model, batches: tf.data.Dataset) -> None:
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-        model.set_weights(before)
+        for variable, value in zip(model.non_trainable_weights, before, strict=True):
+            variable.assign(value)
     for total, variable in zip(sums, statistics, strict=True):
         variable.assign(total / max(1, count))
 
