@@ -74,12 +74,12 @@ def settle_scales(
         return
     factors = _factors(graph, operator)
     codes, scale = quantizer.codes(kernel.numpy(), variables)
-    before = {variable.ref(): variable.numpy() for variable in (kernel, *variables.values())}
+    moving = (kernel, *variables.values())
+    before = [variable.numpy() for variable in moving]
     quantizer.rescale(kernel, variables, factors.reshape(scale.shape))
     moved, _ = quantizer.codes(kernel.numpy(), variables)
     kept = np.all(moved == codes, axis=quantizer.axes, keepdims=True)
-    for reference, values in before.items():
-        variable = reference.deref()
+    for variable, values in zip(moving, before, strict=True):
         variable.assign(np.where(kept, variable.numpy(), values))
 
 
