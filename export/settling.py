@@ -22,7 +22,7 @@ def settle(model: keras.Model, *, weights: str = "int8") -> None:
     normalization, and the biases of convolutions and dense layers without it, move to the middle of
     an interval in which the trained thresholds are the device's, for every possible input:
 
-    * Channels that are exact with all kernels keep every one of their codes.
+    * Channels that are exact with all kernels, and have room (below), keep every one of their codes.
     * Where some bias near by suits all kernels, the offset moves there, by at most half a step of
       the trained accumulator. A gain of batch normalization may move as well, by at most a 256th,
       half a code at 128 codes from the offset: thresholds that are spread evenly over the steps
@@ -34,9 +34,9 @@ def settle(model: keras.Model, *, weights: str = "int8") -> None:
     followed by no offset, its scales by at most a 1024th (`export.slopes`).
 
     An accumulator that is next to a threshold would be rounded one way in exact arithmetic and the
-    other way in Keras, whose float32 sums are not exact. So thresholds keep a distance from all
-    accumulators (`export.agreement.float32_room`) where a place is found that has it: not with
-    weights of 8 bits, whose accumulators lie too close.
+    other way in Keras, whose float32 sums are not exact. So thresholds are to have room: a distance
+    from all accumulators, `export.agreement.float32_room`. It is kept where a place is found that
+    has it: seldom with weights of 8 bits, whose accumulators lie close together.
 
     A model that is to be stored as 'int4' or 'int2' moves to where its int8 file, which other
     kernels run, is exact by default as well.
