@@ -22,7 +22,7 @@ def settle(model: keras.Model, *, weights: str = "int8") -> None:
     normalization, and the biases of convolutions and dense layers without it, move to the middle of
     an interval in which the trained thresholds are the device's, for every possible input:
 
-    * Channels that are exact with all kernels, and have room (below), keep every one of their codes.
+    * Channels that are exact with all kernels, and have room (below), keep all their codes.
     * Where some bias near by suits all kernels, the offset moves there, by at most half a step of
       the trained accumulator. A gain of batch normalization may move as well, by at most a 256th,
       half a code at 128 codes from the offset: thresholds that are spread evenly over the steps
