@@ -105,7 +105,7 @@ class Checkpoints(keras.callbacks.Callback):
                 shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
             if isinstance(error, WORKER_LOST):  # Workers wait for each other while they save.
                 raise
-            reason = str(error).strip().splitlines()[0]
+            reason = str(error).strip().split("\n")[0]
             raise UserError(
                 f"cannot write the checkpoint of step {self._step} to {self._own_folder}: "
                 f"{reason}. {last}"
@@ -154,7 +154,7 @@ def restore_newest(state: tf.train.Checkpoint, folder: pathlib.Path, *, whole: b
         except WORKER_LOST:
             raise
         except _UNREADABLE as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = str(error).strip().split("\n")[0]
             print(f"warning: cannot read checkpoint {path}: {reason}", file=sys.stderr)
     if steps:
         raise UserError(f"no checkpoint in {folder} can be read; to start anew, remove that folder")

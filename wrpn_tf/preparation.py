@@ -45,9 +45,10 @@ def prepared_builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
         try:
             builder.download_and_prepare()
         except Exception as error:  # TFDS raises whatever its downloader and parser raise.
+            reason = str(error).strip().split("\n")[0]
             raise FileNotFoundError(
                 f"data set {name!r} is not at {builder.data_path} and preparing it failed "
-                f"({type(error).__name__}: {str(error).strip().splitlines()[0]}); where what it "
+                f"({type(error).__name__}: {reason}); where what it "
                 f"needs is there, {how}"
             ) from error
         return builder
