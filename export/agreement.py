@@ -42,6 +42,12 @@ def float32_room(setting: Setting, slope: np.ndarray) -> np.ndarray:
     return np.where(widest > 2 * room, room, 0.0)
 
 
+def small_changes(most: float, count: int) -> np.ndarray:
+    """Relative changes, `count` on either side of 0 and up to `most`, the smallest first."""
+    steps = np.arange(1, count + 1) * most / count
+    return np.stack([steps, -steps], axis=1).ravel()
+
+
 def gain_factors(multiplier: np.ndarray, stretch: int) -> np.ndarray:
     """Factors worth trying on the gains, those nearest to 1 first.
 

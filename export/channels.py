@@ -147,7 +147,7 @@ def fit(codes: np.ndarray, trained: np.ndarray, setting: Setting) -> Channels:
     slope, start = ideal.line(trained, setting.input_scale)
     if not (np.isfinite(slope).all() and np.isfinite(start).all()):
         raise ValueError("a gain or offset is not finite; check the batch normalization's variance")
-    codes = np.where(trained["gain"][:, None] < 0, -codes, codes).astype(np.int64)
+    codes = codes.astype(np.int64) * ideal.signs(trained)
     stretch = max(1, LARGEST[setting.storage] // max(1, int(np.abs(codes).max(initial=0))))
     reach = Reach(codes, setting.input_low, setting.input_high)
 

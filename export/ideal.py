@@ -41,6 +41,15 @@ def digest(codes: np.ndarray) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 
+def signs(trained: np.ndarray) -> np.ndarray:
+    """By what trained codes ``[channels, taps]`` are multiplied in a file, and back: 1 or -1.
+
+    Returns:
+      int ``[channels, 1]``.
+    """
+    return np.where(trained["gain"] < 0, -1, 1)[:, None]
+
+
 def line(trained: np.ndarray, input_scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Slope and value at accumulator 0 of the real output, rounded to float64.
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from export import agreement, channels, ideal, kernels
 from export.channels import ULPS, Rounding, moved_scale
-from export.graph import IntegerGraph, Weighted, channel_rows
+from export.graph import IntegerGraph, Weighted
 from export.ideal import BEYOND
 from export.kernels import TARGETS
-from export.reach import Reach
+from export.reach import Reach, accumulated_codes
 from export.setting import Setting
 
 _FAST = ("xnnpack", "optimized", "optimized_arm")
@@ -58,7 +58,7 @@ class _Settler:
         self._bias, self._stretch = operator.bias.astype(np.int64), operator.stretch
         self._gain = operator.trained["gain"]
         self.trained = operator.trained.copy()
-        self._codes = codes = channel_rows(operator).astype(np.int64) // operator.stretch
+        self._codes = codes = accumulated_codes(operator)
         self._reach = Reach(codes, setting.input_low, setting.input_high)
         slope, _ = ideal.line(self.trained, setting.input_scale)
         self._room = agreement.float32_room(setting, slope)
@@ -189,16 +189,11 @@ class _Settler:
         settled = trained.copy()
         settled["offset"][chosen] = offset
         if self._setting.storage < 8 and found.any():  # Its int8 file has a bias of its own.
-            twin = channels.fit(self._codes * _signs(trained), settled, self._twin)
+            twin = channels.fit(self._codes * ideal.signs(trained), settled, self._twin)
             found &= twin.exact["xnnpack"][chosen]
         chosen = chosen[found]
         self.trained[chosen] = settled[chosen]
         self.left[chosen] = False
-
-
-def _signs(trained: np.ndarray) -> np.ndarray:
-    """By what kernel rows ``[channels, taps]`` are multiplied to be the trained codes."""
-    return np.where(trained["gain"] < 0, -1, 1)[:, None]
 
 
 def _matching_offsets(

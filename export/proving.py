@@ -192,14 +192,12 @@ def _largest_gap(wanted: np.ndarray, found: np.ndarray) -> int:
 def _code_problems(operator: Weighted, rows: np.ndarray) -> list[str]:
     """Channels whose kernel is not the trained codes."""
     assert operator.trained is not None
-    signs = np.where(operator.trained["gain"] < 0, -1, 1)
-    codes = rows // operator.stretch
+    codes = rows // operator.stretch * ideal.signs(operator.trained)
     wrong = [
         channel
         for channel, stretched in enumerate(rows)
         if (
-            ideal.digest(codes[channel] * signs[channel]) != operator.trained["digest"][channel]
-            and stretched.any()
+            ideal.digest(codes[channel]) != operator.trained["digest"][channel] and stretched.any()
         )  # All 0: a channel that was found not to depend on its input.
         or (stretched % operator.stretch).any()
     ]

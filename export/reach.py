@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from export.graph import Weighted, channel_rows
 from export.ideal import BEYOND
 
 
@@ -70,6 +71,15 @@ class Reach:
             if int(channel) in self._values
         }
         return chosen
+
+
+def accumulated_codes(operator: Weighted) -> np.ndarray:
+    """A kernel without its stretch: the trained codes, negated where the gain is negative.
+
+    Returns:
+      int64 ``[channels, taps]``.
+    """
+    return channel_rows(operator).astype(np.int64) // operator.stretch
 
 
 def _sums(magnitudes: np.ndarray, steps: int) -> np.ndarray:

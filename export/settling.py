@@ -62,10 +62,10 @@ def settle(model: keras.Model, *, weights: str = "int8") -> None:
         source, target = layers[operator.inputs[0]], layers[operator.output]
         if source == target:
             continue
-        owner = _bias_owner(views[target], views)
+        folded = _folded(views[target], views)
+        owner = _bias_owner(folded)
         if owner is None:
-            kernel = _kernel_name(views[target], views)
-            if kernel in quantized:
+            if (kernel := folded[-1].name) in quantized:
                 settle_scales(graph, operator, *quantized[kernel])
             continue
         if owner.kind is Kind.KERNEL:
@@ -78,23 +78,24 @@ def settle(model: keras.Model, *, weights: str = "int8") -> None:
             owner.layer.gamma.assign(trained["gain"])
 
 
-def _bias_owner(view: LayerView, views: dict[str, LayerView]) -> LayerView | None:
-    """The layer whose offset the operator behind `view` has as its bias, or None."""
-    if view.kind is Kind.RELU:
-        view = views[view.inputs[0]]
-        if view.grid is not None:
-            return None
+def _folded(view: LayerView, views: dict[str, LayerView]) -> list[LayerView]:
+    """The layers that the operator behind `view` computes: `view` first, its kernel last."""
+    found = [view]
+    while found[-1].kind in (Kind.RELU, Kind.AFFINE):
+        before = views[found[-1].inputs[0]]
+        if before.grid is not None:
+            break
+        found.append(before)
+    return found
+
+
+def _bias_owner(folded: list[LayerView]) -> LayerView | None:
+    """The layer whose offset an operator of these layers has as its bias, or None."""
+    linear = [view for view in folded if view.kind is not Kind.RELU]
+    if not linear:
+        return None
+    view = linear[0]
     has_offset = (view.kind is Kind.KERNEL and view.layer.use_bias) or (
         isinstance(view.layer, keras.layers.BatchNormalization) and view.layer.center
     )
     return view if has_offset else None
-
-
-def _kernel_name(view: LayerView, views: dict[str, LayerView]) -> str:
-    """The layer whose kernel the operator behind `view` has, if it has one."""
-    while view.kind in (Kind.RELU, Kind.AFFINE):
-        before = views[view.inputs[0]]
-        if before.grid is not None:
-            break
-        view = before
-    return view.name

@@ -14,10 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from export import channels, ideal, kernels
-from export.agreement import float32_room
-from export.graph import IntegerGraph, Weighted, channel_rows
+from export.agreement import float32_room, small_changes
+from export.graph import IntegerGraph, Weighted
 from export.ideal import BEYOND
-from export.reach import Reach
+from export.reach import Reach, accumulated_codes
 from export.setting import Setting
 from wrpn_tf import WeightQuantizer
 
@@ -73,6 +73,8 @@ def settle_scales(
     if not quantizer.has_free_scale:
         return
     factors = _factors(graph, operator)
+    if (factors == 1).all():
+        return
     codes, scale = quantizer.codes(kernel.numpy(), variables)
     moving = (kernel, *variables.values())
     before = [variable.numpy() for variable in moving]
@@ -91,19 +93,20 @@ def _factors(graph: IntegerGraph, operator: Weighted) -> np.ndarray:
     factors = np.ones(len(trained), np.float32)
     if kernels.is_per_tensor(setting.operator, operator.kernel_scale, setting.storage):
         return factors
-    rows = channel_rows(operator).astype(np.int64) // operator.stretch
-    codes = np.where(trained["gain"][:, None] < 0, -rows, rows)
-    reach = Reach(rows, setting.input_low, setting.input_high)
+    rows = accumulated_codes(operator)
     room = float32_room(setting, ideal.line(trained, setting.input_scale)[0])
+    left = np.flatnonzero(rows.any(axis=1) & (room > 0))
+    if not left.size:
+        return factors
+    codes = rows * ideal.signs(trained)
+    reach = Reach(rows, setting.input_low, setting.input_high)
     first, arm = setting.targets[0], "optimized_arm"
     before = channels.fit(codes, trained, setting).exact
-    left = np.flatnonzero(rows.any(axis=1) & (room > 0))
     left = left[~before[first][left] | (distance(setting, reach, trained) < room)[left]]
     if not left.size:
         return factors
 
-    changes = MOST_CHANGE * np.arange(1, _TRIED + 1) / _TRIED
-    candidates = 1 + np.stack([changes, -changes], axis=1).ravel().astype(np.float32)
+    candidates = 1 + small_changes(MOST_CHANGE, _TRIED).astype(np.float32)
     selected = reach.select(left)
     roomy = np.stack(
         [

@@ -15,6 +15,7 @@ import tf_keras as keras
 
 import wrpn_tf
 from export import addition
+from export.agreement import small_changes
 from export.enumeration import every_pair
 from export.graph import Add, Grid, IntegerGraph, Operator, Subtract, Weighted
 from export.kernels import KERNELS
@@ -81,9 +82,8 @@ def _settle_scale(pairs: _Pairs, quantizer: Any, variables: Mapping[str, Any]) -
 
     grid = quantizer.grid(variables)
     clip = grid.low, grid.high
-    steps = np.arange(1, _TRIED + 1) * MOST_CHANGE / _TRIED
     best, fewest = 0.0, pairs.different(grid)
-    for share in np.stack([steps, -steps], axis=1).ravel():
+    for share in small_changes(MOST_CHANGE, _TRIED):
         if not fewest:
             break
         grid = move(share)

@@ -10,8 +10,8 @@ import export
 import wrpn_tf
 from export import checks, ideal
 from export.agreement import float32_room
-from export.graph import Weighted, channel_rows
-from export.reach import Reach
+from export.graph import Weighted
+from export.reach import Reach, accumulated_codes
 from export.setting import Setting
 from export.slopes import MOST_CHANGE, distance
 
@@ -61,8 +61,7 @@ def bare(model: keras.Model) -> tuple[Weighted, Setting]:
 def cramped(model: keras.Model) -> int:
     """How many channels have thresholds that float32 might not tell from an accumulator."""
     operator, setting = bare(model)
-    codes = channel_rows(operator).astype(np.int64) // operator.stretch
-    reach = Reach(codes, setting.input_low, setting.input_high)
+    reach = Reach(accumulated_codes(operator), setting.input_low, setting.input_high)
     slope, _ = ideal.line(operator.trained, setting.input_scale)
     room = float32_room(setting, slope)
     assert room.all()
