@@ -25,7 +25,7 @@ from rich.table import Table
 
 import export
 import wrpn_tf
-from export import checks
+from export.verification import checks
 
 # The side of the input in pixels, small for speed, and the range of its values.
 NETWORKS = {

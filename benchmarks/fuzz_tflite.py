@@ -19,10 +19,12 @@ import traceback
 import numpy as np
 from absl import app, flags
 
-from export import classifier, runtime, tflite_edit, tflite_file
-from export.edgetpu_preflight import predict
-from export.isolation import Isolated
-from export.kernels import KERNELS
+from export.edge_tpu.preflight import predict
+from export.flatbuffer import editing, reader
+from export.kernel_sets.rules import KERNEL_SETS
+from export.runtime import runner
+from export.runtime.isolation import Isolated
+from export.tools import classifier
 
 _MUTATIONS = flags.DEFINE_integer("mutations", 10_000, "How many files to try.", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the mutations.")
@@ -59,18 +61,18 @@ class Tools:
     def __init__(self) -> None:
         self._child: Isolated | None = None
 
-    def try_file(self, content: bytes, kernels: str) -> str:
+    def try_file(self, content: bytes, kernel_set: str) -> str:
         """What becomes of a file; raises whatever is not a clear refusal."""
         try:
-            model = tflite_file.read(content)
+            model = reader.read(content)
         except ValueError as error:
             assert str(error)
             return "refused by the reader"
         for step in (
             lambda: predict(model),
             lambda: classifier.interface(model),
-            lambda: tflite_file.kernels(content),
-            lambda: tflite_edit.expose_tensors(content),
+            lambda: reader.kernels(content),
+            lambda: editing.expose_tensors(content),
         ):
             try:
                 step()
@@ -84,8 +86,8 @@ class Tools:
             return "refused: inputs of a type without arrays"
         try:
             if self._child is None:
-                self._child = Isolated(runtime.Trial, seconds=60)
-            self._child(content, inputs, kernels)
+                self._child = Isolated(runner.Trial, seconds=60)
+            self._child(content, inputs, kernel_set)
         except ValueError as error:
             if "did not finish" in str(error) or "died" in str(error):
                 self.close()
@@ -116,7 +118,7 @@ def fuzz(
         for number in range(mutations):
             content = mutate(seeds[number % len(seeds)], random)
             try:
-                counts[tools.try_file(content, KERNELS[number % len(KERNELS)])] += 1
+                counts[tools.try_file(content, KERNEL_SETS[number % len(KERNEL_SETS)])] += 1
             except Exception:
                 counts["NOT A CLEAR ERROR"] += 1
                 failures.append(traceback.format_exc())

@@ -14,9 +14,10 @@ import numpy as np
 from absl import app, flags
 
 import export
-from export import kernels, tflite_edit, writer
-from export.files import write_bytes
-from export.workdir import Workdir
+from export.flatbuffer import editing, writer
+from export.ir.files import write_bytes
+from export.kernel_sets import rules
+from export.verification.workdir import Workdir
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write into.", required=True)
 _IMAGES = flags.DEFINE_integer("images", 20, "Images of a network.", 1)
@@ -35,14 +36,14 @@ def main(argv: list[str]) -> None:
             sys.exit(f"error: {error}")
         images = (data.test_images[: _IMAGES.value].astype(np.int16) - 128).astype(np.int8)
         values = {"image": images}
-        for target in kernels.EXECUTABLE:
+        for target in rules.EXECUTABLE:
             codes = export.execute(graph, {graph.inputs[0]: images}, target)
             values |= {f"{target}:{name}": codes[name] for name in graph.tensors}
         content = io.BytesIO()
         np.savez_compressed(content, **values)
         target_path = pathlib.Path(_OUTPUT.value) / pathlib.Path(path).name
         write_bytes(f"{target_path}.npz", content.getvalue())
-        exposed = tflite_edit.expose_tensors(writer.to_flatbuffer(graph))
+        exposed = editing.expose_tensors(writer.to_flatbuffer(graph))
         write_bytes(f"{target_path}.tflite", exposed)
         print(f"{target_path}: {len(graph.tensors)} tensors, {len(images)} images")
 

@@ -4,24 +4,37 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from export.conversion import to_tflite
-    from export.executor import execute
-    from export.graph import IntegerGraph
-    from export.lowering import LoweringError, lower
-    from export.proving import prove
-    from export.settling import settle
+    from export.alignment.settling import settle
+    from export.executor.execution import execute
+    from export.ir.graph import IntegerGraph
+    from export.ir.saving import load, save
+    from export.lowering.network import LoweringError, lower
+    from export.proof.prover import prove
+    from export.tools.conversion import to_tflite
 
-__all__ = ["IntegerGraph", "LoweringError", "execute", "lower", "prove", "settle", "to_tflite"]
+__all__ = [
+    "IntegerGraph",
+    "LoweringError",
+    "execute",
+    "load",
+    "lower",
+    "prove",
+    "save",
+    "settle",
+    "to_tflite",
+]
 
 # Imported when first used: the tools that only read .tflite files start without TensorFlow.
 _MODULES = {
-    "IntegerGraph": "graph",
-    "LoweringError": "lowering",
-    "execute": "executor",
-    "lower": "lowering",
-    "prove": "proving",
-    "settle": "settling",
-    "to_tflite": "conversion",
+    "IntegerGraph": "ir.graph",
+    "LoweringError": "lowering.network",
+    "execute": "executor.execution",
+    "load": "ir.saving",
+    "lower": "lowering.network",
+    "prove": "proof.prover",
+    "save": "ir.saving",
+    "settle": "alignment.settling",
+    "to_tflite": "tools.conversion",
 }
 
 

@@ -19,12 +19,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from export import tflite_file
-from export.benchmarking import Measurement, measure
-from export.kernels import KERNELS
+from export.flatbuffer import reader
+from export.kernel_sets.rules import KERNEL_SETS
+from export.tools.benchmarking import Measurement, measure
 
 _THREADS = flags.DEFINE_list("threads", ["1", "2"], "Numbers of threads.")
-_KERNELS = flags.DEFINE_multi_enum("kernels", list(KERNELS), KERNELS, "Kernels; repeat the flag.")
+_KERNEL_SETS = flags.DEFINE_multi_enum(
+    "kernels", list(KERNEL_SETS), KERNEL_SETS, "Kernels; repeat the flag."
+)
 _ROUNDS = flags.DEFINE_integer("rounds", 20, "Turns of each combination.", 1)
 _RUNS = flags.DEFINE_integer("runs", 5, "Runs in a turn.", 1)
 _FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "What to print.")
@@ -37,12 +39,12 @@ def main(argv: list[str]) -> None:
     if not paths:
         sys.exit("error: name a .tflite file: python -m export.benchmark model.tflite")
     try:
-        models = {path: tflite_file.read_path(path) for path in paths}
+        models = {path: reader.read_path(path) for path in paths}
         measured = measure(
-            models, _KERNELS.value, _thread_counts(), rounds=_ROUNDS.value, runs=_RUNS.value
+            models, _KERNEL_SETS.value, _thread_counts(), rounds=_ROUNDS.value, runs=_RUNS.value
         )
         if _PLOT.value:
-            from export.latency_plot import draw  # matplotlib, which takes a second
+            from export.tools.latency_plot import draw  # matplotlib, which takes a second
 
             draw(measured, _PLOT.value)
     except ValueError as error:
@@ -75,7 +77,7 @@ def _show(measured: list[Measurement]) -> None:
             if row.model == model:
                 memory = row.process_bytes
                 table.add_row(
-                    row.kernels,
+                    row.kernel_set,
                     str(row.threads),
                     f"{row.median:.3f}",
                     f"{row.low:.3f}-{row.high:.3f}",

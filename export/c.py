@@ -19,10 +19,10 @@ import sys
 import numpy as np
 from absl import app, flags
 
-from export import c_arrays, c_source
-from export.files import write_bytes
-from export.graph import IntegerGraph
-from export.writer import to_flatbuffer
+from export.c99 import generator, literals
+from export.flatbuffer.writer import to_flatbuffer
+from export.ir.files import write_bytes
+from export.ir.saving import load
 
 _GRAPH = flags.DEFINE_string(
     "model_graph", None, "The integer graph, from `export.tflite --graph`.", required=True
@@ -37,17 +37,17 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
     try:
-        graph = IntegerGraph.load(_GRAPH.value)
-        source = c_source.generate(graph, _NAME.value)
+        graph = load(_GRAPH.value)
+        source = generator.generate(graph, _NAME.value)
         model = to_flatbuffer(graph)
-        header, body = c_arrays.file(f"{_NAME.value}_tflite", model)
+        header, body = literals.file(f"{_NAME.value}_tflite", model)
         texts = {
             f"{_NAME.value}.h": source.header,
             f"{_NAME.value}.c": source.body,
             f"{_NAME.value}_tflite.h": header,
             f"{_NAME.value}_tflite.c": body,
         }
-        texts |= {path.name: path.read_text() for path in sorted(c_source.RUNTIME.glob("*.[ch]"))}
+        texts |= {path.name: path.read_text() for path in sorted(generator.RUNTIME.glob("*.[ch]"))}
         for name, text in texts.items():
             write_bytes(pathlib.Path(_OUTPUT.value) / name, text.encode())
     except (OSError, ValueError) as error:

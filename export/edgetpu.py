@@ -17,12 +17,14 @@ from typing import Any
 from absl import app, flags
 from rich.console import Console
 
-from export import edgetpu_compiler, edgetpu_tables, runtime, tflite_file
-from export.edgetpu_fixes import fix
-from export.edgetpu_preflight import CACHE_BYTES, Prediction, predict
-from export.files import write_bytes
-from export.isolation import Isolated
-from export.tflite_file import Model
+from export.edge_tpu import compiler, tables
+from export.edge_tpu.fixes import fix
+from export.edge_tpu.preflight import CACHE_BYTES, Prediction, predict
+from export.flatbuffer import reader
+from export.flatbuffer.reader import Model
+from export.ir.files import write_bytes
+from export.runtime import runner
+from export.runtime.isolation import Isolated
 
 _FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "What to print.")
 _ALL = flags.DEFINE_bool("all", False, "A row for every operator; else neighbours share one.")
@@ -68,27 +70,27 @@ def main(argv: list[str]) -> None:
     else:
         console = Console()
         for file in files:
-            edgetpu_tables.show(
+            tables.show(
                 console, file.path, file.prediction, file.fixes, file.on_cpu, every=_ALL.value
             )
     sys.exit(0 if all(file.maps for file in files) else 1)
 
 
 def _preflight(path: str) -> Preflight:
-    model = tflite_file.read_path(path)
+    model = reader.read_path(path)
     fixes: tuple[str, ...] = ()
     prediction = predict(model)
     _check_runs(path, model)
     if _FIX.value:
         content, done = fix(model)
         write_bytes(_OUTPUT.value, content)
-        path, model, fixes = _OUTPUT.value, tflite_file.read(content), tuple(done)
+        path, model, fixes = _OUTPUT.value, reader.read(content), tuple(done)
         prediction = predict(model)
     on_cpu = None
-    if edgetpu_compiler.is_installed():
-        compiled = edgetpu_compiler.compile_model(path)
+    if compiler.is_installed():
+        compiled = compiler.compile_model(path)
         every = range(len(model.main.operators))
-        on_cpu = frozenset(edgetpu_compiler.left_on_cpu(model, compiled) if compiled else every)
+        on_cpu = frozenset(compiler.left_on_cpu(model, compiled) if compiled else every)
     return Preflight(path=path, prediction=prediction, fixes=fixes, on_cpu=on_cpu)
 
 
@@ -97,7 +99,7 @@ def _check_runs(path: str, model: Model) -> None:
     if any(operator.custom for operator in model.main.operators):
         return
     try:
-        with Isolated(runtime.Runner, model.content, "reference"):
+        with Isolated(runner.Runner, model.content, "reference"):
             pass
     except ValueError as error:
         raise ValueError(f"{path} does not load in LiteRT: {error}") from error

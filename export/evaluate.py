@@ -19,9 +19,10 @@ from absl import app, flags, logging
 from rich.console import Console
 from rich.progress import Progress
 
-from export import classifier, tflite_file
-from export.evaluation import Accuracy, evaluate, labels_of_classes
-from export.kernels import KERNELS
+from export.flatbuffer import reader
+from export.kernel_sets.rules import KERNEL_SETS
+from export.tools import classifier
+from export.tools.evaluation import Accuracy, evaluate, labels_of_classes
 
 _MODEL = flags.DEFINE_string("model", None, "The .tflite file.", required=True)
 _DATASET = flags.DEFINE_string("dataset", None, "Name of a TFDS data set.")
@@ -35,7 +36,7 @@ _FRACTION = flags.DEFINE_float("crop_fraction", 0.875, "Share of the short side 
 _MEAN = flags.DEFINE_list("mean", None, "Mean in pixels: one, or one for each channel.")
 _STD = flags.DEFINE_list("std", None, "Standard deviation in pixels.")
 _OFFSET = flags.DEFINE_integer("label_offset", 0, "The class that is label 0.", 0)
-_KERNELS = flags.DEFINE_enum("kernels", "xnnpack", KERNELS, "Kernels of the Interpreter.")
+_KERNEL_SETS = flags.DEFINE_enum("kernels", "xnnpack", KERNEL_SETS, "Kernels of the Interpreter.")
 _PROCESSES = flags.DEFINE_integer("processes", os.cpu_count(), "Processes that run the model.", 1)
 _FORMAT = flags.DEFINE_enum("format", "text", ["text", "json"], "What to print.")
 
@@ -58,13 +59,13 @@ def main(argv: list[str]) -> None:
 
 
 def _run() -> None:
-    model = tflite_file.read_path(_MODEL.value)
+    model = reader.read_path(_MODEL.value)
     try:
         description = classifier.interface(model, _normalization())
     except ValueError as error:
         raise ValueError(f"{_MODEL.value}: {error}") from error
 
-    from export import images  # TensorFlow, which takes seconds: after the file was looked at
+    from export.tools import images  # TensorFlow, which takes seconds: after the file was looked at
 
     if _FOLDER.value:
         data = images.from_folder(_FOLDER.value)
@@ -85,7 +86,7 @@ def _run() -> None:
             description,
             batches,
             mapping,
-            kernels=_KERNELS.value,
+            kernel_set=_KERNEL_SETS.value,
             processes=_PROCESSES.value,
             progress=show,
         )
@@ -102,7 +103,7 @@ def _run() -> None:
             "crop_fraction": _FRACTION.value,
             "normalization": description.normalization,
             "input": description.dtype,
-            "kernels": _KERNELS.value,
+            "kernels": _KERNEL_SETS.value,
             "processes": _PROCESSES.value,
             "seconds": round(seconds, 3),
         }

@@ -18,17 +18,18 @@ import sys
 
 from absl import app, flags
 
-from export.graph import IntegerGraph
-from export.kernels import TARGETS
-from export.proof_report import show
-from export.proving import prove
-from export.trainings import training_problems
-from export.workdir import Workdir
+from export.ir.graph import IntegerGraph
+from export.ir.provenance import training_problems
+from export.ir.saving import load
+from export.kernel_sets.rules import TARGETS
+from export.proof.prover import prove
+from export.proof.report import show
+from export.verification.workdir import Workdir
 
 _GRAPH = flags.DEFINE_string("model_graph", None, "The integer graph, an .npz file.")
 flags.DEFINE_alias("model-graph", "model_graph")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training.")
-_KERNELS = flags.DEFINE_list(
+_KERNEL_SETS = flags.DEFINE_list(
     "kernels", ["xnnpack"], f"Kernels that must be proven: {', '.join(TARGETS)}, or 'all'."
 )
 
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> None:
 
 
 def _prove() -> list[str]:
-    targets = TARGETS if _KERNELS.value == ["all"] else tuple(_KERNELS.value)
+    targets = TARGETS if _KERNEL_SETS.value == ["all"] else tuple(_KERNEL_SETS.value)
     unknown = [target for target in targets if target not in TARGETS]
     if unknown:
         raise ValueError(f"--kernels has {unknown[0]!r}; known are {', '.join(TARGETS)}, or 'all'.")
@@ -68,7 +69,7 @@ def _prove() -> list[str]:
 
 def _load(path: str) -> IntegerGraph:
     try:
-        return IntegerGraph.load(path)
+        return load(path)
     except OSError as error:
         raise ValueError(f"Cannot read {path}: {error.strerror}.") from error
 

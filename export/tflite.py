@@ -16,19 +16,21 @@ import sys
 
 from absl import app, flags
 
-from export import storage, storage_report
-from export.files import write_bytes
-from export.kernels import TARGETS
-from export.proving import prove
-from export.workdir import Workdir
-from export.writer import to_flatbuffer
+from export.flatbuffer.writer import to_flatbuffer
+from export.ir import weight_dtypes
+from export.ir.files import write_bytes
+from export.ir.saving import save
+from export.kernel_sets.rules import TARGETS
+from export.proof.prover import prove
+from export.tools import weight_report
+from export.verification.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished training.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "The .tflite file to write.", required=True)
 _WEIGHTS = flags.DEFINE_enum(
     "weights",
     "int8",
-    list(storage.WEIGHTS),
+    list(weight_dtypes.WEIGHTS),
     "Narrowest type of the kernels. int4: convolutions and dense layers of at most 4 bits; int2: "
     "dense layers of at most 2 bits too. Other layers stay int8.",
 )
@@ -56,9 +58,9 @@ def main(argv: list[str]) -> None:
         if _TWIN.value:  # The model is settled for both.
             write_bytes(_TWIN.value, to_flatbuffer(workdir.graph()))
         if _GRAPH.value:
-            graph.save(_GRAPH.value)
+            save(graph, _GRAPH.value)
         if _TRANSPORT.value:
-            graph.save(_TRANSPORT.value, for_transport=True)
+            save(graph, _TRANSPORT.value, for_transport=True)
     except ValueError as error:
         sys.exit(f"error: {error}")
     proof = prove(graph)
@@ -71,9 +73,9 @@ def main(argv: list[str]) -> None:
         "every kernel (python -m export.prove says which)"
     )
     if _TRANSPORT.value:
-        print(storage_report.transport(graph, _TRANSPORT.value))
+        print(weight_report.transport(graph, _TRANSPORT.value))
     if _WEIGHTS.value != "int8":
-        print(storage_report.beside_int8(graph, content, _WEIGHTS.value))
+        print(weight_report.beside_int8(graph, content, _WEIGHTS.value))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ import sys
 
 from absl import app, flags
 
-from export.files import read_bytes
-from export.verification import verify
-from export.workdir import Workdir
+from export.ir.files import read_bytes
+from export.verification.verifier import verify
+from export.verification.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training.", required=True)
 _MODEL = flags.DEFINE_string("model", None, "The .tflite file.", required=True)

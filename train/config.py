@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 from wrpn_tf import datasets, jpegs, models
-from wrpn_tf.methods import ActivationMethod, Method, WeightMethod
+from wrpn_tf.arithmetic.methods import ActivationMethod, Method, WeightMethod
 
 FirstLast = Literal["integer", "paper"]
 Optimizer = Literal["sgd", "adam"]

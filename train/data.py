@@ -6,7 +6,7 @@ resumed at any step sees what an uninterrupted one would have seen.
 
 import tensorflow as tf
 
-from wrpn_tf.datasets import Dataset
+from wrpn_tf.data.datasets import Dataset
 
 ALONE = tf.distribute.InputContext()
 """The one reader of a training without distribution."""

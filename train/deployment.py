@@ -6,10 +6,10 @@ import pathlib
 
 from rich.console import Console
 
-from export.files import write_bytes
-from export.verification import Verification, verify
-from export.workdir import Workdir
-from export.writer import to_flatbuffer
+from export.flatbuffer.writer import to_flatbuffer
+from export.ir.files import write_bytes
+from export.verification.verifier import Verification, verify
+from export.verification.workdir import Workdir
 from train.config import UserError
 
 

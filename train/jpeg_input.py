@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from train.config import UserError
 from train.data import ALONE
-from wrpn_tf.jpegs import JpegDataset, central_crop, resize
+from wrpn_tf.data.jpegs import JpegDataset, central_crop, resize
 
 _CHUNK = 16  # Images that are decoded one after the other on one thread.
 _CORRUPT_SHARE = 0.001

@@ -10,7 +10,7 @@ import wrpn_tf
 from train.config import Config, UserError
 from train.sources import Source
 from wrpn_tf import models
-from wrpn_tf.datasets import LabelledImages
+from wrpn_tf.data.datasets import LabelledImages
 
 _WRAPPED = "quant_"  # TF-MOT's prefix of layers in wrappers.
 _OF_QUANTIZER = re.compile(r"(kernel_scale|output_\w+|optimizer_step)(:\d+)?$")

@@ -7,10 +7,10 @@ import pathlib
 import platform
 from typing import Any
 
-from export.files import write_bytes
+from export.ir.files import write_bytes
 from train.config import FIELD_DEFAULTS, LOCATION_FIELDS, Config, UserError
 from train.experiments import reported
-from wrpn_tf.datasets import LabelledImages
+from wrpn_tf.data.datasets import LabelledImages
 
 _PACKAGES = ("numpy", "tensorflow", "tf_keras", "tensorflow-model-optimization", "wrpn_tf")
 

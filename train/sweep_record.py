@@ -8,7 +8,7 @@ import numpy as np
 import tf_keras as keras
 
 import wrpn_tf
-from export.files import write_bytes
+from export.ir.files import write_bytes
 from train import sources
 from train.config import FIELD_DEFAULTS, LOCATION_FIELDS, UserError
 from train.deployment import Deployment

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from export.files import write_bytes
+from export.ir.files import write_bytes
 from wrpn_tf import Result, plots
 
 _COLUMNS = (

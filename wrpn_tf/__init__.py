@@ -1,30 +1,34 @@
 """Train k-bit vision networks in tf_keras and ship them as integers."""
 
-from wrpn_tf import datasets, jpegs, methods, models, paper, plots, quantizers
-from wrpn_tf.calibration import calibrate
-from wrpn_tf.clipping import clipped_shares
-from wrpn_tf.configs import WRPNQuantizeConfig
-from wrpn_tf.inspection import (
+from wrpn_tf import models
+from wrpn_tf.arithmetic import methods, quantizers
+from wrpn_tf.costs import paper
+from wrpn_tf.costs.memory import Memory
+from wrpn_tf.costs.network_cost import Cost, LayerCost, measure_cost
+from wrpn_tf.data import datasets, jpegs
+from wrpn_tf.graph.roles import Kind
+from wrpn_tf.graph.rules import Rule
+from wrpn_tf.reporting import plots
+from wrpn_tf.reporting.layer_summary import summary
+from wrpn_tf.reporting.results import Result, pareto_front, read_results
+from wrpn_tf.tfmot.calibration import calibrate
+from wrpn_tf.tfmot.clipping import clipped_shares
+from wrpn_tf.tfmot.inspection import (
     KernelCodes,
     LayerView,
     named_kernel_quantizers,
     named_output_quantizers,
     view,
 )
-from wrpn_tf.layer_cost import Cost, LayerCost, measure_cost
-from wrpn_tf.layer_summary import summary
-from wrpn_tf.layers import Kind
-from wrpn_tf.memory import Memory
-from wrpn_tf.output_quantizers import ActivationQuantizer, OutputGrid, RangeQuantizer
-from wrpn_tf.pooling import QuantizedUpSampling2D
-from wrpn_tf.quantization import quantize_annotate, quantize_apply, quantize_model
-from wrpn_tf.results import Result, pareto_front, read_results
-from wrpn_tf.rules import Rule
-from wrpn_tf.saving import custom_objects, load_model
-from wrpn_tf.scheme import WRPNScheme
-from wrpn_tf.weight_quantizer import WeightQuantizer
-from wrpn_tf.widening import widen
-from wrpn_tf.widths import WidthRule
+from wrpn_tf.tfmot.one_grid_layers import QuantizedUpSampling2D
+from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer, OutputGrid, RangeQuantizer
+from wrpn_tf.tfmot.quantization import quantize_annotate, quantize_apply, quantize_model
+from wrpn_tf.tfmot.quantize_config import WRPNQuantizeConfig
+from wrpn_tf.tfmot.saving import custom_objects, load_model
+from wrpn_tf.tfmot.scheme import WRPNScheme
+from wrpn_tf.tfmot.weight_quantizer import WeightQuantizer
+from wrpn_tf.widening.widening import widen
+from wrpn_tf.widening.widths import WidthRule
 
 __version__ = "0.1.0"
 

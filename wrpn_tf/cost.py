@@ -16,8 +16,9 @@ import sys
 from absl import app, flags
 from rich.console import Console
 
-from wrpn_tf import models, quantizers
-from wrpn_tf.cost_report import print_tables, report, to_csv
+from wrpn_tf import models
+from wrpn_tf.arithmetic import quantizers
+from wrpn_tf.reporting.cost_report import print_tables, report, to_csv
 
 _ARCH = flags.DEFINE_enum("arch", "resnet34", list(models.ARCHITECTURES), "Network.")
 _WIDTH = flags.DEFINE_float("width", 1.0, "Factor on the filters, at least 0.25.")

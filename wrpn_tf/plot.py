@@ -5,7 +5,7 @@
     python -m wrpn_tf.plot codes --model=runs/cifar10/model.h5 --output=codes.svg
 
 `memory`: activations' share of the memory footprint by batch size (WRPN's figure 1).
-`cost_accuracy`: results (see `wrpn_tf.results.Result`) with their Pareto front.
+`cost_accuracy`: results (see `wrpn_tf.reporting.results.Result`) with their Pareto front.
 `codes`: how often each weight code occurs, by layer, in a trained model.
 """
 
@@ -17,10 +17,11 @@ import sys
 from absl import app, flags
 from matplotlib.figure import Figure
 
-from wrpn_tf import models, plots
-from wrpn_tf.layer_cost import measure_cost
-from wrpn_tf.results import read_results
-from wrpn_tf.saving import load_model
+from wrpn_tf import models
+from wrpn_tf.costs.network_cost import measure_cost
+from wrpn_tf.reporting import plots
+from wrpn_tf.reporting.results import read_results
+from wrpn_tf.tfmot.saving import load_model
 
 _OUTPUT = flags.DEFINE_string("output", None, "File to write: .png or .svg.", required=True)
 _ARCHS = flags.DEFINE_list(

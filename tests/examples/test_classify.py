@@ -14,8 +14,9 @@ from tf_keras import layers
 
 import export
 import wrpn_tf
-from export import classifier, tflite_file, writer
-from export.metadata_reader import read_metadata
+from export.flatbuffer import reader, writer
+from export.flatbuffer.metadata_reader import read_metadata
+from export.tools import classifier
 
 PROGRAM = pathlib.Path(__file__).resolve().parents[2] / "examples" / "classify.py"
 LABELS = ("ant", "bee", "cow", "dog", "elk")
@@ -87,7 +88,7 @@ def test_it_and_the_exporter_feed_pixels_as_training_did(classify, input_range):
     normalization = classify.read_normalization(content)
     fed = classify.encode(Image.fromarray(pixels[0, ..., 0]), source, *normalization)
     assert fed.dtype == np.int8 and np.array_equal(fed, expected)
-    description = classifier.interface(tflite_file.read(content))
+    description = classifier.interface(reader.read(content))
     assert np.array_equal(description.encode(pixels), expected)
     assert list(map(list, normalization)) == list(map(list, description.normalization))
     assert graph.metadata["normalization"].keys() == {"image"}
@@ -102,12 +103,12 @@ def test_normalization_belongs_to_each_input(classify, tmp_path):
     for names in (graph.inputs, graph.inputs[::-1]):
         content = writer.to_flatbuffer(dataclasses.replace(graph, inputs=names))
         first = graph.metadata["normalization"][names[0]]
-        metadata = read_metadata(tflite_file.read(content))
+        metadata = read_metadata(reader.read(content))
         assert (list(metadata.mean), list(metadata.std)) == (first["mean"], first["std"])
         mean, std = classify.read_normalization(content)
         assert (list(mean), list(std)) == (first["mean"], first["std"])
     with pytest.raises(ValueError, match="the model has 2 inputs"):
-        classifier.interface(tflite_file.read(content))
+        classifier.interface(reader.read(content))
     model, picture = tmp_path / "model.tflite", tmp_path / "picture.png"
     model.write_bytes(content)
     Image.new("RGB", (SIZE, SIZE)).save(picture)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from export import shapes, validation
-from export.graph import (
+from export.ir import shapes, validation
+from export.ir.graph import (
     Add,
     Concatenate,
     Conv2D,
@@ -227,24 +227,24 @@ def _weights(draw: Draw, shape: tuple[int, ...], channels: int, source: Grid, ta
 
     Half of the time the multiplier is a power of two, where rounding ties are common.
     """
-    bits, stretch = draw.one((1, 127), (2, 127), (2, 1), (4, 18), (8, 1))
+    bits, code_multiplier = draw.one((1, 127), (2, 127), (2, 1), (4, 18), (8, 1))
     limit = max(1, 2 ** (bits - 1) - 1)
     codes = draw.rng.integers(-limit, limit + 1, shape)
     if bits == 1:
         codes = np.where(codes == 0, 1, codes)
     taps = codes.size // channels
-    reach = 100 * limit * stretch * np.sqrt(taps)
-    multiplier = draw.rng.uniform(20, 200, channels) / reach
+    accumulators = 100 * limit * code_multiplier * np.sqrt(taps)
+    multiplier = draw.rng.uniform(20, 200, channels) / accumulators
     if draw.one(True, False):
         multiplier = 2.0 ** np.round(np.log2(multiplier))
     scale = (multiplier * target.scale / source.scale).astype(np.float32)
-    bias = draw.rng.integers(-int(reach), int(reach) + 1, channels).astype(np.int32)
+    bias = draw.rng.integers(-int(accumulators), int(accumulators) + 1, channels).astype(np.int32)
     return {
-        "kernel": (codes * stretch).astype(np.int8),
+        "kernel": (codes * code_multiplier).astype(np.int8),
         "kernel_scale": scale,
         "bias": bias,
         "relu": draw.one(True, False),
-        "stretch": stretch,
+        "code_multiplier": code_multiplier,
         "bits": bits,
     }
 

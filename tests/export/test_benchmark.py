@@ -9,8 +9,9 @@ import pytest
 import random_graphs
 from PIL import Image
 
-from export import latency_plot, writer
-from export.benchmarking import Measurement
+from export.flatbuffer import writer
+from export.tools import latency_plot
+from export.tools.benchmarking import Measurement
 
 
 @pytest.fixture(name="files", scope="module")
@@ -36,9 +37,9 @@ def test_records_and_plot_of_two_files(files, tmp_path):
     assert ran.returncode == 0, ran.stderr
     records = json.loads(ran.stdout)
     assert [(row["model"], row["kernels"], row["threads"]) for row in records] == [
-        (file, kernels, threads)
+        (file, kernel_set, threads)
         for file in files
-        for kernels in ("xnnpack", "reference")
+        for kernel_set in ("xnnpack", "reference")
         for threads in (1, 2)
     ]
     for row in records:
@@ -68,7 +69,7 @@ def test_wrong_numbers_of_threads_are_a_sentence(files, threads):
 def test_one_file_alone_is_drawn(tmp_path):
     row = Measurement(
         model="a/model.tflite",
-        kernels="xnnpack",
+        kernel_set="xnnpack",
         threads=1,
         milliseconds=[1.0, 2.0, 3.0],
         arena_bytes=1,

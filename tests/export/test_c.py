@@ -12,8 +12,10 @@ from equality import assert_same
 
 import export
 import wrpn_tf
-from export import c_arena, c_arrays, c_source, writer
-from export.graph import IntegerGraph
+from export.c99 import arena, generator, literals
+from export.flatbuffer import writer
+from export.ir.graph import IntegerGraph
+from export.ir.saving import save
 
 COMPILER = shutil.which("gcc")
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1"]
@@ -57,7 +59,7 @@ needs_compiler = pytest.mark.skipif(not COMPILER, reason="no gcc here")
 
 def export_c(graph: IntegerGraph, folder) -> str:
     """Runs the program; returns what it printed."""
-    graph.save(folder / "graph.npz")
+    save(graph, folder / "graph.npz")
     command = [sys.executable, "-m", "export.c", f"--model-graph={folder / 'graph.npz'}"]
     result = subprocess.run(
         [*command, f"--output={folder}", "--name=net"], capture_output=True, text=True, check=True
@@ -92,10 +94,10 @@ def run_c(graph: IntegerGraph, folder, inputs: dict) -> dict:
 
 
 def assert_equals_executor(graph: IntegerGraph, folder) -> None:
-    source = c_source.generate(graph, "net")
+    source = generator.generate(graph, "net")
     (folder / "net.h").write_text(source.header)
     (folder / "net.c").write_text(source.body)
-    for path in (c_source.RUNTIME / "wrpn_kernels.h", c_source.RUNTIME / "wrpn_kernels.c"):
+    for path in (generator.RUNTIME / "wrpn_kernels.h", generator.RUNTIME / "wrpn_kernels.c"):
         shutil.copy(path, folder)
     rng = np.random.default_rng(0)
     inputs = {
@@ -154,7 +156,7 @@ def test_the_program_writes_all_that_compiles(digits, tmp_path):
 
 def test_tensors_that_live_together_do_not_overlap(digits):
     for graph in (digits, random_graphs.network(0)):
-        offsets, size = c_arena.plan(graph)
+        offsets, size = arena.plan(graph)
         sizes = {name: int(np.prod(tensor.shape)) for name, tensor in graph.tensors.items()}
         owner = np.full(size, -1)
         names = list(sizes)
@@ -179,10 +181,10 @@ def test_tensors_that_live_together_do_not_overlap(digits):
 
 def test_what_has_no_c_form_is_named(digits):
     with pytest.raises(ValueError, match="Softmax"):
-        c_source.generate(random_graphs.network(0), "net")
+        generator.generate(random_graphs.network(0), "net")
     with pytest.raises(ValueError, match="'2 nets' is no name in C"):
-        c_source.generate(digits, "2 nets")
+        generator.generate(digits, "2 nets")
 
 
 def test_strings_are_escaped():
-    assert c_arrays.string('a"\\?é') == '"a\\042\\134\\077\\303\\251"'
+    assert literals.string('a"\\?é') == '"a\\042\\134\\077\\303\\251"'

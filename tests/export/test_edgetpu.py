@@ -17,11 +17,12 @@ import tf_keras as keras
 
 import export
 import wrpn_tf
-from export import edgetpu_compiler, tflite_edit, tflite_file, writer
-from export.edgetpu_fixes import fix
-from export.edgetpu_operator_rules import ALL_RULES
-from export.edgetpu_preflight import predict
-from export.edgetpu_rules import Verdict
+from export.edge_tpu import compiler
+from export.edge_tpu.fixes import fix
+from export.edge_tpu.operator_rules import ALL_RULES
+from export.edge_tpu.preflight import predict
+from export.edge_tpu.rules import Verdict
+from export.flatbuffer import editing, reader, writer
 
 ON_CPU = (Verdict.CPU, Verdict.CPU_FROM_HERE)
 UNKNOWN = (Verdict.UNKNOWN_SIZE, Verdict.UNKNOWN_VERSION)
@@ -37,7 +38,7 @@ def compiled_pairs_fixture():
 
 
 def changed(content, change):
-    return tflite_file.read(tflite_edit.edit(tflite_file.read(content), change))
+    return reader.read(editing.edit(reader.read(content), change))
 
 
 def verdicts(model):
@@ -48,7 +49,7 @@ def test_predictions_agree_with_the_compiler(compiled_pairs):
     folder, truth = compiled_pairs
     operators = right = 0
     for pair in truth:
-        findings = predict(tflite_file.read_path(folder / pair["model"])).findings
+        findings = predict(reader.read_path(folder / pair["model"])).findings
         assert len(findings) == pair["ops"]
         on_cpu = {operator["operator_index"] for operator in pair["cpu_ops"]}
         for finding in findings:
@@ -64,10 +65,10 @@ def test_predictions_agree_with_the_compiler(compiled_pairs):
 def test_compiled_files_tell_what_was_left_on_the_cpu(compiled_pairs):
     folder, truth = compiled_pairs
     for pair in truth:
-        model = tflite_file.read_path(folder / pair["model"])
-        compiled = tflite_file.read_path(folder / pair["compiled"])
+        model = reader.read_path(folder / pair["model"])
+        compiled = reader.read_path(folder / pair["compiled"])
         on_cpu = {operator["operator_index"] for operator in pair["cpu_ops"]}
-        assert edgetpu_compiler.left_on_cpu(model, compiled) == on_cpu
+        assert compiler.left_on_cpu(model, compiled) == on_cpu
         with pytest.raises(ValueError, match="compiled for the Edge TPU already"):
             predict(compiled)
 
@@ -78,7 +79,7 @@ def test_exported_networks_run_on_the_tpu(name, shape):
     model = wrpn_tf.quantize_model(model, 2, 4, input_range=(-1, 1))
     images = np.random.default_rng(0).uniform(-1, 1, (8, *shape)).astype(np.float32)
     wrpn_tf.calibrate(model, [images])
-    assert set(verdicts(tflite_file.read(export.to_tflite(model)))) == {Verdict.TPU}
+    assert set(verdicts(reader.read(export.to_tflite(model)))) == {Verdict.TPU}
 
 
 def test_every_rule_is_two_sentences():
@@ -94,7 +95,7 @@ def test_what_follows_the_end_of_the_segment_is_on_the_cpu():
         pool = next(
             op
             for op in graph.operators
-            if isinstance(op.builtinOptions, tflite_edit.schema.Pool2DOptionsT)
+            if isinstance(op.builtinOptions, editing.schema.Pool2DOptionsT)
         )
         pool.builtinOptions.fusedActivationFunction = 1
 
@@ -112,14 +113,14 @@ def test_a_newer_version_rejects_the_file_and_is_fixed():
 
     def raise_versions(parsed):
         for code in parsed.operatorCodes:
-            if code.builtinCode == tflite_edit.schema.BuiltinOperator.PAD:
+            if code.builtinCode == editing.schema.BuiltinOperator.PAD:
                 code.version = 4
 
     model = changed(content, raise_versions)
     assert set(verdicts(model)) == {Verdict.REJECTED}
     lowered, done = fix(model)
     assert done == ["PAD: version 2 instead of 4."]
-    assert Verdict.REJECTED not in verdicts(tflite_file.read(lowered))
+    assert Verdict.REJECTED not in verdicts(reader.read(lowered))
 
 
 def test_equal_dense_scales_become_one():
@@ -137,27 +138,27 @@ def test_equal_dense_scales_become_one():
     model = changed(writer.to_flatbuffer(graph), per_channel)
     content, done = fix(model)
     assert done == ["output: one scale for the dense weights, whose channels all had the same."]
-    fixed = tflite_file.read(content).main
+    fixed = reader.read(content).main
     assert [len(fixed.tensors[index].scale) for index in fixed.operators[0].inputs[1:]] == [1, 1]
 
 
 def test_outside_buffers_are_moved_inside():
     content = writer.to_flatbuffer(random_graphs.one_operator("dense", 0))
-    model = tflite_file.read(content)
+    model = reader.read(content)
     kernel = model.main.tensors[model.main.operators[0].inputs[1]].array()
-    parsed = tflite_edit.schema.ModelT.InitFromPackedBuf(content, 0)
+    parsed = editing.schema.ModelT.InitFromPackedBuf(content, 0)
     index = parsed.subgraphs[0].tensors[parsed.subgraphs[0].operators[0].inputs[1]].buffer
     parsed.buffers[index].data = None
-    builder = tflite_edit.flatbuffers.Builder(1024)
+    builder = editing.flatbuffers.Builder(1024)
     for _ in range(2):  # Once to know the length.
         parsed.buffers[index].size = kernel.size
         parsed.buffers[index].offset = parsed.buffers[index].offset or 2
-        builder = tflite_edit.flatbuffers.Builder(1024)
+        builder = editing.flatbuffers.Builder(1024)
         builder.Finish(parsed.Pack(builder), b"TFL3")
         parsed.buffers[index].offset = len(builder.Output())
-    outside = tflite_file.read(bytes(builder.Output()) + kernel.tobytes())
+    outside = reader.read(bytes(builder.Output()) + kernel.tobytes())
     assert verdicts(outside) == [Verdict.CPU]
-    inside = tflite_file.read(tflite_edit.edit(outside, lambda _: None))
+    inside = reader.read(editing.edit(outside, lambda _: None))
     assert verdicts(inside) == [Verdict.TPU]
     tensor = inside.main.tensors[inside.main.operators[0].inputs[1]]
     assert np.array_equal(tensor.array(), kernel)
@@ -195,4 +196,4 @@ def test_the_program(tmp_path):
 def test_small_networks_map():
     model = small_networks.quantize(small_networks.network(0), 0)
     assert isinstance(model, keras.Model)
-    assert set(verdicts(tflite_file.read(export.to_tflite(model)))) == {Verdict.TPU}
+    assert set(verdicts(reader.read(export.to_tflite(model)))) == {Verdict.TPU}

@@ -10,9 +10,14 @@ from tf_keras import layers
 
 import export
 import wrpn_tf
-from export import checks, grouping, runtime, tflite_file, writer
-from export.graph import DepthwiseConv2D, GroupedConv2D, Subtract, Weighted
-from export.kernels import KERNELS, TARGETS, effective_kernels
+from export.flatbuffer import reader, writer
+from export.ir.graph import DepthwiseConv2D, GroupedConv2D, Subtract, Weighted
+from export.ir.saving import load, save
+from export.ir.validation import validate
+from export.kernel_sets.rules import KERNEL_SETS, TARGETS, effective_kernel_set
+from export.realization import grouped_convolutions
+from export.runtime import runner
+from export.verification import checks
 
 BITS = st.integers(1, 8)
 HARD_SIGMOIDS = ("hard", "tf.nn.relu6")
@@ -21,7 +26,7 @@ HARD_SIGMOIDS = ("hard", "tf.nn.relu6")
 def deploy(seed, build=small_networks.network, **options):
     model = small_networks.quantize(build(seed), seed, **options)
     graph = export.lower(model)
-    graph.validate()
+    validate(graph)
     return model, graph, export.to_tflite(model), small_networks.codes(model, 8, seed + 1)
 
 
@@ -69,16 +74,16 @@ def test_every_integer_of_every_tensor(build, seed, weight_bits, activation_bits
         assume("output steps; the built-in kernels" not in str(error))
         raise
     assert checks.wrong_kernels(model, graph, file) == []
-    assert tflite_file.float_tensors(file) == []
-    for kernels in KERNELS:
-        differences, seen = checks.compare_with_executor(graph, file, images, kernels)
+    assert reader.float_tensors(file) == []
+    for kernel_set in KERNEL_SETS:
+        differences, seen = checks.compare_with_executor(graph, file, images, kernel_set)
         assert [row for row in differences.values() if row.different] == []
         assert checks.too_many_codes(graph, seen) == []
     # In exact arithmetic the channels that lowering calls exact are those that are proven.
     proven = {row.name: row.different for row in export.prove(graph).operators}
     inexact = graph.metadata["inexact_channels"]
-    for name, parts in grouping.kernels_by_layer(graph).items():
-        used = effective_kernels(graph, parts[0], "xnnpack")
+    for name, parts in grouped_convolutions.kernels_by_layer(graph).items():
+        used = effective_kernel_set(graph, parts[0], "xnnpack")
         assert sum(proven[part.output][used] for part in parts) == inexact[name][used], name
     # Keras computes in float32, which may take the other side of a tie: at most a code, and rarely.
     # The hard sigmoids are 1/2 at input 0, which is a tie of every k-bit grid on [0, 1]; a
@@ -112,8 +117,8 @@ def test_every_method_is_deployed_and_proven(options):
     keras.utils.set_random_seed(0)  # Calibration drops out.
     model, graph, file, images = deploy(1, activation_bits=2, **options)
     assert checks.wrong_kernels(model, graph, file) == []
-    for kernels in KERNELS:
-        differences, _ = checks.compare_with_executor(graph, file, images, kernels)
+    for kernel_set in KERNEL_SETS:
+        differences, _ = checks.compare_with_executor(graph, file, images, kernel_set)
         assert [row for row in differences.values() if row.different] == []
     proof = {row.name: row for row in export.prove(graph).operators}
     low = low_bit_layers(graph)
@@ -148,7 +153,7 @@ def test_negative_gains_negate_codes_and_zero_gains_clear_them():
     operator = next(op for op in graph.operators if op.output == "relu1")
     assert (gamma < 0).any() and (gamma > 0).any() and (gamma == 0).any()
     for channel, gain in enumerate(gamma):
-        expected = np.sign(gain) * trained[channel] * operator.stretch
+        expected = np.sign(gain) * trained[channel] * operator.code_multiplier
         assert np.array_equal(operator.kernel[channel], expected), channel
 
 
@@ -246,9 +251,9 @@ def test_softmax_becomes_an_operator():
     model = small_networks.quantize(small_networks.network(0, softmax=True), 0)
     graph = export.lower(model)
     images = small_networks.codes(model, 8, 1)
-    for kernels in KERNELS:
+    for kernel_set in KERNEL_SETS:
         differences, _ = checks.compare_with_executor(
-            graph, export.to_tflite(model), images, kernels
+            graph, export.to_tflite(model), images, kernel_set
         )
         assert [row for row in differences.values() if row.different] == []
     output = graph.tensors[graph.outputs[0]]
@@ -257,7 +262,7 @@ def test_softmax_becomes_an_operator():
 
 def test_the_file_says_how_to_use_it():
     _, _, file, images = deploy(0, weight_bits=2, activation_bits=4)
-    interpreter = runtime.load(file)
+    interpreter = runner.load(file)
     assert interpreter.get_signature_list()["serving_default"]["inputs"] == ["image"]
     assert interpreter.get_input_details()[0]["dtype"] == np.int8
     assert interpreter.get_output_details()[0]["dtype"] == np.int8
@@ -269,8 +274,8 @@ def test_the_file_says_how_to_use_it():
 
 def test_the_graph_survives_saving(tmp_path):
     _, graph, _, images = deploy(0, weight_bits=2, activation_bits=4)
-    graph.save(tmp_path / "graph.npz")
-    loaded = export.IntegerGraph.load(tmp_path / "graph.npz")
+    save(graph, tmp_path / "graph.npz")
+    loaded = load(tmp_path / "graph.npz")
     before = export.execute(graph, {"image": images})
     after = export.execute(loaded, {"image": images})
     assert all(np.array_equal(before[name], after[name]) for name in before)
@@ -279,8 +284,8 @@ def test_the_graph_survives_saving(tmp_path):
 
 def test_a_planted_wrong_code_is_found():
     model, graph, file, _ = deploy(0, weight_bits=2, activation_bits=4)
-    kernels = tflite_file.kernels(file)
-    content = kernels["relu1"].tobytes()
+    kernel_set = reader.kernels(file)
+    content = kernel_set["relu1"].tobytes()
     at = file.index(content)
     planted = file[:at] + bytes([content[0] ^ 1]) + file[at + 1 :]
     assert checks.wrong_kernels(model, graph, planted) == ["relu1 (other codes)"]
@@ -292,8 +297,8 @@ def test_groups_run_as_one_operator_too():
     assert [op.output for op in graph.operators if isinstance(op, GroupedConv2D)] == ["bn"]
     file, images = writer.to_flatbuffer(graph), small_networks.codes(model, 8, 2)
     assert checks.wrong_kernels(model, graph, file) == []
-    for kernels in KERNELS:
-        differences, _ = checks.compare_with_executor(graph, file, images, kernels)
+    for kernel_set in KERNEL_SETS:
+        differences, _ = checks.compare_with_executor(graph, file, images, kernel_set)
         assert [row for row in differences.values() if row.different] == []
     export.settle(model)
     assert all(isinstance(name, str) for name in export.lower(model).metadata["split_groups"])

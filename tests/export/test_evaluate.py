@@ -12,8 +12,9 @@ from PIL import Image
 
 import export
 import wrpn_tf
-from export import classifier, images, tflite_file, writer
-from export.evaluation import evaluate, labels_of_classes
+from export.flatbuffer import reader, writer
+from export.tools import classifier, images
+from export.tools.evaluation import evaluate, labels_of_classes
 
 COLORS = ("blue", "green", "red")  # In the order of the folders.
 SIZE = 6
@@ -44,7 +45,7 @@ def folder_fixture(tmp_path_factory):
     return root
 
 
-def converted(kind: str, background: int = 0) -> tflite_file.Model:
+def converted(kind: str, background: int = 0) -> reader.Model:
     """The strongest color, behind classes that never win, written by TFLite's converter."""
     weights = np.hstack([np.zeros((3, background)), np.eye(3)[::-1].T]).astype(np.float32)
 
@@ -62,7 +63,7 @@ def converted(kind: str, background: int = 0) -> tflite_file.Model:
         flat = np.ones((1, SIZE, SIZE, 3), np.float32)
         converter.representative_dataset = lambda: [[level * flat] for level in (0, 255)]
         converter.inference_input_type = converter.inference_output_type = getattr(tf, kind)
-    return tflite_file.read(converter.convert())
+    return reader.read(converter.convert())
 
 
 @pytest.fixture(name="exported", scope="module")
@@ -140,7 +141,7 @@ def test_the_program_takes_a_float_model_with_a_background_class(folder, tmp_pat
 
 
 def test_classes_are_named_or_counted(exported):
-    description = classifier.interface(tflite_file.read_path(exported))
+    description = classifier.interface(reader.read_path(exported))
     assert labels_of_classes(description, COLORS, 0).tolist() == [2, 1, 0]
     assert labels_of_classes(description, ("a", "b", "c"), 0).tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match="the model has 3 classes, the data set 2"):

@@ -8,8 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from export import channels, ideal, kernels
-from export.graph import (
+from export.ir.graph import (
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
@@ -18,8 +17,10 @@ from export.graph import (
     Tensor,
     TransposeConv2D,
 )
-from export.ideal import TRAINED
-from export.setting import Setting
+from export.ir.provenance import TRAINED
+from export.kernel_sets import ideal, rules
+from export.realization import channels
+from export.realization.context import RequantizationContext
 
 OPERATORS = (Conv2D, DepthwiseConv2D, TransposeConv2D, FullyConnected)
 CHANNELS = 9  # One more than the optimized depthwise kernel takes at a time.
@@ -60,9 +61,9 @@ def layer(
     trained["shift"] = np.float32(random.normal(0, 0.5, CHANNELS) * spread)
     trained["offset"] = np.float32(random.uniform(low, high + 1, CHANNELS) * output_scale)
     trained["digest"] = [ideal.digest(row) for row in codes]
-    setting = Setting(
+    context = RequantizationContext(
         operator=operator,
-        vector_product=kernels.is_vector_product(codes, (1, CHANNELS)),
+        vector_product=rules.is_vector_product(codes, (1, CHANNELS)),
         input_scale=input_scale,
         input_low=0,
         input_high=input_high,
@@ -70,7 +71,7 @@ def layer(
         output_low=low,
         output_high=high,
     )
-    fitted = channels.fit(codes, trained, setting)
+    fitted = channels.fit(codes, trained, context)
     shapes = {
         Conv2D: ((CHANNELS, 1, 1, taps), (1, 1, 1, taps), (1, 1, 1, CHANNELS)),
         DepthwiseConv2D: ((1, 1, taps, CHANNELS), (1, 1, taps, CHANNELS), (1, 1, 1, CHANNELS)),
@@ -97,7 +98,7 @@ def layer(
                 kernel_scale=fitted.scale,
                 bias=fitted.bias,
                 relu=fitted.relu,
-                stretch=fitted.stretch,
+                code_multiplier=fitted.code_multiplier,
                 bits=weight_bits,
                 trained=trained,
             )
@@ -174,4 +175,4 @@ def device_codes(graph, target):
         rows = operator.kernel.reshape(CHANNELS, -1)
     accumulators = steps @ rows.T.astype(np.int64) + operator.bias
     source, output = graph.tensors["input"].grid, graph.tensors["output"].grid
-    return kernels.weighted_codes(accumulators, operator, source, output, target)
+    return rules.weighted_codes(accumulators, operator, source, output, target)

@@ -9,7 +9,8 @@ import tf_keras as keras
 
 import wrpn_tf
 from train.precision import use_mixed_precision
-from wrpn_tf import models, output_quantizers, weight_quantizer
+from wrpn_tf import models
+from wrpn_tf.tfmot import output_quantizers, weight_quantizer
 
 Call = tuple[str, Any, Any]
 

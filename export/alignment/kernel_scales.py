@@ -1,0 +1,139 @@
+"""Settling of kernels without a bias: scales at which no threshold is next to an accumulator.
+
+Where neither a bias nor a batch normalization moves a channel, its thresholds lie where the scale
+of its kernel puts them. Among hundreds of channels of 255 thresholds each there are some that an
+accumulator meets to within float32's rounding, so that Keras rounds it otherwise than exact
+arithmetic does. At another scale, a hair away, there are none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from export.alignment.bias_candidates import small_changes, threshold_margin
+from export.ir.graph import IntegerGraph, Weighted
+from export.kernel_sets import ideal, rules
+from export.kernel_sets.ideal import BEYOND
+from export.realization import channels
+from export.realization.accumulator_range import AccumulatorRange, accumulated_codes
+from export.realization.context import RequantizationContext
+from wrpn_tf import WeightQuantizer
+
+MOST_CHANGE = 2.0**-10
+"""Scales move by at most this share: an eighth of an output code at 128 codes from 0."""
+
+_TRIED = 64  # Scales on either side.
+_ROUNDS = 16
+
+
+def distance(
+    context: RequantizationContext, accumulators: AccumulatorRange, trained: np.ndarray
+) -> np.ndarray:
+    """How near a channel's real output comes to the middle between two codes, at most.
+
+    Args:
+      context: where the channels compute.
+      accumulators: the accumulators that the channels can take.
+      trained: `export.kernel_sets.ideal.TRAINED` ``[channels]``.
+
+    Returns:
+      float64 ``[channels]``, real values; infinite where no accumulator is next to a threshold.
+    """
+    scales = context.input_scale, context.output_scale
+    wanted = ideal.thresholds(trained, *scales, context.levels)
+    slope, start = ideal.line(trained, context.input_scale)
+    ties = (context.levels[:, None] - 0.5) * context.output_scale
+    nearest = np.full(slope.shape, np.inf)
+    for accumulator in (accumulators.at_or_above(wanted), accumulators.below(wanted)):
+        gap = np.abs(slope * accumulator + start - ties)
+        gap = np.where(np.abs(accumulator) < BEYOND, gap, np.inf)
+        nearest = np.minimum(nearest, gap.min(axis=0, initial=np.inf))
+    return nearest
+
+
+def settle_scales(
+    graph: IntegerGraph,
+    operator: Weighted,
+    quantizer: WeightQuantizer,
+    kernel: tf.Variable,
+    variables: dict[str, Any],
+) -> None:
+    """Moves scales of a kernel to the nearest at which its thresholds have room, in place.
+
+    Channels that have it keep theirs, and so do those for which no scale near by gives it together
+    with a bias that suits the default kernels, and ARM's if the present one does. Codes stay.
+
+    Args:
+      graph: from `export.lower`.
+      operator: one of its operators.
+      quantizer: of the operator's kernel.
+      kernel: what it quantizes.
+      variables: the quantizer's.
+    """
+    if not quantizer.has_free_scale:
+        return
+    factors = _factors(graph, operator)
+    if (factors == 1).all():
+        return
+    codes, scale = quantizer.codes(kernel.numpy(), variables)
+    moving = (kernel, *variables.values())
+    before = [variable.numpy() for variable in moving]
+    quantizer.rescale(kernel, variables, factors.reshape(scale.shape))
+    moved, _ = quantizer.codes(kernel.numpy(), variables)
+    kept = np.all(moved == codes, axis=quantizer.axes, keepdims=True)
+    for variable, values in zip(moving, before, strict=True):
+        variable.assign(np.where(kept, variable.numpy(), values))
+
+
+def _factors(graph: IntegerGraph, operator: Weighted) -> np.ndarray:
+    """By what the scales of an operator's channels are to be multiplied, float32 ``[channels]``."""
+    context = RequantizationContext.of(graph, operator)
+    trained = operator.trained
+    assert trained is not None
+    factors = np.ones(len(trained), np.float32)
+    if rules.is_per_tensor(context.operator, operator.kernel_scale, context.dtype_bits):
+        return factors
+    rows = accumulated_codes(operator)
+    margin = threshold_margin(context, ideal.line(trained, context.input_scale)[0])
+    left = np.flatnonzero(rows.any(axis=1) & (margin > 0))
+    if not left.size:
+        return factors
+    codes = rows * ideal.signs(trained)
+    accumulators = AccumulatorRange(rows, context.input_low, context.input_high)
+    first, arm = context.targets[0], "optimized_arm"
+    before = channels.fit(codes, trained, context).exact
+    left = left[~before[first][left] | (distance(context, accumulators, trained) < margin)[left]]
+    if not left.size:
+        return factors
+
+    candidates = 1 + small_changes(MOST_CHANGE, _TRIED).astype(np.float32)
+    selected = accumulators.select(left)
+    wide = np.stack(
+        [
+            distance(context, selected, _scaled(trained[left], factor)) >= margin[left]
+            for factor in candidates
+        ]
+    )
+    for _ in range(_ROUNDS):  # Depthwise kernels round by position: all channels are fitted.
+        possible = wide.any(axis=0)
+        if not possible.any():
+            break
+        choice = wide.argmax(axis=0)  # The nearest.
+        trying = factors.copy()
+        trying[left[possible]] = candidates[choice[possible]]
+        exact = channels.fit(codes, _scaled(trained, trying), context).exact
+        served = possible & exact[first][left] & (exact[arm] | ~before[arm])[left]
+        factors[left[served]] = trying[left[served]]
+        wide[choice, np.arange(left.size)] = False
+        left, wide = left[~served], wide[:, ~served]
+    return factors
+
+
+def _scaled(trained: np.ndarray, factors: np.ndarray | np.float32) -> np.ndarray:
+    """What was trained with the kernel's scales multiplied."""
+    scaled = trained.copy()
+    scaled["scale"] = scaled["scale"].astype(np.float32) * factors
+    return scaled

@@ -1,0 +1,103 @@
+"""Settling: what was trained moves, by a hair, to where the device computes what Keras does."""
+
+from __future__ import annotations
+
+import tf_keras as keras
+
+import wrpn_tf
+from export.alignment.kernel_scales import settle_scales
+from export.alignment.offsets import settled
+from export.alignment.sums import settle_sums
+from export.ir.graph import FullyConnected, Weighted
+from export.lowering.network import lower
+from wrpn_tf import Kind, LayerView
+
+
+def settle(model: keras.Model, *, weights: str = "int8") -> None:
+    """Moves offsets and scales, in place, so that the device computes the trained codes.
+
+    A device's bias is a whole number of accumulator steps and its kernels round, so where an output
+    has 8 bits, or the weights have, the Keras graph rounds a few codes in ten thousand otherwise
+    than the device; over many layers that shows in the results. Here the offsets of batch
+    normalization, and the biases of convolutions and dense layers without it, move to the middle of
+    an interval in which the trained thresholds are the device's, for every possible input:
+
+    * Channels that are exact with all kernels, and have room (below), keep all their codes.
+    * Where some bias near by suits all kernels, the offset moves there, by at most half a step of
+      the trained accumulator. A gain of batch normalization may move as well, by at most a 256th,
+      half a code at 128 codes from the offset: thresholds that are spread evenly over the steps
+      leave no room for a bias, and a slightly different distance between them does.
+    * Else a place is sought that suits all kernels but the reference, then one that suits those
+      that run by default on x86 and on ARM, and at least the former, by up to half a code.
+
+    Output scales of sums move first, by at most a 256th (`export.alignment.sums`), and where a
+    kernel is followed by no offset, its scales by at most a 1024th
+    (`export.alignment.kernel_scales`).
+
+    An accumulator that is next to a threshold would be rounded one way in exact arithmetic and the
+    other way in Keras, whose float32 sums are not exact. So thresholds are to have room: a distance
+    from all accumulators, `export.alignment.bias_candidates.threshold_margin`. It is kept where a
+    place is found that has it: seldom with weights of 8 bits, whose accumulators lie close
+    together.
+
+    A model that is to be stored as 'int4' or 'int2' moves to where its int8 file, which other
+    kernels run, is exact by default as well.
+
+    Call it when training has ended, before the last evaluation.
+
+    Args:
+      model: see `export.lower`.
+      weights: see `export.lower`: whose grid to settle on.
+
+    Raises:
+      LoweringError: if the model has no integer form.
+    """
+    graph = lower(model, weights=weights, split_groups=False)
+    if settle_sums(model, graph):
+        graph = lower(model, weights=weights, split_groups=False)
+    views = {view.name: view for view in wrpn_tf.view(model)}
+    quantized = wrpn_tf.named_kernel_quantizers(model)
+    layers = graph.metadata["keras_layers"]
+    for operator in graph.operators:
+        if not isinstance(operator, Weighted):
+            continue
+        source, target = layers[operator.inputs[0]], layers[operator.output]
+        if source == target:
+            continue
+        folded = _folded(views[target], views)
+        owner = _bias_owner(folded)
+        if owner is None:
+            if (kernel := folded[-1].name) in quantized:
+                settle_scales(graph, operator, *quantized[kernel])
+            continue
+        if owner.kind is Kind.KERNEL:
+            owner.layer.bias.assign(settled(graph, operator)["offset"])
+            continue
+        has_gain = owner.layer.scale and not issubclass(type(operator), FullyConnected)
+        trained = settled(graph, operator, gains=has_gain)
+        owner.layer.beta.assign(trained["offset"])
+        if has_gain:
+            owner.layer.gamma.assign(trained["gain"])
+
+
+def _folded(view: LayerView, views: dict[str, LayerView]) -> list[LayerView]:
+    """The layers that the operator behind `view` computes: `view` first, its kernel last."""
+    found = [view]
+    while found[-1].kind in (Kind.RELU, Kind.AFFINE):
+        before = views[found[-1].inputs[0]]
+        if before.grid is not None:
+            break
+        found.append(before)
+    return found
+
+
+def _bias_owner(folded: list[LayerView]) -> LayerView | None:
+    """The layer whose offset an operator of these layers has as its bias, or None."""
+    linear = [view for view in folded if view.kind is not Kind.RELU]
+    if not linear:
+        return None
+    view = linear[0]
+    has_offset = (view.kind is Kind.KERNEL and view.layer.use_bias) or (
+        isinstance(view.layer, keras.layers.BatchNormalization) and view.layer.center
+    )
+    return view if has_offset else None

@@ -1,0 +1,149 @@
+"""Settling of sums: output scales at which Keras and every kernel round every pair of codes alike.
+
+A kernel brings both inputs to a fine grid of 20 more bits, which moves a sum by up to some 1e-4 of
+an output code. Among 65,536 pairs of codes there are a few sums so near to the middle between two
+codes that this decides. At another output scale, a hair away, there are none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+
+import wrpn_tf
+from export.alignment.bias_candidates import small_changes
+from export.ir.graph import Add, Grid, IntegerGraph, Operator, Subtract, Weighted
+from export.kernel_sets import addition
+from export.kernel_sets.rules import KERNEL_SETS
+from export.proof.enumeration import every_pair
+from wrpn_tf import OutputGrid, quantizers
+
+MOST_CHANGE = 2.0**-8
+"""Scales move by at most this share: half an output code at 128 codes from 0."""
+
+_TRIED = 128  # Scales on either side.
+_VECTOR = 16  # Elements; what is left over is rounded as in the reference kernel.
+
+
+def settle_sums(model: keras.Model, graph: IntegerGraph) -> bool:
+    """Moves the output scales of sums and differences to the nearest that serve, in place.
+
+    Where none makes all agree, the scale moves to where the fewest pairs differ. Scales that the
+    method of quantization fixes stay.
+
+    Args:
+      model: the model.
+      graph: from `export.lower`.
+
+    Returns:
+      Whether a scale has moved, so that `graph` is no longer that of the model.
+    """
+    outputs = wrpn_tf.named_output_quantizers(model)
+    scales = {name: tensor.grid.scale for name, tensor in graph.tensors.items()}
+    for operator in graph.operators:
+        if isinstance(operator, Add | Subtract):
+            quantizer, variables = _quantizer(graph, operator.output, outputs)
+            if quantizer is not None and quantizer.has_free_scale:
+                pairs = _Pairs(graph, operator, scales)
+                scales[operator.output] = _settle_scale(pairs, quantizer, variables)
+        elif _copies(graph, operator):
+            scales[operator.output] = scales[operator.inputs[0]]
+    return any(tensor.grid.scale != scales[name] for name, tensor in graph.tensors.items())
+
+
+def _quantizer(graph: IntegerGraph, name: str, outputs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The quantizer, with its variables, on whose grid a tensor alone is: it may be a pool's."""
+    while (layer := graph.metadata["keras_layers"][name]) not in outputs:
+        readers = [operator for operator in graph.operators if name in operator.inputs]
+        if len(readers) != 1 or not _copies(graph, readers[0]):
+            return None, None
+        name = readers[0].output
+    return outputs[layer]
+
+
+def _copies(graph: IntegerGraph, operator: Operator) -> bool:
+    """Whether the output of an operator is on the grid of its input because it moves codes."""
+    if len(operator.inputs) != 1 or isinstance(operator, Weighted):
+        return False
+    return graph.tensors[operator.inputs[0]].grid == graph.tensors[operator.output].grid
+
+
+def _settle_scale(pairs: _Pairs, quantizer: Any, variables: Mapping[str, Any]) -> float:
+    """Moves the variables of one sum's output quantizer; returns its scale."""
+    trained = {name: variable.numpy() for name, variable in variables.items()}
+
+    def move(share: float) -> OutputGrid:
+        for name, variable in variables.items():
+            variable.assign(trained[name] * np.float32(1 + share))
+        return quantizer.grid(variables)
+
+    grid = quantizer.grid(variables)
+    clip = grid.low, grid.high
+    best, fewest = 0.0, pairs.different(grid)
+    for share in small_changes(MOST_CHANGE, _TRIED):
+        if not fewest:
+            break
+        grid = move(share)
+        if (grid.low, grid.high) == clip and (found := pairs.different(grid, fewest)) < fewest:
+            best, fewest = share, found
+    return move(best).scale
+
+
+class _Pairs:
+    """Every pair of codes that a sum, or a difference, may have as its inputs.
+
+    Args:
+      graph: the graph.
+      operator: the operator.
+      scales: the present scales of the tensors.
+    """
+
+    def __init__(
+        self, graph: IntegerGraph, operator: Add | Subtract, scales: Mapping[str, float]
+    ) -> None:
+        self._operator = operator
+        tensors = [graph.tensors[name] for name in operator.inputs]
+        self._grids = [
+            Grid(scale=scales[name], zero_point=tensor.grid.zero_point)
+            for name, tensor in zip(operator.inputs, tensors, strict=True)
+        ]
+        left, right = every_pair(*tensors)
+        size = left.size + -left.size % _VECTOR
+        self._left, self._right = np.resize(left, size), np.resize(right, size)
+        steps = [
+            part.astype(np.int64) - grid.zero_point
+            for part, grid in zip((self._left, self._right), self._grids, strict=True)
+        ]
+        sign = -1 if isinstance(operator, Subtract) else 1
+        one, other = (grid.scale for grid in self._grids)
+        self._real = steps[0] * one + sign * (steps[1] * other)  # Exact: scales are float32.
+        products = [
+            step.astype(np.float32) * np.float32(scale)
+            for step, scale in zip(steps, (one, other), strict=True)
+        ]
+        self._float32 = products[0] + sign * products[1]
+
+    def different(self, output: OutputGrid, enough: float = np.inf) -> int:
+        """How many pairs Keras or a kernel rounds otherwise than exact arithmetic does.
+
+        Args:
+          output: grid of the output.
+          enough: a number from which on it need not be counted further.
+        """
+        exact = np.floor(self._real / output.scale + 0.5)
+        wanted = np.clip(exact, output.low, output.high).astype(np.int64)
+        keras_codes = quantizers.quantize_codes_np(
+            self._float32, output.scale, output.low, output.high
+        )
+        count = np.count_nonzero(keras_codes != wanted)
+        one, other = self._grids
+        grids = (one, other, Grid(scale=output.scale, zero_point=output.zero_point))
+        for kernel_set in KERNEL_SETS:
+            if count >= enough:
+                break
+            codes = addition.add_codes(self._operator, self._left, self._right, grids, kernel_set)
+            count += np.count_nonzero(codes != wanted + output.zero_point)
+        return int(count)

@@ -1,0 +1,251 @@
+"""An integer graph as C99: its numbers as arrays, and the calls that compute it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+import re
+import textwrap
+
+import numpy as np
+
+from export.c99 import arena, literals, templates
+from export.c99.literals import number
+from export.ir import geometry
+from export.ir.graph import (
+    Add,
+    Concatenate,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    IntegerGraph,
+    Operator,
+    Pad,
+    Pool2D,
+    Reshape,
+    Weighted,
+)
+from export.kernel_sets import addition, requantization, rules
+
+RUNTIME = pathlib.Path(__file__).parent / "runtime"
+SUPPORTED = (Add, Concatenate, Conv2D, DepthwiseConv2D, FullyConnected, Pad, Pool2D, Reshape)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """The C files of a graph.
+
+    Attributes:
+      header: text of ``NAME.h``.
+      body: text of ``NAME.c``.
+      arena: bytes of memory that the tensors take while it runs.
+    """
+
+    header: str
+    body: str
+    arena: int
+
+
+def generate(graph: IntegerGraph, name: str) -> Source:
+    """The C source of a graph; it computes what the reference kernels of TFLite compute.
+
+    Args:
+      graph: a valid graph.
+      name: prefix of all names, a C identifier.
+
+    Raises:
+      ValueError: `name` is no C identifier, or an operator has no C form (it is named).
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise ValueError(f"{name!r} is no name in C: letters, digits and underscores are")
+    for operator in graph.operators:
+        if not isinstance(operator, SUPPORTED):
+            raise ValueError(
+                f"{operator.output!r}: {type(operator).__name__} has no C form; export the part "
+                "of the network before it"
+            )
+    return _Generator(graph, name).generate()
+
+
+class _Generator:
+    def __init__(self, graph: IntegerGraph, name: str):
+        self._graph = graph
+        self._name = name
+        self._offsets, self._arena = arena.plan(graph)
+        self._order = [*graph.inputs, *(operator.output for operator in graph.operators)]
+        self._arrays: list[tuple[str, str]] = []
+
+    def generate(self) -> Source:
+        calls: list[str] = []
+        for name in self._graph.inputs:
+            calls.append(f"memcpy({self._at(name)}, *inputs++, {self._size(name)});")
+            calls.append(self._observed(name))
+        for index, operator in enumerate(self._graph.operators):
+            title = _comment(f"{index}: {type(operator).__name__} {operator.output}")
+            calls.append(f"/* {title} */")
+            calls += self._calls(f"{self._name}_{index}", operator)
+            calls.append(self._observed(operator.output))
+        for name in self._graph.outputs:
+            calls.append(f"memcpy(*outputs++, {self._at(name)}, {self._size(name)});")
+        return Source(header=self._header(), body=self._body(calls), arena=self._arena)
+
+    def _header(self) -> str:
+        guard, sizes = f"{self._name.upper()}_H_", self._order
+        prototype = templates.PROTOTYPE.format(name=self._name)
+        inputs, outputs = (
+            "\n".join(f" *   {name}: int8 {self._graph.tensors[name].shape[1:]}" for name in names)
+            for names in (self._graph.inputs, self._graph.outputs)
+        )
+        arrays = "\n".join(declared for declared, _ in self._arrays)
+        return templates.HEADER.format(
+            name=self._name,
+            guard=guard,
+            prototype=prototype,
+            count=len(sizes),
+            inputs=_comment(inputs),
+            outputs=_comment(outputs),
+            arrays=arrays,
+            arena=self._arena,
+        )
+
+    def _body(self, calls: list[str]) -> str:
+        rows = []
+        for name in self._order:
+            grid = self._graph.tensors[name].grid
+            scale = number(np.float32(grid.scale))
+            rows.append(
+                f"{{{literals.string(name)}, {self._size(name)}, {scale}, {grid.zero_point}}}"
+            )
+        return templates.BODY.format(
+            name=self._name,
+            prototype=templates.PROTOTYPE.format(name=self._name),
+            arrays="\n\n".join(defined for _, defined in self._arrays),
+            tensors="{\n" + "".join(f"    {row},\n" for row in rows) + "}",
+            arena=self._arena,
+            count=len(rows),
+            calls="\n".join(map(_wrapped, calls)),
+        )
+
+    def _size(self, name: str) -> int:
+        return math.prod(self._graph.tensors[name].shape)
+
+    def _at(self, name: str) -> str:
+        return f"arena + {self._offsets[name]}"
+
+    def _observed(self, name: str) -> str:
+        index = self._order.index(name)
+        return f"if (observe) observe(&{self._name}_tensors[{index}], {self._at(name)});"
+
+    def _calls(self, prefix: str, operator: Operator) -> list[str]:
+        """The statements that compute an operator; arrays and sizes are collected."""
+        grids = [self._graph.tensors[name].grid for name in operator.inputs]
+        codes = [self._at(name) for name in (*operator.inputs, operator.output)]
+        last = ", ".join(codes)
+        if isinstance(operator, Weighted):
+            zero_point = grids[0].zero_point
+            arrays = self._weights(prefix, operator)
+            arguments = f"{arrays}, {zero_point}, {self._to(operator)}, {last}"
+            if isinstance(operator, FullyConnected):
+                outputs, inputs = operator.kernel.shape
+                rows = self._size(operator.output) // outputs
+                return [f"wrpn_fully_connected({rows}, {inputs}, {outputs}, {arguments});"]
+            assert isinstance(operator, (Conv2D, DepthwiseConv2D))
+            window = self._window(prefix, operator, operator.kernel.shape[1:3], operator.dilation)
+            if isinstance(operator, DepthwiseConv2D):
+                return [f"wrpn_depthwise_conv2d({window}, {arguments});"]
+            depth = self._graph.tensors[operator.inputs[0]].shape[3]
+            groups = depth // operator.kernel.shape[3]
+            return [f"wrpn_conv2d({window}, {groups}, {arguments});"]
+        if isinstance(operator, Add):
+            output = self._graph.tensors[operator.output].grid
+            multipliers = addition.builtin_multipliers((grids[0], grids[1], output))
+            name = self._multipliers(prefix, *multipliers)
+            points = f"{grids[0].zero_point}, {grids[1].zero_point}"
+            size = self._size(operator.output)
+            return [f"wrpn_add({size}, {name}, {points}, {self._to(operator)}, {last});"]
+        if isinstance(operator, Pool2D):
+            window = self._window(prefix, operator, operator.window, (1, 1))
+            return [f"wrpn_{operator.kind}_pool({window}, {last});"]
+        if isinstance(operator, Pad):
+            window = self._pad_window(prefix, operator)
+            return [f"wrpn_pad({window}, {grids[0].zero_point}, {last});"]
+        if isinstance(operator, Concatenate):
+            return self._concatenation(operator)
+        return [f"memcpy({codes[1]}, {codes[0]}, {self._size(operator.output)});"]
+
+    def _weights(self, prefix: str, operator: Weighted) -> str:
+        """Arrays of kernel, bias and multipliers; returns their names, in a call's order."""
+        source, target = (
+            self._graph.tensors[name].grid for name in (operator.inputs[0], operator.output)
+        )
+        real = rules.real_multiplier(operator, source.scale, target.scale, "reference")
+        self._arrays += [
+            literals.array(f"{prefix}_kernel", operator.kernel),
+            literals.array(f"{prefix}_kernel_scale", operator.kernel_scale),
+            literals.array(f"{prefix}_bias", operator.bias),
+        ]
+        if isinstance(operator, FullyConnected):  # Its rounding rule is real_away.
+            self._arrays.append(literals.array(f"{prefix}_multiplier", real))
+            multipliers = f"{prefix}_multiplier"
+        else:
+            multipliers = self._multipliers(prefix, *requantization.quantize_multiplier(real))
+        return f"{prefix}_kernel, {prefix}_bias, {multipliers}"
+
+    def _multipliers(self, prefix: str, mantissa: np.ndarray, shift: np.ndarray) -> str:
+        name = f"{prefix}_multiplier"
+        self._arrays.append(literals.pairs("wrpn_multiplier", name, mantissa, shift))
+        return name
+
+    def _to(self, operator: Add | Weighted) -> str:
+        zero_point = self._graph.tensors[operator.output].grid.zero_point
+        return f"(wrpn_output){{{zero_point}, {zero_point if operator.relu else -128}}}"
+
+    def _window(
+        self,
+        prefix: str,
+        operator: Conv2D | DepthwiseConv2D | Pool2D,
+        window: tuple[int, int],
+        dilation: tuple[int, int],
+    ) -> str:
+        sizes = self._graph.tensors[operator.inputs[0]].shape[1:3]
+        axes = zip(sizes, window, operator.strides, dilation, strict=True)
+        pads = [geometry.pad_amounts(*axis, operator.padding)[0] for axis in axes]
+        return self._geometry(prefix, operator, *window, *operator.strides, *dilation, *pads)
+
+    def _pad_window(self, prefix: str, operator: Pad) -> str:
+        (top, _), (left, _) = operator.padding
+        return self._geometry(prefix, operator, 1, 1, 1, 1, 1, 1, top, left)
+
+    def _geometry(self, prefix: str, operator: Operator, *values: int) -> str:
+        shapes = (self._graph.tensors[name].shape for name in (operator.inputs[0], operator.output))
+        name = f"{prefix}_window"
+        fields = literals.braces(str(value) for shape in shapes for value in shape[1:])
+        fields = fields.removesuffix("}") + "".join(f", {value}" for value in values) + "}"
+        kind = "wrpn_window"
+        self._arrays.append((f"extern const {kind} {name};", f"const {kind} {name} = {fields};"))
+        return f"&{name}"
+
+    def _concatenation(self, operator: Concatenate) -> list[str]:
+        shape = self._graph.tensors[operator.output].shape
+        outer = math.prod(shape[: operator.axis])
+        stride = math.prod(shape[operator.axis :])
+        calls, start = [], self._offsets[operator.output]
+        for name in operator.inputs:
+            inner = self._size(name) // outer
+            calls.append(
+                f"wrpn_concatenate({outer}, {inner}, {stride}, {self._at(name)}, arena + {start});"
+            )
+            start += inner
+        return calls
+
+
+def _wrapped(statement: str) -> str:
+    return textwrap.fill(
+        statement, 100, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False
+    )
+
+
+def _comment(text: str) -> str:
+    """Text that may stand in a C comment."""
+    return text.replace("*/", "* /")

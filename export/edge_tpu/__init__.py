@@ -1,0 +1,4 @@
+"""What the Edge TPU's compiler makes of a .tflite file, predicted, and changes that help.
+
+Imports `export.flatbuffer`.
+"""

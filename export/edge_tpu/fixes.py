@@ -1,0 +1,150 @@
+"""Changes that make the Edge TPU take more of a file and keep every integer it computes.
+
+Each fix changes the schema's object model and says what it did. It is kept only where LiteRT then
+computes the same outputs, with each kernel set, on random inputs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from export.edge_tpu.rules import MAPPED_VERSIONS
+from export.flatbuffer import editing, reader
+from export.flatbuffer.reader import Model
+from export.kernel_sets.rules import KERNEL_SETS
+from export.runtime import runner
+from export.runtime.isolation import Isolated
+
+_DRAWS = 3
+# Operators that copy codes one by one, whatever the quantization says.
+_COPIES = ("RESHAPE", "SPLIT", "STRIDED_SLICE", "TRANSPOSE")
+_OLD_TYPES = ("INT8", "UINT8", "INT32", "INT64")
+
+
+def fix(model: Model) -> tuple[bytes, list[str]]:
+    """Applies the fixes that change no integer.
+
+    Returns:
+      The changed file, and what was done, one sentence for each change; none: the file as it was.
+
+    Raises:
+      ValueError: if LiteRT does not run the model, so that no change could be checked.
+    """
+    expected = _outputs(model)
+    done: list[str] = []
+    for change in _FIXES:
+        said: list[str] = []
+        content = editing.edit(model, functools.partial(change, model, said.append))
+        if not said:
+            continue
+        changed = reader.read(content)
+        if _same(expected, _outputs(changed)):
+            model, done = changed, done + said
+        else:
+            done += [f"Not done, for integers would change: {sentence}" for sentence in said]
+    return model.content, done
+
+
+def _outputs(model: Model) -> list[dict[str, np.ndarray]]:
+    """The outputs with each kernel set, over a few random inputs, the same at every call."""
+    random = np.random.default_rng(0)
+    inputs = [
+        {tensor.name: _draw(tensor, random) for tensor in model.inputs} for _ in range(_DRAWS)
+    ]
+    results = []
+    for kernel_set in KERNEL_SETS:
+        with Isolated(runner.Runner, model.content, kernel_set) as run:
+            results += [run(one) for one in inputs]
+    return results
+
+
+def _draw(tensor: reader.Tensor, random: np.random.Generator) -> np.ndarray:
+    dtype = tensor.dtype
+    if dtype.kind == "f":
+        return random.normal(size=tensor.shape).astype(dtype)
+    low, high = (0, 255) if dtype == np.uint8 else (-128, 127)
+    return random.integers(low, high, tensor.shape, endpoint=True).astype(dtype)
+
+
+def _same(one: list[dict[str, np.ndarray]], other: list[dict[str, np.ndarray]]) -> bool:
+    return all(
+        a.keys() == b.keys() and all(np.array_equal(a[name], b[name], equal_nan=True) for name in a)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def _inline_buffers(model: Model, say: Callable[[str], None], parsed: Any) -> None:
+    """`tflite_edit.edit` writes every buffer inline."""
+    outside = [tensor.name for tensor in model.main.tensors if tensor.external]
+    if outside:
+        say(f"{len(outside)} constants moved into the flatbuffer.")
+
+
+def _lower_versions(model: Model, say: Callable[[str], None], parsed: Any) -> None:
+    graph = model.main
+    users: dict[int, list[reader.Operator]] = {}
+    for operator, table in zip(graph.operators, parsed.subgraphs[0].operators, strict=True):
+        users.setdefault(table.opcodeIndex, []).append(operator)
+    for index, operators in users.items():
+        name, version = operators[0].name, operators[0].version
+        lower = MAPPED_VERSIONS.get(name, version)
+        if version > lower and not any(_needs_newer(graph, operator) for operator in operators):
+            parsed.operatorCodes[index].version = lower
+            say(f"{name}: version {lower} instead of {version}.")
+
+
+def _needs_newer(graph: reader.Subgraph, operator: reader.Operator) -> bool:
+    """Whether an operator uses what the mapped version did not have."""
+    indices = (*operator.inputs, *operator.outputs)
+    tensors = [graph.tensors[index] for index in indices if index >= 0]
+    grouped = operator.name == "CONV_2D" and tensors[0].shape[-1:] != tensors[1].shape[-1:]
+    keeps = operator.options.get("keepNumDims") and len(tensors[0].shape) > 2
+    return grouped or bool(keeps) or any(tensor.type not in _OLD_TYPES for tensor in tensors)
+
+
+def _drop_keep_num_dims(model: Model, say: Callable[[str], None], parsed: Any) -> None:
+    graph = model.main
+    for operator, table in zip(graph.operators, parsed.subgraphs[0].operators, strict=True):
+        flat = len(graph.tensors[operator.inputs[0]].shape) == 2 if operator.inputs else False
+        if operator.name == "FULLY_CONNECTED" and operator.options.get("keepNumDims") and flat:
+            table.builtinOptions.keepNumDims = False
+            name = graph.tensors[operator.outputs[0]].name
+            say(f"{name}: keep_num_dims left out, it does nothing.")
+
+
+def _dense_per_tensor(model: Model, say: Callable[[str], None], parsed: Any) -> None:
+    graph, tables = model.main, parsed.subgraphs[0].tensors
+    for operator in graph.operators:
+        if operator.name != "FULLY_CONNECTED":
+            continue
+        constants = [index for index in operator.inputs[1:3] if index >= 0]
+        scales = [graph.tensors[index].scale for index in constants]
+        if len(scales[0]) > 1 and all((scale == scale[0]).all() for scale in scales if len(scale)):
+            for index in constants:
+                quantization = tables[index].quantization
+                quantization.scale = quantization.scale[:1]
+                quantization.zeroPoint = quantization.zeroPoint[:1]
+                quantization.quantizedDimension = 0
+            name = graph.tensors[operator.outputs[0]].name
+            say(f"{name}: one scale for the dense weights, whose channels all had the same.")
+
+
+def _equal_grids(model: Model, say: Callable[[str], None], parsed: Any) -> None:
+    """An operator that copies codes gives an output that only the user reads its input's grid."""
+    graph, tables = model.main, parsed.subgraphs[0].tensors
+    read = {index for operator in graph.operators for index in operator.inputs}
+    for operator in graph.operators:
+        if operator.name not in _COPIES:
+            continue
+        source = operator.inputs[1 if operator.name == "SPLIT" else 0]
+        for output in operator.outputs:
+            if output not in read and graph.tensors[output].grid != graph.tensors[source].grid:
+                tables[output].quantization = tables[source].quantization
+                say(f"{graph.tensors[output].name}: the scale and zero point of its input.")
+
+
+_FIXES = (_inline_buffers, _drop_keep_num_dims, _lower_versions, _dense_per_tensor, _equal_grids)

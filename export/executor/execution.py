@@ -1,0 +1,259 @@
+"""Runs an integer graph in NumPy: the oracle that the TFLite file is compared with.
+
+Every code is the one the chosen TFLite kernel computes (`export.kernel_sets.rules`), for any batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from export.executor.accumulators import accumulate
+from export.ir import geometry
+from export.ir.graph import (
+    Add,
+    Concatenate,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    Grid,
+    GroupedConv2D,
+    IntegerGraph,
+    Logistic,
+    Maximum,
+    Minimum,
+    Multiply,
+    Operator,
+    Pad,
+    Pool2D,
+    Reshape,
+    ResizeBilinear,
+    ResizeNearest,
+    Slice,
+    Softmax,
+    Subtract,
+    TransposeConv2D,
+    Weighted,
+)
+from export.kernel_sets import addition, logistic, multiplication, requantization, rules, softmax
+
+# Bytes that the windows of one slice of the batch may take.
+_SLICE_BYTES = 64 << 20
+
+
+def execute(
+    graph: IntegerGraph, inputs: Mapping[str, np.ndarray], kernel_set: str = "xnnpack"
+) -> dict[str, np.ndarray]:
+    """Runs the whole graph.
+
+    Args:
+      graph: a valid graph.
+      inputs: int8 ``[batch, ...]`` by input name; the batch is free, the rest as in the graph.
+      kernel_set: one of `export.kernel_sets.rules.EXECUTABLE`.
+
+    Returns:
+      int8 ``[batch, ...]`` of every tensor by name, the inputs among them.
+
+    Raises:
+      ValueError: an input is missing, unknown, not int8 or of another shape.
+    """
+    check_inputs(graph, inputs)
+    values = {name: np.asarray(inputs[name]) for name in graph.inputs}
+    for operator in graph.operators:
+        values[operator.output] = run_operator(
+            graph, operator, [values[name] for name in operator.inputs], kernel_set
+        )
+    return values
+
+
+def check_inputs(graph: IntegerGraph, inputs: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError where `inputs` are not int8 arrays of one batch for the graph's inputs."""
+    if set(inputs) != set(graph.inputs):
+        raise ValueError(f"inputs are {sorted(inputs)}, the graph takes {sorted(graph.inputs)}")
+    for name in graph.inputs:
+        array, shape = np.asarray(inputs[name]), graph.tensors[name].shape
+        if array.dtype != np.int8 or array.ndim != len(shape) or array.shape[1:] != shape[1:]:
+            raise ValueError(
+                f"input {name!r} is {array.dtype} {array.shape}, not int8 (batch, "
+                f"{', '.join(map(str, shape[1:]))})"
+            )
+    if len({np.asarray(array).shape[0] for array in inputs.values()}) > 1:
+        raise ValueError("the inputs have different batches")
+
+
+def run_operator(
+    graph: IntegerGraph, operator: Operator, inputs: Sequence[np.ndarray], kernel_set: str
+) -> np.ndarray:
+    """Runs one operator.
+
+    Args:
+      graph: the graph it belongs to (for grids and shapes).
+      operator: the operator.
+      inputs: int8 ``[batch, ...]``, one for each of its inputs.
+      kernel_set: one of `export.kernel_sets.rules.EXECUTABLE`.
+
+    Returns:
+      int8 ``[batch, ...]``.
+    """
+    kernel_set = rules.effective_kernel_set(graph, operator, kernel_set)
+    if not isinstance(operator, (Weighted, Multiply, Softmax)):
+        kernel_set = rules.family(kernel_set)
+    function = _FUNCTIONS[type(operator)]
+    batch = inputs[0].shape[0]
+    if isinstance(
+        operator, (Add, Multiply, Subtract)
+    ):  # rounds by position in the whole tensor; slices by itself
+        return function(graph, operator, list(inputs), kernel_set)
+    step = max(1, _SLICE_BYTES // max(1, _bytes_per_image(graph, operator)))
+    parts = [
+        function(graph, operator, [array[start : start + step] for array in inputs], kernel_set)
+        for start in range(0, max(batch, 1), step)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _run_weighted(
+    graph: IntegerGraph, operator: Weighted, inputs: list[np.ndarray], kernel_set: str
+) -> np.ndarray:
+    return rules.weighted_codes(
+        accumulate(graph, operator, inputs[0]),
+        operator,
+        graph.tensors[operator.inputs[0]].grid,
+        graph.tensors[operator.output].grid,
+        kernel_set,
+    )
+
+
+def _run_add(
+    graph: IntegerGraph, operator: Add | Subtract, inputs: list[np.ndarray], kernel_set: str
+) -> np.ndarray:
+    grids = _binary_grids(graph, operator)
+    return addition.add_codes(operator, inputs[0], inputs[1], grids, kernel_set)
+
+
+def _run_maximum(
+    graph: IntegerGraph, operator: Maximum, inputs: list[np.ndarray], kernel_set: str
+) -> np.ndarray:
+    return np.maximum(*inputs)
+
+
+def _run_minimum(
+    graph: IntegerGraph, operator: Minimum, inputs: list[np.ndarray], kernel_set: str
+) -> np.ndarray:
+    return np.minimum(*inputs)
+
+
+def _run_multiply(
+    graph: IntegerGraph, operator: Multiply, inputs: list[np.ndarray], kernel_set: str
+) -> np.ndarray:
+    grids = _binary_grids(graph, operator)
+    return multiplication.multiply_codes(operator, inputs[0], inputs[1], grids, kernel_set)
+
+
+def _binary_grids(graph: IntegerGraph, operator: Operator) -> tuple[Grid, Grid, Grid]:
+    left, right = (graph.tensors[name].grid for name in operator.inputs)
+    return left, right, graph.tensors[operator.output].grid
+
+
+def _run_pool(
+    graph: IntegerGraph, operator: Pool2D, inputs: list[np.ndarray], kernel_set: str
+) -> np.ndarray:
+    """Padded elements are not part of a window: they neither count nor win."""
+    arguments = (operator.window, operator.strides, (1, 1), operator.padding)
+    if operator.kind == "max":
+        return geometry.windows(inputs[0], *arguments, -128).max(axis=(4, 5))
+    total = geometry.windows(inputs[0].astype(np.int32), *arguments, 0).sum(axis=(4, 5))
+    ones = np.ones((1, *inputs[0].shape[1:3], 1), np.int32)
+    return requantization.average_codes(
+        total, geometry.windows(ones, *arguments, 0).sum(axis=(4, 5))
+    )
+
+
+def _run_concatenate(
+    graph: IntegerGraph, operator: Concatenate, inputs: list[np.ndarray], kernel_set: str
+) -> np.ndarray:
+    return np.concatenate(inputs, axis=operator.axis)
+
+
+def _run_pad(
+    graph: IntegerGraph, operator: Pad, inputs: list[np.ndarray], kernel_set: str
+) -> np.ndarray:
+    zero_point = graph.tensors[operator.output].grid.zero_point
+    amounts = ((0, 0), *operator.padding, (0, 0))
+    return np.pad(inputs[0], amounts, constant_values=zero_point)
+
+
+def _run_slice(
+    graph: IntegerGraph, operator: Slice, inputs: list[np.ndarray], kernel_set: str
+) -> np.ndarray:
+    sizes = graph.tensors[operator.output].shape[1:]
+    ranges = zip(operator.begin, sizes, strict=True)
+    return inputs[0][(slice(None), *(slice(begin, begin + size) for begin, size in ranges))]
+
+
+def _run_resize(
+    graph: IntegerGraph, operator: ResizeNearest, inputs: list[np.ndarray], kernel_set: str
+) -> np.ndarray:
+    (_, height, width, _), output = inputs[0].shape, graph.tensors[operator.output].shape
+    return inputs[0].repeat(output[1] // height, axis=1).repeat(output[2] // width, axis=2)
+
+
+def _run_bilinear(
+    graph: IntegerGraph, operator: ResizeBilinear, inputs: list[np.ndarray], kernel_set: str
+) -> np.ndarray:
+    (_, height, width, _), output = inputs[0].shape, graph.tensors[operator.output].shape
+    total, divisor = geometry.bilinear(inputs[0], (output[1] // height, output[2] // width))
+    return requantization.bilinear_codes(total, divisor, kernel_set)
+
+
+def _run_reshape(
+    graph: IntegerGraph, operator: Reshape, inputs: list[np.ndarray], kernel_set: str
+) -> np.ndarray:
+    return inputs[0].reshape(inputs[0].shape[0], *graph.tensors[operator.output].shape[1:])
+
+
+def _run_softmax(
+    graph: IntegerGraph, operator: Softmax, inputs: list[np.ndarray], kernel_set: str
+) -> np.ndarray:
+    optimized = {"optimized": softmax.optimized, "optimized_arm": softmax.optimized_arm}
+    function = optimized.get(kernel_set, softmax.reference)
+    return function(inputs[0], graph.tensors[operator.inputs[0]].grid.scale)
+
+
+def _run_logistic(
+    graph: IntegerGraph, operator: Logistic, inputs: list[np.ndarray], kernel_set: str
+) -> np.ndarray:
+    grid = graph.tensors[operator.inputs[0]].grid
+    return logistic.table(grid, kernel_set)[inputs[0].astype(np.int16) + 128]
+
+
+def _bytes_per_image(graph: IntegerGraph, operator: Operator) -> int:
+    """Roughly what an operator's working arrays take for one image."""
+    elements = int(np.prod(graph.tensors[operator.output].shape))
+    if isinstance(operator, Conv2D):
+        return 8 * elements * (operator.kernel[0].size // operator.kernel.shape[0] + 3)
+    return 24 * elements
+
+
+_FUNCTIONS: dict[type[Operator], Callable[..., np.ndarray]] = {
+    Conv2D: _run_weighted,
+    GroupedConv2D: _run_weighted,
+    DepthwiseConv2D: _run_weighted,
+    TransposeConv2D: _run_weighted,
+    FullyConnected: _run_weighted,
+    Add: _run_add,
+    Subtract: _run_add,
+    Maximum: _run_maximum,
+    Minimum: _run_minimum,
+    Multiply: _run_multiply,
+    Pool2D: _run_pool,
+    Concatenate: _run_concatenate,
+    Pad: _run_pad,
+    Slice: _run_slice,
+    ResizeNearest: _run_resize,
+    ResizeBilinear: _run_bilinear,
+    Reshape: _run_reshape,
+    Logistic: _run_logistic,
+    Softmax: _run_softmax,
+}

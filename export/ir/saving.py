@@ -1,0 +1,169 @@
+"""IntegerGraph to and from one .npz file.
+
+Members: ``graph`` is a JSON string with the structure, every other member is one array of one
+operator, named ``<operator index>.<field>``. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import lzma
+import os
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+
+from export.ir import compression
+from export.ir.files import write_bytes
+from export.ir.graph import (
+    OPERATORS,
+    DepthwiseConv2D,
+    Grid,
+    IntegerGraph,
+    Operator,
+    Tensor,
+    Weighted,
+)
+from export.ir.validation import validate
+
+FORMAT_VERSION = 1
+_RENAMED = {"stretch": "code_multiplier", "storage": "dtype_bits"}  # In files of earlier versions.
+_XZ = b"\xfd7zXZ\0"
+
+
+def save(graph: IntegerGraph, path: str | os.PathLike[str], *, for_transport: bool = False) -> None:
+    """Writes `graph` to `path`, completely or not at all.
+
+    Args:
+      graph: the graph; validated first.
+      path: file to write or to replace; no suffix is added.
+      for_transport: pack kernels to their information size (`export.ir.compression`), leave out
+        what only `export.prove` needs, and compress by LZMA: ``xz -d`` makes it a .npz file again.
+
+    Raises:
+      ValueError: the graph is not valid, or the file cannot be written.
+    """
+    validate(graph)
+    arrays: dict[str, Any] = {}
+    operators = []
+    for index, operator in enumerate(graph.operators):
+        fields: dict[str, Any] = {"type": type(operator).__name__}
+        for field in dataclasses.fields(operator):
+            value = getattr(operator, field.name)
+            if for_transport and field.name == "trained":
+                continue
+            packed = None
+            if for_transport and field.name == "kernel" and isinstance(operator, Weighted):
+                packed = compression.pack(operator)
+            if packed is not None:
+                arrays |= {f"{index}.kernel.{key}": part for key, part in packed.items()}
+            elif isinstance(value, np.ndarray):
+                arrays[f"{index}.{field.name}"] = value
+            else:
+                fields[field.name] = value
+        operators.append(fields)
+    structure = {
+        "format_version": FORMAT_VERSION,
+        "tensors": {name: dataclasses.asdict(tensor) for name, tensor in graph.tensors.items()},
+        "operators": operators,
+        "inputs": graph.inputs,
+        "outputs": graph.outputs,
+        "metadata": graph.metadata,
+    }
+    text = np.array(json.dumps(structure, default=_plain))
+    content = io.BytesIO()
+    if for_transport:
+        np.savez(content, graph=text, **arrays)
+        write_bytes(path, lzma.compress(content.getvalue()))
+        return
+    np.savez_compressed(content, graph=text, **arrays)
+    write_bytes(path, content.getvalue())
+
+
+def load(path: str | os.PathLike[str]) -> IntegerGraph:
+    """Reads a graph that `save` wrote.
+
+    Raises:
+      ValueError: the file is not an integer graph, or one of another format version.
+      OSError: the file cannot be read.
+    """
+    name = os.fspath(path)
+    try:
+        with open(name, "rb") as file:
+            content = file.read()
+        if content.startswith(_XZ):
+            content = lzma.decompress(content)
+        with np.load(io.BytesIO(content), allow_pickle=False) as members:
+            structure = json.loads(str(members["graph"]))
+            version = structure["format_version"]
+            arrays = {key: members[key] for key in members.files if key != "graph"}
+        if version == FORMAT_VERSION:
+            graph = _build(structure, arrays)
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        EOFError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+    ) as error:
+        raise ValueError(f"{name} is not a saved integer graph.") from error
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{name} has integer graph format {version}; this version reads {FORMAT_VERSION}."
+        )
+    try:
+        validate(graph)
+    except ValueError as error:
+        raise ValueError(f"{name} holds a broken integer graph: {error}") from error
+    return graph
+
+
+def _build(structure: dict[str, Any], arrays: dict[str, np.ndarray]) -> IntegerGraph:
+    tensors = {
+        name: Tensor(
+            shape=tuple(fields["shape"]),
+            grid=Grid(**fields["grid"]),
+            bits=fields["bits"],
+        )
+        for name, fields in structure["tensors"].items()
+    }
+    operators: list[Operator] = []
+    for index, fields in enumerate(structure["operators"]):
+        operator_type = OPERATORS[fields.pop("type")]
+        values = {_RENAMED.get(key, key): _tuples(value) for key, value in fields.items()}
+        for field in dataclasses.fields(operator_type):
+            key = f"{index}.{field.name}"
+            if key in arrays:
+                values[field.name] = arrays[key]
+            elif f"{key}.digits" in arrays:
+                packed = {part: arrays[f"{key}.{part}"] for part in compression.FIELDS}
+                is_depthwise = issubclass(operator_type, DepthwiseConv2D)
+                values[field.name] = compression.unpack(packed, is_depthwise)
+        operators.append(operator_type(**values))
+    return IntegerGraph(
+        tensors=tensors,
+        operators=operators,
+        inputs=tuple(structure["inputs"]),
+        outputs=tuple(structure["outputs"]),
+        metadata=structure["metadata"],
+    )
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars as the Python numbers JSON knows."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

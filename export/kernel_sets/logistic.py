@@ -1,0 +1,40 @@
+"""LOGISTIC on int8 codes as TFLite's kernels compute it: a table of 256 entries.
+
+All kernels fill it with ``1 / (1 + exp(-x))`` and differ where that is within a float32 of a tie.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from export.ir.graph import Grid
+
+_STEPS = np.float32(256)  # of the output's grid in [0, 1]
+
+
+def table(grid: Grid, kernel_set: str) -> np.ndarray:
+    """The output codes for input codes -128 to 127.
+
+    XNNPACK (src/reference/unary-elementwise.cc) rounds the quotient to float32, adds the zero point
+    in float32 and rounds halves to even. The built-in kernels (TFLite kernels/activations.cc
+    SigmoidPrepare and kernels/internal/common.h LUTPopulate) compute all in float32 and round
+    halves up.
+
+    Args:
+      grid: grid of the input.
+      kernel_set: a kernel set.
+
+    Returns:
+      int8 ``[256]``, codes of grid (1/256, -128).
+    """
+    codes = np.arange(-128, 128, dtype=np.float32)
+    reals = (codes - np.float32(grid.zero_point)) * np.float32(grid.scale)
+    with np.errstate(over="ignore"):  # exp(-x) may be infinite: the quotient is 0.
+        powers = np.exp(-reals.astype(np.float64))
+        if kernel_set == "xnnpack":
+            steps = (1 / (1 + powers)).astype(np.float32) * _STEPS
+            rounded = np.rint(steps - np.float32(128))
+        else:
+            steps = np.float32(1) / (np.float32(1) + powers.astype(np.float32)) * _STEPS
+            rounded = np.floor(steps + np.float32(0.5)) - 128
+    return np.clip(rounded, -128, 127).astype(np.int8)

@@ -1,0 +1,217 @@
+"""How each TFLite kernel turns an integer accumulator into an int8 code, in NumPy.
+
+Three sets of kernels are in use, and they round differently (x86-64, ai-edge-litert 2.3):
+
+  xnnpack    what the Interpreter runs by default; operators XNNPACK does not take run 'optimized'
+  optimized  the built-in kernels, without a delegate
+  reference  the built-in reference kernels (BUILTIN_REF)
+
+Rounding rules of a multiplication by a real scale:
+
+  float_even   float32(accumulator) * float32(scale), half to even.
+               XNNPACK src/reference/requantization, qs8-requantization fp32
+  double_away  a doubling high multiplication, half up, then a shift, half away from zero.
+               TFLite kernels/internal/common.cc MultiplyByQuantizedMultiplier (gemmlowp)
+  double_up    the same with a shift that rounds half up.
+               ruy's x86 kernels (pack and multiplier in ruy/kernel_avx*.cc)
+  double_mixed double_up for the channels in whole groups of 8, double_away for the rest.
+               TFLite kernels/internal/optimized/integer_ops/depthwise_conv.h, and Quantize in
+               kernels/internal/optimized/optimized_ops.h: vector loop and tail
+  single_up    one 64-bit product and shift, half up.
+               ruy's ARM kernels (ruy/kernel_arm*.cc, ruy/apply_multiplier.cc)
+  real_away    float64, half away from zero.
+               TFLite kernels/internal/reference/integer_ops/fully_connected.h
+
+On ARM the reference kernels round as on x86-64, and so does XNNPACK but for MUL ('xnnpack_arm').
+The optimized ones ('optimized_arm') have a SOFTMAX of their own, and round convolutions and dense
+layers by single_up, or double_up for the product of a matrix and one vector (`is_vector_product`).
+'reference_2_14' is the reference of tflite-runtime 2.14, whose dense layers differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from export.ir.graph import (
+    Add,
+    DepthwiseConv2D,
+    FullyConnected,
+    Grid,
+    GroupedConv2D,
+    IntegerGraph,
+    Multiply,
+    Operator,
+    Pool2D,
+    Softmax,
+    Subtract,
+    TransposeConv2D,
+    Weighted,
+    channel_rows,
+)
+from export.ir.weight_dtypes import is_delegated
+from export.kernel_sets.requantization import requantize, to_codes
+
+KERNEL_SETS = ("xnnpack", "optimized", "reference")
+# All that convolutions and dense layers are proven for.
+TARGETS = ("xnnpack", "optimized", "optimized_arm", "reference", "reference_2_14")
+# All that the executor runs. 'xnnpack_arm' differs from 'xnnpack' in MUL and in what XNNPACK leaves
+# to the optimized kernels.
+EXECUTABLE = (*TARGETS, "xnnpack_arm")
+
+
+def check_kernel_set(kernel_set: str) -> None:
+    """Raises ValueError where `kernel_set` is not the name of a kernel set."""
+    if kernel_set not in EXECUTABLE:
+        raise ValueError(f"kernels must be one of {', '.join(EXECUTABLE)}, not {kernel_set!r}")
+
+
+def family(kernel_set: str) -> str:
+    """The kernel set on x86-64 in 2.3 that all but weighted operators, MUL and SOFTMAX share."""
+    check_kernel_set(kernel_set)
+    return kernel_set.removesuffix("_arm").removesuffix("_2_14")
+
+
+def effective_kernel_set(graph: IntegerGraph, operator: Operator, kernel_set: str) -> str:
+    """The kernel set that runs `operator` when `kernel_set` is asked for.
+
+    XNNPACK leaves to the built-in kernels int8 AVERAGE_POOL_2D, int8 SOFTMAX, ADD and SUB with an
+    input scale outside ``[2 ** -10, 2 ** 8)`` output scales, MUL with a product of input scales
+    outside ``[2 ** -16, 2 ** 8)`` output scales and TRANSPOSE_CONV with SAME padding and strides
+    beyond the window. (It leaves some operators too that are exact everywhere.) Of kernels stored
+    in fewer than 8 bits it takes few: `storage.is_delegated`.
+    """
+    check_kernel_set(kernel_set)
+    if family(kernel_set) != "xnnpack":
+        return kernel_set
+    scales = [np.float32(graph.tensors[name].grid.scale) for name in operator.inputs]
+    output_scale = np.float32(graph.tensors[operator.output].grid.scale)
+    if isinstance(operator, (Add, Subtract)):
+        taken = all(2.0**-10 <= scale / output_scale < 2.0**8 for scale in scales)
+    elif isinstance(operator, Multiply):
+        taken = bool(2.0**-16 <= scales[0] * scales[1] / output_scale < 2.0**8)
+    elif isinstance(operator, TransposeConv2D):
+        window = operator.kernel.shape[1:3]
+        within = all(step <= size for step, size in zip(operator.strides, window, strict=True))
+        taken = operator.padding == "VALID" or within
+    elif isinstance(operator, Weighted):
+        taken = is_delegated(type(operator), operator.dtype_bits, operator.kernel.shape[-1])
+    else:
+        taken = not isinstance(operator, Softmax) and not (
+            isinstance(operator, Pool2D) and operator.kind == "average"
+        )
+    if not taken:
+        return kernel_set.replace("xnnpack", "optimized")
+    return kernel_set if isinstance(operator, Multiply) else "xnnpack"
+
+
+def is_vector_product(rows: np.ndarray, output_shape: Sequence[int | None]) -> bool:
+    """Whether ARM's optimized kernels compute a layer at batch 1 with their code for one vector.
+
+    TFLite kernels/cpu_backend_gemm_custom_gemv.h, which takes at least 4 rows of 8 columns: dense
+    layers after flattening, and convolutions whose output is a single position.
+
+    Args:
+      rows: the kernel as ``[channels, taps]``.
+      output_shape: ``[batch, ..., channels]``.
+    """
+    channels, taps = rows.shape
+    return math.prod(size or 1 for size in output_shape[1:-1]) == 1 and channels >= 4 and taps >= 8
+
+
+def rounding_rules(operator: type[Weighted], vector_product: bool) -> dict[str, str]:
+    """The rounding rule of a class of convolutions or dense layers, by target.
+
+    Args:
+      operator: the class.
+      vector_product: from `is_vector_product`.
+    """
+    rules = {
+        "xnnpack": "float_even",
+        "optimized": "double_up",
+        "optimized_arm": "double_up" if vector_product else "single_up",
+        "reference": "double_away",
+        "reference_2_14": "double_away",
+    }
+    if issubclass(operator, DepthwiseConv2D | TransposeConv2D):
+        rules |= {"optimized": "double_mixed", "optimized_arm": "double_mixed"}
+    if issubclass(operator, FullyConnected):
+        rules |= {"reference": "real_away"}
+    if issubclass(operator, GroupedConv2D):  # The optimized kernel leaves groups to the reference.
+        rules |= {"optimized": "double_away", "optimized_arm": "double_away"}
+    return rules
+
+
+def is_per_tensor(operator: type[Weighted], kernel_scale: np.ndarray, dtype_bits: int) -> bool:
+    """Whether the writer gives the kernel a single scale: dense layers with equal scales.
+
+    Not those with INT2 codes, which XNNPACK takes with a scale for each channel only.
+    """
+    takes_one = issubclass(operator, FullyConnected) and dtype_bits > 2
+    return takes_one and bool((kernel_scale == kernel_scale[0]).all())
+
+
+def real_multiplier(
+    operator: Weighted, input_scale: float, output_scale: float, kernel_set: str
+) -> np.ndarray:
+    """`multipliers` of an operator."""
+    check_kernel_set(kernel_set)
+    per_tensor = is_per_tensor(type(operator), operator.kernel_scale, operator.dtype_bits)
+    return multipliers(operator.kernel_scale, per_tensor, input_scale, output_scale, kernel_set)
+
+
+def multipliers(
+    kernel_scale: np.ndarray,
+    per_tensor: bool,
+    input_scale: float,
+    output_scale: float,
+    target: str,
+) -> np.ndarray:
+    """The real scale from accumulator to output steps, per channel, as the kernel computes it.
+
+    Args:
+      kernel_scale: float32 ``[channels]``.
+      per_tensor: see `is_per_tensor`.
+      input_scale: scale of the input tensor.
+      output_scale: scale of the output tensor.
+      target: one of `TARGETS`.
+
+    Returns:
+      float32 ``[channels]`` under XNNPACK, float64 otherwise.
+    """
+    kernel_scale = kernel_scale.astype(np.float32)
+    if target == "xnnpack":
+        return np.float32(input_scale) * kernel_scale / np.float32(output_scale)
+    if target != "reference" and per_tensor:
+        # kernels/kernel_util.cc GetQuantizedConvolutionMultipler multiplies in float32.
+        product = (np.float32(input_scale) * kernel_scale).astype(np.float64)
+        return product / np.float64(output_scale)
+    return np.float64(input_scale) * kernel_scale.astype(np.float64) / np.float64(output_scale)
+
+
+def weighted_codes(
+    accumulator: np.ndarray,
+    operator: Weighted,
+    input_grid: Grid,
+    output_grid: Grid,
+    kernel_set: str,
+) -> np.ndarray:
+    """Output codes of a convolution or dense layer.
+
+    Args:
+      accumulator: ``[batch, ..., channels]``, bias included, within int32.
+      operator: the layer.
+      input_grid: grid of its input.
+      output_grid: grid of its output.
+      kernel_set: a kernel set.
+
+    Returns:
+      int8 ``[batch, ..., channels]``.
+    """
+    multiplier = real_multiplier(operator, input_grid.scale, output_grid.scale, kernel_set)
+    vector_product = is_vector_product(channel_rows(operator), accumulator.shape)
+    rule = rounding_rules(type(operator), vector_product)[kernel_set]
+    steps = requantize(accumulator, rule, multiplier)
+    return to_codes(steps, output_grid.zero_point, operator.relu)

@@ -1,0 +1,61 @@
+"""The thresholds of each kernel's rounding rule, over every accumulator of 32 bits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from export.kernel_sets import requantization
+from export.kernel_sets.ideal import BEYOND
+
+_INT32_MAX = 2**31 - 1
+
+
+def domain(rule: str, multiplier: np.ndarray) -> np.ndarray:
+    """The largest magnitude of an accumulator for which a rule's integers do not overflow.
+
+    Args:
+      rule: see `export.kernel_sets.rules`.
+      multiplier: ``[channels]``.
+
+    Returns:
+      int64 ``[channels]``.
+    """
+    if rule.startswith("double"):  # The accumulator is shifted left before it is multiplied.
+        _, shift = requantization.quantize_multiplier(multiplier)
+        return np.int64(_INT32_MAX) >> np.maximum(shift, 0)
+    if rule == "float_even":  # Clamped before it becomes an integer.
+        return np.full(multiplier.shape, _INT32_MAX)
+    return np.minimum(_INT32_MAX, _INT32_MAX / np.maximum(multiplier, 1.0)).astype(np.int64)
+
+
+def smallest_accumulators(rule: str, multiplier: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """The smallest accumulator, bias included, that a rule rounds to at least each level.
+
+    Args:
+      rule: see `export.kernel_sets.rules`.
+      multiplier: positive, ``[channels]``, of the dtype that the rule takes.
+      levels: int ``[levels]``, output codes with the zero point subtracted.
+
+    Returns:
+      int64 ``[levels, channels]``; `BEYOND` where none does, `-BEYOND` where all do.
+    """
+    limit = domain(rule, multiplier)
+    wanted = levels[:, None]
+
+    def reaches(accumulator: np.ndarray) -> np.ndarray:
+        return requantization.requantize(accumulator, rule, multiplier) >= wanted
+
+    # A rule is monotone: bisection, first within the few steps by which it can differ from real
+    # arithmetic, and over the whole domain where that does not hold the threshold.
+    real = (wanted - 0.5) / multiplier.astype(np.float64)
+    width = 3 + np.ceil(np.abs(real) * 2.0**-21)
+    below = np.clip(np.floor(real - width), -limit, limit).astype(np.int64)
+    above = np.clip(np.ceil(real + width), -limit, limit).astype(np.int64)
+    below = np.where(reaches(below), -limit, below)
+    above = np.where(reaches(above), above, limit)
+    never, always = ~reaches(above), reaches(below)
+    while (above - below > 1).any():
+        middle = (above + below) // 2
+        high = reaches(middle)
+        above, below = np.where(high, middle, above), np.where(high, below, middle)
+    return np.where(never, BEYOND, np.where(always, -BEYOND, above))

@@ -1,0 +1,290 @@
+"""Lowering: a quantized Keras model becomes an integer graph.
+
+Driven by demand: each layer is asked for its output on a grid, its own where it has one. A layer
+without a grid of its own (a convolution whose ReLU carries the quantizer, the branches of a
+concatenation) computes straight onto the grid that its reader names. Where a tensor is wanted on
+another grid than its own, a 1x1 depthwise convolution moves it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+
+import wrpn_tf
+from export.ir import weight_dtypes
+from export.ir.graph import (
+    Add,
+    Concatenate,
+    DepthwiseConv2D,
+    Grid,
+    IntegerGraph,
+    Logistic,
+    Maximum,
+    Minimum,
+    Multiply,
+    Operator,
+    Reshape,
+    Softmax,
+    Subtract,
+)
+from export.lowering import folding, layout_operators
+from export.lowering.builder import GraphBuilder
+from export.lowering.folding import Affine
+from export.realization import grouped_convolutions
+from wrpn_tf import Kind, LayerView, OutputGrid
+
+_PROBABILITY_GRID = OutputGrid(scale=1 / 256, low=0, high=255, bits=8)
+_PROBABILITIES: dict[Kind, type[Operator]] = {Kind.SIGMOID: Logistic, Kind.SOFTMAX: Softmax}
+_EXTREMA: dict[type, type[Operator]] = {
+    keras.layers.Maximum: Maximum,
+    keras.layers.Minimum: Minimum,
+}
+_FUSED_WITH_RELU = (Kind.KERNEL, Kind.AFFINE, Kind.ADD, Kind.MULTIPLY)
+
+
+class LoweringError(ValueError):
+    """The model has no integer form; the message names the layers and says why."""
+
+
+def lower(
+    model: keras.Model,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    weights: str = "int8",
+    split_groups: bool = True,
+) -> IntegerGraph:
+    """The integer graph of a quantized model.
+
+    Batch normalization is folded exactly: the codes trained are the codes in the graph, times the
+    stretch, negated where a channel's gain is negative and 0 where it is 0.
+
+    Args:
+      model: from `wrpn_tf.quantize_model(..., first_last='integer')`, calibrated or trained.
+      metadata: for `IntegerGraph.metadata`: 'name', 'labels', 'description'. 'normalization' is set
+        from the grid of each input, 'keras_layers' maps tensors to the Keras layers whose output
+        they are, and 'inexact_channels' counts by operator and by target
+        (`export.kernel_sets.rules.TARGETS`) the channels whose integers do not give the trained
+        code for every possible input; 'trained_grids' holds each tensor's scale, smallest and
+        largest code as trained.
+      weights: how a .tflite file is to hold the codes, 'int8', 'int4' or 'int2': each kernel in the
+        narrowest storage from there on that holds its codes (`export.ir.weight_dtypes`). The
+        narrower, the smaller the code multiplier and the coarser the grid of the biases.
+      split_groups: see `export.realization.grouped_convolutions`: False leaves a grouped
+        convolution one operator, which TFLite's kernels run and the Edge TPU does not.
+
+    Raises:
+      LoweringError: if a layer is in float or has not seen data (all are named), or has no integer
+        form.
+    """
+    views = {view.name: view for view in wrpn_tf.view(model)}
+    _check_quantized(views)
+    lowering = _Lowering(views, weights)
+    inputs = [lowering.input(name) for name in model.input_names]
+    for view in views.values():  # In execution order, so that no recursion goes deep.
+        if view.grid is not None:
+            lowering.produce(view.name, None)
+    outputs = [lowering.produce(name, None) for name in model.output_names]
+    built = lowering.builder
+    pixels = {name: _normalization(built.tensors[name].grid) for name in inputs}
+    facts = {
+        "keras_layers": built.layers,
+        "inexact_channels": built.inexact,
+        "trained_grids": {name: list(grid) for name, grid in built.trained_grids.items()},
+    }
+    graph = IntegerGraph(
+        tensors=built.tensors,
+        operators=built.operators,
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        metadata={"name": model.name, "normalization": pixels} | dict(metadata or {}) | facts,
+    )
+    return grouped_convolutions.split(graph) if split_groups else graph
+
+
+def _normalization(grid: Grid) -> dict[str, list[float]]:
+    """``real = (pixel - mean) / std`` for the pixels 0 to 255 that stand for codes -128 to 127."""
+    return {"mean": [float(grid.zero_point + 128)], "std": [1.0 / grid.scale]}
+
+
+def _check_quantized(views: Mapping[str, LayerView]) -> None:
+    """Raises LoweringError that names all layers in float or without data."""
+    floats, unseen = [], []
+    for view in views.values():
+        if view.kind is None or (view.kind is Kind.KERNEL and view.kernel is None):
+            floats.append(view.name)
+        if view.observes and view.grid is None:
+            unseen.append(view.name)
+    if floats:
+        raise LoweringError(
+            f"Layers in float: {', '.join(floats)}. Quantize the model with "
+            "wrpn_tf.quantize_model(model, first_last='integer') and at most 8 bits."
+        )
+    if unseen:
+        raise LoweringError(
+            f"Layers whose range has seen no data: {', '.join(unseen)}. Train the model or "
+            "call wrpn_tf.calibrate."
+        )
+
+
+def _clipped(view: LayerView, grid: OutputGrid) -> OutputGrid:
+    """The codes of `grid` that the layer's output can take: a ReLU's are not negative."""
+    return dataclasses.replace(grid, low=max(grid.low, 0)) if view.kind is Kind.RELU else grid
+
+
+class _Lowering:
+    """Produces tensors on demand, each once."""
+
+    def __init__(self, views: Mapping[str, LayerView], weights: str):
+        weight_dtypes.check_weights(weights)
+        self._views = views
+        self._weights = weights
+        self._made: dict[tuple[str, OutputGrid | None], str] = {}
+        self.builder = GraphBuilder()
+
+    def input(self, name: str) -> str:
+        """The tensor of a model input."""
+        readers = [view for view in self._views.values() if view.inputs == (name,)]
+        quantizer = next((view for view in readers if view.kind is Kind.INPUT), None)
+        if quantizer is None or quantizer.grid is None:
+            raise LoweringError(
+                f"Input {name!r} is in float; quantize the model with first_last='integer'."
+            )
+        tensor = self.builder.tensor(name, quantizer.name, quantizer.output_shape, quantizer.grid)
+        self._made[quantizer.name, None] = tensor
+        return tensor
+
+    def produce(self, name: str, grid: OutputGrid | None) -> str:
+        """The tensor of a layer's output on `grid`; None: on its own."""
+        if grid == self._views[name].grid:
+            grid = None
+        if (name, grid) not in self._made:
+            self._made[name, grid] = self._make(self._views[name], grid)
+        return self._made[name, grid]
+
+    def _make(self, view: LayerView, grid: OutputGrid | None) -> str:
+        if view.grid is not None and grid is not None and view.grid != grid:
+            return self._move(self.produce(view.name, None), view, grid)
+        if view.kind is Kind.PASS:
+            return layout_operators.moved(self.builder, view, self.produce(view.inputs[0], grid))
+        if view.kind in _PROBABILITIES:
+            source = self.produce(view.inputs[0], None)
+            return self.builder.emit(_PROBABILITIES[view.kind], [source], view, _PROBABILITY_GRID)
+        grid = grid or view.grid
+        if grid is None:
+            raise LoweringError(
+                f"The output of {view.name!r} is in float: it was quantized with 32 activation "
+                "bits or first_last='paper'."
+            )
+        try:
+            return self._compute(view, grid)
+        except LoweringError:
+            raise
+        except ValueError as error:
+            raise LoweringError(f"Layer {view.name!r}: {error}.") from error
+
+    def _compute(self, view: LayerView, grid: OutputGrid) -> str:
+        """The operator behind a layer, or behind the chain of layers that ends in it.
+
+        A k-bit grid starts at 0: its quantizer clips there, so a ReLU before it adds nothing.
+        """
+        body = view
+        if view.kind is Kind.RELU:
+            body = self._views[view.inputs[0]]
+            if body.grid is not None or body.kind not in _FUSED_WITH_RELU:
+                return self._move(self.produce(body.name, None), view, grid)
+        match body.kind:
+            case Kind.KERNEL:
+                affine = folding.own_bias(body.layer, self._channels(body))
+                return self._weighted(body, view, grid, affine)
+            case Kind.AFFINE:
+                inner = self._views[body.inputs[0]]
+                if inner.kind is Kind.KERNEL and inner.grid is None:
+                    affine = folding.affine(body.layer, self._channels(body), inner.layer)
+                    return self._weighted(inner, view, grid, affine)
+                affine = folding.affine(body.layer, self._channels(body))
+                return self._affine(self.produce(inner.name, None), view, grid, affine)
+            case Kind.ADD:
+                sources = [self.produce(name, None) for name in body.inputs]
+                relu = _clipped(view, grid).low == 0
+                operator = Subtract if isinstance(body.layer, keras.layers.Subtract) else Add
+                return self.builder.emit(operator, sources, view, grid, relu=relu)
+            case Kind.MULTIPLY:
+                sources = [self.produce(name, None) for name in body.inputs]
+                sources.sort(key=lambda name: -np.prod(self.builder.tensors[name].shape))
+                relu = _clipped(view, grid).low == 0
+                return self.builder.emit(Multiply, sources, view, grid, relu=relu)
+            case Kind.CONCATENATE:
+                sources = [self.produce(name, grid) for name in body.inputs]
+                if type(body.layer) in _EXTREMA:
+                    return self.builder.emit(_EXTREMA[type(body.layer)], sources, view, grid)
+                axis = int(body.layer.axis) % len(view.output_shape)
+                return self.builder.emit(Concatenate, sources, view, grid, axis=axis)
+            case Kind.AVERAGE:
+                source = self.produce(body.inputs[0], grid)
+                return layout_operators.averaged(self.builder, view, source)
+        raise LoweringError(f"Layer {view.name!r} ({view.kind}) has no integer form.")
+
+    def _weighted(self, body: LayerView, view: LayerView, grid: OutputGrid, affine: Affine) -> str:
+        """A convolution or dense layer, and the batch normalization after it, if any."""
+        assert body.kernel is not None
+        kernel, origin = body.kernel, self._views[body.inputs[0]]
+        while origin.kind is Kind.AFFINE and origin.grid is None:  # A factor for this kernel.
+            gain = folding.affine(origin.layer, 1).gain
+            kernel = dataclasses.replace(kernel, scale=kernel.scale * gain)
+            origin = self._views[origin.inputs[0]]
+        source = self.produce(origin.name, None)
+        operator, fitted, fields = folding.fit_kernel(
+            body,
+            kernel,
+            affine,
+            self.builder.grids[source],
+            _clipped(view, grid),
+            self._weights,
+        )
+        return self.builder.emit_weighted(operator, source, view, grid, fitted, **fields)
+
+    def _move(self, source: str, view: LayerView, grid: OutputGrid) -> str:
+        """The same values on another grid."""
+        return self._affine(source, view, grid, folding.identity(self._channels(view)))
+
+    def _affine(self, source: str, view: LayerView, grid: OutputGrid, affine: Affine) -> str:
+        """A gain and an offset for each channel: a 1x1 depthwise convolution with codes of 1."""
+        count = len(affine.gain)
+        origin = self.builder.grids[source]
+        fitted = folding.fit(
+            DepthwiseConv2D,
+            np.ones((count, 1), np.int64),
+            np.ones(count, np.float32),
+            affine,
+            origin,
+            _clipped(view, grid),
+            view.output_shape,
+        )
+        flat = len(view.output_shape) != 4  # DEPTHWISE_CONV_2D takes images only.
+        image = (1, 1, 1, count) if flat else view.output_shape
+        if flat:
+            layer = self.builder.layers[source]
+            source = self.builder.emit(Reshape, [source], view, origin, image, "_image")
+            self.builder.layers[source] = layer
+        kernel = np.ascontiguousarray(fitted.kernel.T).reshape(1, 1, 1, count)
+        output = self.builder.emit_weighted(
+            DepthwiseConv2D,
+            source,
+            view,
+            grid,
+            fitted,
+            image,
+            part="_moved" if flat else "",
+            kernel=kernel,
+            bits=1,
+        )
+        return self.builder.emit(Reshape, [output], view, grid) if flat else output
+
+    @staticmethod
+    def _channels(view: LayerView) -> int:
+        return int(view.output_shape[-1] or 0)

@@ -1,0 +1,301 @@
+"""From a trained channel to integers: kernel codes, scale and bias.
+
+A channel's output code is a monotone step function of its integer accumulator, known by its
+thresholds, at most one for each output code. Kernel codes are stored multiplied by a
+`code_multiplier`, so the accumulator moves in steps of that size, and the int32 bias can put every
+threshold inside a step, where no kernel's rounding reaches.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from export.ir.weight_dtypes import LARGEST
+from export.kernel_sets import ideal, rules, thresholds
+from export.kernel_sets.ideal import BEYOND
+from export.kernel_sets.rules import TARGETS
+from export.realization.accumulator_range import AccumulatorRange
+from export.realization.context import RequantizationContext
+
+_MAX_BIAS = 2**30
+_MOST_MULTIPLIER = 255.0  # XNNPACK takes no requantization scale from 256 on.
+_CONSTANT_MULTIPLIER = 2.0**-10
+ULPS = (0, 1, -1, 2, -2, 3, -3, 4, -4)
+"""How far a kernel scale may be from the trained one: float32 steps, in the order of trying."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Channels:
+    """The integers of one weighted operator, channel first.
+
+    Attributes:
+      kernel: int8 ``[channels, taps]``: codes times stretch, negated where the gain is negative, 0
+        where the output does not depend on the input.
+      scale: float32 ``[channels]``, positive: kernel scale for TFLite.
+      bias: int32 ``[channels]``.
+      code_multiplier: the factor on the codes.
+      relu: whether the operator clips at the output's zero point.
+      trained: `export.kernel_sets.ideal.TRAINED` ``[channels]``.
+      exact: for each of `export.kernel_sets.rules.TARGETS`, bool ``[channels]``: whether its kernel
+        gives the trained output code for every possible input.
+    """
+
+    kernel: np.ndarray
+    scale: np.ndarray
+    bias: np.ndarray
+    code_multiplier: int
+    relu: bool
+    trained: np.ndarray
+    exact: dict[str, np.ndarray]
+
+
+class Rounding:
+    """The thresholds of every target for one operator's channels, before a bias is chosen.
+
+    Args:
+      context: where the channels compute.
+      kernel_scale: float32 ``[channels]``.
+      code_multiplier: the factor on the codes.
+      accumulators: the accumulators that the channels can take, of codes without the code
+        multiplier.
+    """
+
+    def __init__(
+        self,
+        context: RequantizationContext,
+        kernel_scale: np.ndarray,
+        code_multiplier: int,
+        accumulators: AccumulatorRange,
+    ):
+        self._code_multiplier = code_multiplier
+        self.accumulators = accumulators
+        self._context = context
+        self._kernel_scale = kernel_scale
+        self._known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._chosen: np.ndarray | None = None
+
+    def select(self, channels: np.ndarray) -> Rounding:
+        """That of some of the channels, by index."""
+        chosen = copy.copy(self)
+        chosen.accumulators = self.accumulators.select(channels)
+        chosen._chosen = channels
+        return chosen
+
+    def _rule(self, target: str) -> tuple[np.ndarray, np.ndarray]:
+        """`export.kernel_sets.thresholds` of a target's rule: smallest accumulators and domain."""
+        if target not in self._known:
+            context = self._context
+            rule = rules.rounding_rules(context.operator, context.vector_product)[target]
+            multiplier = context.multipliers(self._kernel_scale, target)
+            smallest = thresholds.smallest_accumulators(rule, multiplier, context.levels)
+            self._known[target] = smallest, thresholds.domain(rule, multiplier)
+        smallest, limit = self._known[target]
+        if self._chosen is None:
+            return smallest, limit
+        return smallest[:, self._chosen], limit[self._chosen]
+
+    def positions(self, target: str, bias: np.ndarray) -> np.ndarray:
+        """The smallest accumulator, without code multiplier and bias, that reaches each level.
+
+        Returns:
+          int64 ``[levels, channels]``, rounded up to an accumulator that the channel can take;
+          `BEYOND` where it can take none.
+        """
+        position = -((bias - self._rule(target)[0]) // self._code_multiplier)
+        return self.accumulators.at_or_above(position)
+
+    def constants(self, target: str, bias: np.ndarray) -> np.ndarray:
+        """`positions` of a kernel of zeros: every accumulator reaches a level, or none does."""
+        return np.where(self._rule(target)[0] <= bias, -BEYOND, BEYOND)
+
+    def fits(self, target: str, bias: np.ndarray) -> np.ndarray:
+        """Whether no accumulator overflows in the target's kernel; bool ``[channels]``."""
+        low = self.accumulators.least * self._code_multiplier + bias
+        high = self.accumulators.most * self._code_multiplier + bias
+        return np.maximum(-low, high) <= self._rule(target)[1]
+
+    def bias_interval(self, target: str, ideal_positions: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The least and largest bias that put every threshold where it was trained.
+
+        Args:
+          target: one of `export.kernel_sets.rules.TARGETS`.
+          ideal_positions: `export.kernel_sets.ideal.thresholds` ``[levels, channels]``.
+
+        Returns:
+          int64 ``[channels]`` each; `-BEYOND` and `BEYOND` where nothing bounds it, and the first
+          greater than the second where there is none.
+        """
+        smallest, _ = self._rule(target)
+        on = self.accumulators.at_or_above(ideal_positions)
+        off = self.accumulators.below(ideal_positions)
+        low = np.where(on < BEYOND, smallest - self._code_multiplier * on, -BEYOND)
+        high = np.where(off > -BEYOND, smallest - 1 - self._code_multiplier * off, BEYOND)
+        return low.max(axis=0, initial=-BEYOND), high.min(axis=0, initial=BEYOND)
+
+
+def fit(codes: np.ndarray, trained: np.ndarray, context: RequantizationContext) -> Channels:
+    """Chooses the integers of trained channels.
+
+    Where a bias is right under the rounding rules of all targets, one in the middle of all such is
+    taken; else one that is right for as many as go together, `Setting.targets` in order.
+
+    Args:
+      codes: int ``[channels, taps]`` as trained, magnitudes up to 127.
+      trained: `export.kernel_sets.ideal.TRAINED` ``[channels]``.
+      context: where the channels compute.
+
+    Raises:
+      ValueError: if a channel's parameters are not finite.
+    """
+    slope, start = ideal.line(trained, context.input_scale)
+    if not (np.isfinite(slope).all() and np.isfinite(start).all()):
+        raise ValueError("a gain or offset is not finite; check the batch normalization's variance")
+    codes = codes.astype(np.int64) * ideal.signs(trained)
+    code_multiplier = max(
+        1, LARGEST[context.dtype_bits] // max(1, int(np.abs(codes).max(initial=0)))
+    )
+    accumulators = AccumulatorRange(codes, context.input_low, context.input_high)
+
+    wanted = ideal.thresholds(trained, context.input_scale, context.output_scale, context.levels)
+    scale = kernel_scale(slope, context, code_multiplier)
+    steep = slope / context.output_scale >= context.output_high - context.output_low
+    if not rules.is_per_tensor(context.operator, scale, context.dtype_bits):
+        scale = np.where(steep, _steep_scale(context, code_multiplier, wanted), scale)
+    constant_scale = np.float32(_CONSTANT_MULTIPLIER * context.output_scale / context.input_scale)
+    # Channels that do not move the output, or by so little that no int32 bias reaches, are the
+    # constant that they are at accumulator 0.
+    usable = scale >= np.finfo(np.float32).tiny
+    while True:
+        scale = np.where(usable, scale, constant_scale)
+        scale = _choose_scale(
+            context, scale, code_multiplier, accumulators, np.where(usable, wanted, BEYOND)
+        )
+        rounding = Rounding(context, scale, code_multiplier, accumulators)
+        real = start / context.output_scale / context.multipliers(scale, "reference")
+        bias = _choose_bias(rounding, context.targets, wanted, real, code_multiplier)
+        too_large = usable & (np.abs(bias) > _MAX_BIAS)
+        if not too_large.any():
+            break
+        usable &= ~too_large
+
+    wanted = accumulators.at_or_above(wanted)
+    constant = (wanted <= 0).sum(axis=0) + context.output_low
+    is_constant = ((wanted <= accumulators.least) | (wanted == BEYOND)).all(axis=0)
+    constant_bias = np.floor(constant / context.multipliers(scale, "reference") + 0.5)
+    bias = np.where(usable, bias, constant_bias).astype(np.int32)
+    exact = {
+        target: (rounding.positions(target, bias) == wanted).all(axis=0)
+        & rounding.fits(target, bias)
+        for target in TARGETS
+    }
+    return Channels(
+        kernel=np.where(usable[:, None], codes * code_multiplier, 0).astype(np.int8),
+        scale=scale,
+        bias=bias,
+        code_multiplier=code_multiplier,
+        relu=context.output_low == 0,
+        trained=trained,
+        exact={target: np.where(usable, exact[target], is_constant) for target in TARGETS},
+    )
+
+
+def kernel_scale(
+    slope: np.ndarray, context: RequantizationContext, code_multiplier: int
+) -> np.ndarray:
+    """The kernel scale of channels, or the largest that every kernel takes.
+
+    Args:
+      slope: from `export.kernel_sets.ideal.line`, ``[channels]``.
+      context: where the channels compute.
+      code_multiplier: the factor on the codes.
+
+    Returns:
+      float32 ``[channels]``.
+    """
+    steepest = _MOST_MULTIPLIER * context.output_scale / context.input_scale
+    return np.minimum(slope / context.input_scale / code_multiplier, steepest).astype(np.float32)
+
+
+def _steep_scale(
+    context: RequantizationContext, code_multiplier: int, wanted: np.ndarray
+) -> np.ndarray:
+    """Kernel scales for channels that one step of the accumulator takes from end to end.
+
+    At most one accumulator has a code between then, as where a channel was constant in training.
+    Any scale serves at which a whole bias gives that code, and a code multiplier more or less an
+    end.
+
+    Args:
+      context: where the channels compute.
+      code_multiplier: the factor on the codes.
+      wanted: `export.kernel_sets.ideal.thresholds` ``[levels, channels]``.
+
+    Returns:
+      float32 ``[channels]``.
+    """
+    code = context.output_low + (wanted <= wanted.min(axis=0)).sum(axis=0)
+    needed = np.maximum(context.output_high - code, code - context.output_low) / code_multiplier
+    bias = np.maximum(1, np.floor(np.abs(code) / needed))
+    multiplier = np.where(code == 0, needed, np.abs(code) / bias)
+    return (multiplier * context.output_scale / context.input_scale).astype(np.float32)
+
+
+def moved_scale(scale: np.ndarray, ulps: int) -> np.ndarray:
+    """Positive float32 scales moved by a number of float32 steps."""
+    return (scale.view(np.int32) + ulps).view(np.float32)
+
+
+def _choose_scale(
+    context: RequantizationContext,
+    scale: np.ndarray,
+    code_multiplier: int,
+    accumulators: AccumulatorRange,
+    wanted: np.ndarray,
+) -> np.ndarray:
+    """Kernel scales, moved by a few float32 steps where the first target has a bias only then.
+
+    XNNPACK multiplies in float32, with the product of three rounded scales. Dense layers with one
+    scale keep one.
+    """
+
+    def solved(candidate: np.ndarray) -> np.ndarray:
+        rounding = Rounding(context, candidate, code_multiplier, accumulators)
+        least, most = rounding.bias_interval(context.targets[0], wanted)
+        return least <= most
+
+    best, done = scale, solved(scale)
+    shared = rules.is_per_tensor(context.operator, scale, context.dtype_bits)
+    for ulps in ULPS[1:]:
+        if done.all():
+            break
+        moved = moved_scale(scale, ulps)
+        found = solved(moved)
+        if shared:
+            best, done = (moved, found) if found.sum() > done.sum() else (best, done)
+        else:
+            best, done = np.where(found & ~done, moved, best), done | found
+    return best
+
+
+def _choose_bias(
+    rounding: Rounding,
+    targets: Sequence[str],
+    wanted: np.ndarray,
+    real: np.ndarray,
+    code_multiplier: int,
+) -> np.ndarray:
+    """The bias of each channel, float64; `real` is what it is in real arithmetic."""
+    low, high = np.full(real.shape, -BEYOND), np.full(real.shape, BEYOND)
+    for target in targets:
+        at_least, at_most = rounding.bias_interval(target, wanted)
+        both = np.maximum(low, at_least), np.minimum(high, at_most)
+        possible = both[0] <= both[1]
+        low, high = np.where(possible, both[0], low), np.where(possible, both[1], high)
+    bounded = (low > -BEYOND, high < BEYOND)
+    middle = np.where(bounded[0] & bounded[1], (low + high) // 2, np.floor(real + 0.5))
+    middle = np.where(bounded[0] & ~bounded[1], low + code_multiplier // 2, middle)
+    return np.where(~bounded[0] & bounded[1], high - code_multiplier // 2, middle)

@@ -1,0 +1,111 @@
+"""Interleaved measurement of .tflite files over kernels and threads."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from export.flatbuffer.reader import Model
+from export.runtime.isolation import Isolated
+from export.runtime.latency import Timed
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One file with one set of kernels and number of threads.
+
+    Attributes:
+      model: the file.
+      kernel_set: 'xnnpack', 'optimized' or 'reference'.
+      threads: how many threads the kernels may use.
+      milliseconds: of every run.
+      arena_bytes: span of the tensors that the Interpreter places; see `latency.Memory`.
+      process_bytes: growth of the process's resident memory, None where it is not known.
+      median: of the milliseconds.
+      low: their 10th percentile.
+      high: their 90th percentile.
+    """
+
+    model: str
+    kernel_set: str
+    threads: int
+    milliseconds: list[float]
+    arena_bytes: int
+    process_bytes: int | None
+    median: float
+    low: float
+    high: float
+
+
+def measure(
+    models: Mapping[str, Model],
+    kernel_sets: Sequence[str],
+    thread_counts: Sequence[int],
+    *,
+    rounds: int,
+    runs: int,
+) -> list[Measurement]:
+    """Measures all combinations in turns.
+
+    Args:
+      models: by name.
+      kernel_sets: of 'xnnpack', 'optimized' and 'reference'.
+      thread_counts: numbers of threads.
+      rounds: how often each combination has its turn.
+      runs: how often it runs then.
+
+    Raises:
+      ValueError: a model cannot be run; the message names it.
+    """
+    combinations = list(itertools.product(models, kernel_sets, thread_counts))
+    with contextlib.ExitStack() as stack:
+        workers = []
+        for name, kernel_set, threads in combinations:
+            constants = frozenset(
+                index
+                for index, tensor in enumerate(models[name].main.tensors)
+                if tensor.data is not None
+            )
+            with _naming(name):
+                worker = Isolated(Timed, models[name].content, constants, kernel_set, threads)
+            workers.append(stack.enter_context(worker))
+        seconds: list[list[float]] = [[] for _ in workers]
+        for _ in range(rounds):
+            for (name, _, _), worker, collected in zip(combinations, workers, seconds, strict=True):
+                with _naming(name):
+                    collected += worker(runs)[0]
+        memories = [worker(0)[1] for worker in workers]
+    measured = []
+    for (name, kernel_set, threads), times, memory in zip(
+        combinations, seconds, memories, strict=True
+    ):
+        milliseconds = [1000 * value for value in times]
+        low, high = np.percentile(milliseconds, [10, 90]).tolist()
+        measured.append(
+            Measurement(
+                model=name,
+                kernel_set=kernel_set,
+                threads=threads,
+                milliseconds=milliseconds,
+                arena_bytes=memory.arena,
+                process_bytes=memory.process,
+                median=statistics.median(milliseconds),
+                low=low,
+                high=high,
+            )
+        )
+    return measured
+
+
+@contextlib.contextmanager
+def _naming(model: str) -> Iterator[None]:
+    """Puts the model's name before what is wrong with it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{model}: {error}") from error

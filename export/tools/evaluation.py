@@ -1,0 +1,113 @@
+"""Accuracy of a classifier over labelled images, in several processes."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import queue
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from export.runtime.isolation import Isolated
+from export.tools.classifier import Classifier, Interface
+
+BEST = 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """Shares of the images whose label was the best class, or among the best five."""
+
+    images: int
+    top1: float
+    top5: float
+
+
+def labels_of_classes(
+    description: Interface, class_names: Sequence[str], offset: int
+) -> np.ndarray:
+    """The data set's label for each class of the model, -1 where there is none.
+
+    By name where the file names its classes and all names of the data set are among them, else by
+    position: class ``offset`` is label 0.
+
+    Raises:
+      ValueError: the numbers of classes do not fit.
+    """
+    mapping = np.full(description.classes, -1, np.int64)
+    positions = {name: index for index, name in enumerate(description.labels or ())}
+    if not offset and all(positions.get(n, len(mapping)) < len(mapping) for n in class_names):
+        mapping[[positions[name] for name in class_names]] = np.arange(len(class_names))
+        return mapping
+    if description.classes - offset != len(class_names):
+        raise ValueError(
+            f"the model has {description.classes} classes, the data set {len(class_names)}: "
+            "--label_offset says which class is label 0 (1 where class 0 is the background)"
+        )
+    mapping[offset:] = np.arange(len(class_names))
+    return mapping
+
+
+def evaluate(
+    content: bytes,
+    description: Interface,
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    mapping: np.ndarray,
+    *,
+    kernel_set: str = "xnnpack",
+    processes: int = 1,
+    progress: Callable[[Accuracy], None] = lambda _: None,
+) -> Accuracy:
+    """Counts right classes.
+
+    Args:
+      content: the bytes of the .tflite file.
+      description: what it takes and gives.
+      batches: (uint8 ``[N, height, width, channels]``, int64 ``[N]``).
+      mapping: the label of each class.
+      kernel_set: 'xnnpack', 'optimized' or 'reference'.
+      processes: how many processes run the model.
+      progress: called with the accuracy so far after each batch.
+
+    Raises:
+      ValueError: the model cannot be run, or there are no images.
+    """
+    images = first = among = 0
+    with contextlib.ExitStack() as stack:
+        workers: queue.SimpleQueue[Isolated] = queue.SimpleQueue()
+        for _ in range(processes):
+            worker = Isolated(Classifier, content, description, kernel_set, BEST)
+            workers.put(stack.enter_context(worker))
+        pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(processes))
+
+        def classify(pixels: np.ndarray) -> np.ndarray:
+            worker = workers.get()
+            try:
+                return worker(pixels)
+            finally:
+                workers.put(worker)
+
+        pending: collections.deque[tuple[concurrent.futures.Future, np.ndarray]]
+        pending = collections.deque()
+
+        def count() -> Accuracy:
+            nonlocal images, first, among
+            future, labels = pending.popleft()
+            hits = mapping[future.result()] == labels[:, None]
+            images += len(labels)
+            first += int(hits[:, 0].sum())
+            among += int(hits.any(axis=1).sum())
+            return Accuracy(images=images, top1=first / images, top5=among / images)
+
+        for pixels, labels in batches:
+            pending.append((pool.submit(classify, pixels), labels))
+            if len(pending) > 2 * processes:
+                progress(count())
+        while pending:
+            progress(count())
+    if not images:
+        raise ValueError("there are no images")
+    return Accuracy(images=images, top1=first / images, top5=among / images)

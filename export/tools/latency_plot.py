@@ -1,0 +1,51 @@
+"""Latencies of .tflite files as a bar chart."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from export.ir.files import write_bytes
+from export.tools.benchmarking import Measurement
+
+
+def draw(measured: Sequence[Measurement], path: str) -> None:
+    """Draws medians as bars, one group for each kernels and threads, with the 10-90 % range.
+
+    Raises:
+      ValueError: if the file cannot be written.
+    """
+    models = list(dict.fromkeys(row.model for row in measured))
+    groups = list(dict.fromkeys((row.kernel_set, row.threads) for row in measured))
+    figure = Figure(figsize=(max(6, 1.2 + 0.5 * len(measured)), 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    width = 0.8 / len(models)
+    for place, model in enumerate(models):
+        rows = {(row.kernel_set, row.threads): row for row in measured if row.model == model}
+        ordered = [rows[group] for group in groups]
+        medians = np.array([row.median for row in ordered])
+        spread = [
+            medians - [row.low for row in ordered],
+            np.array([row.high for row in ordered]) - medians,
+        ]
+        at = np.arange(len(groups)) + (place - (len(models) - 1) / 2) * width
+        bars = axes.bar(at, medians, width, yerr=spread, capsize=3, label=os.path.basename(model))
+        axes.bar_label(bars, fmt="%.3g", padding=2, fontsize=8)
+    labels = [
+        f"{kernel_set}\n{threads} thread{'s' * (threads > 1)}" for kernel_set, threads in groups
+    ]
+    axes.set_xticks(np.arange(len(groups)), labels)
+    axes.set_yscale("log")
+    axes.set_ylabel("ms: median, 10th to 90th percentile")
+    axes.margins(y=0.15)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.15), frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=150)
+    write_bytes(path, stream.getvalue())

@@ -1,0 +1,101 @@
+"""What a training leaves behind, as export needs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+
+import tf_keras as keras
+
+import wrpn_tf
+from export.alignment.settling import settle
+from export.ir.graph import IntegerGraph
+from export.lowering.network import lower
+from wrpn_tf import datasets, jpegs
+
+_JPEG_IMAGES = 2000  # 300 MB of 224x224 pixels.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Workdir:
+    """A finished training.
+
+    Attributes:
+      path: the folder.
+      model: the trained model.
+      dataset: name of the data set it was trained on.
+      data_dir: where that was read from, or None for TFDS's default.
+      labels: class names.
+      image_size: height and width of the images, for data sets that have no size of their own.
+      test_images: the test images are the first so many; 0 means all.
+    """
+
+    path: pathlib.Path
+    model: keras.Model
+    dataset: str
+    data_dir: str | None
+    labels: tuple[str, ...]
+    image_size: int
+    test_images: int
+    _graphs: dict[str, IntegerGraph] = dataclasses.field(default_factory=dict, init=False)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Workdir:
+        """Reads `model.h5` and `record.json`.
+
+        Raises:
+          ValueError: if the folder does not hold a finished training.
+        """
+        path = pathlib.Path(path)
+        try:
+            record = json.loads((path / "record.json").read_text(encoding="utf-8"))
+            dataset = record["dataset"]
+            return cls(
+                path=path,
+                model=wrpn_tf.load_model(path / "model.h5"),
+                dataset=dataset["name"],
+                data_dir=dataset["data_dir"],
+                labels=tuple(dataset["class_names"]),
+                image_size=record["flags"].get("image_size", 0),
+                test_images=record["flags"].get("test_images", 0),
+            )
+        except (OSError, json.JSONDecodeError, KeyError) as error:
+            raise ValueError(
+                f"{path} is not the workdir of a finished training (record.json and model.h5): "
+                f"{error}"
+            ) from error
+
+    def graph(self, weights: str = "int8") -> IntegerGraph:
+        """The model's integer graph with the labels in its metadata.
+
+        For 'int4' and 'int2' the model is settled on that storage's coarser grid first, in place,
+        as training settled it on that of int8; its 'int8' graph computes the same from then on.
+        """
+        if weights not in self._graphs:
+            if weights != "int8":
+                settle(self.model, weights=weights)
+                self._graphs.clear()
+            description = f"{self.model.name} trained on {self.dataset} by wrpn_tf"
+            metadata = {"labels": list(self.labels), "description": description}
+            self._graphs[weights] = lower(self.model, metadata, weights=weights)
+        return self._graphs[weights]
+
+    def load_data(self, data_dir: str | None = None) -> datasets.Dataset:
+        """The data set, from `data_dir` if given, else from where the training read it.
+
+        Of one that does not fit in memory, the first 2,000 test images and no training images.
+
+        Raises:
+          ValueError: if it is not there.
+        """
+        try:
+            if self.dataset == jpegs.NAME:
+                found = jpegs.load_jpegs(data_dir or self.data_dir, self.image_size)
+                limit = min(_JPEG_IMAGES, self.test_images or _JPEG_IMAGES)
+                return found.load_test_images(limit)
+            whole = datasets.load(self.dataset, data_dir or self.data_dir)
+            return whole.head(test=self.test_images or None)
+        except (FileNotFoundError, ImportError) as error:
+            raise ValueError(str(error)) from error

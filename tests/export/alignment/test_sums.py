@@ -1,0 +1,58 @@
+"""Settling of sums: every pair of codes, every kernel, and what may not move."""
+
+import pytest
+import small_networks
+import tf_keras as keras
+from tf_keras import layers
+
+import export
+import wrpn_tf
+from export.alignment.sums import MOST_CHANGE, settle_sums
+
+
+def network(seed: int, **options: object) -> keras.Model:
+    """A sum that a convolution reads, a difference with a ReLU, and a sum that a pool averages."""
+    image = keras.Input((5, 5, 3), name="image")
+    one, two, three = (layers.Conv2D(4, 3, padding="same", name=name)(image) for name in "abc")
+    total = layers.Add(name="sum")([one, two])
+    less = layers.ReLU(name="less")(layers.Subtract(name="difference")([total, three]))
+    branch = layers.Conv2D(4, 1, name="branch")(total)
+    last = layers.Add(name="last")([less, branch])
+    x = layers.GlobalAveragePooling2D(name="pool")(last)
+    model = keras.Model(image, layers.Dense(3, name="logits")(x))
+    small_networks.randomize(model, seed)
+    return small_networks.quantize(model, seed, weight_bits=4, **options)
+
+
+def wrong_pairs(model: keras.Model) -> dict[str, int]:
+    """Pairs of codes that some kernel does not compute as trained, by the sum's name."""
+    rows = export.prove(model).operators
+    return {
+        row.name: max(row.different.values()) for row in rows if row.kind in ("Add", "Subtract")
+    }
+
+
+def grids(model: keras.Model) -> dict[str, wrpn_tf.OutputGrid]:
+    return {view.name: view.grid for view in wrpn_tf.view(model) if view.grid is not None}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_pair_of_codes_is_exact_with_every_kernel(seed: int) -> None:
+    model = network(seed, activation_bits=8)
+    before, trained = wrong_pairs(model), grids(model)
+    assert len(before) == 3
+    assert any(before.values())
+    assert settle_sums(model, export.lower(model))
+    assert not any(wrong_pairs(model).values())
+    moved = {name for name, grid in grids(model).items() if grid != trained[name]}
+    assert 0 < len(moved) <= 3
+    for name, grid in grids(model).items():
+        assert grid.low == trained[name].low
+        assert abs(grid.scale / trained[name].scale - 1) <= MOST_CHANGE * 1.001
+    assert not settle_sums(model, export.lower(model))
+
+
+def test_scales_that_the_method_fixes_stay() -> None:
+    model = network(0, activation_bits=4, activation_method="paper")
+    settle_sums(model, export.lower(model))
+    assert grids(model)["quant_less"].scale == pytest.approx(1 / 15)

@@ -1,0 +1,151 @@
+"""The NumPy executor against the Interpreter: equal integers, for all three kernel sets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import random_graphs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from export.executor import execution
+from export.flatbuffer import writer
+from export.ir.graph import Add, FullyConnected, Grid, IntegerGraph, Tensor
+from export.kernel_sets import addition, rules
+from export.runtime import runner
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def assert_equal(graph: IntegerGraph, inputs: dict[str, np.ndarray], name: str) -> None:
+    """Every tensor of the executor equals the Interpreter's; shows the first that do not."""
+    ours = execution.execute(graph, inputs, name)
+    theirs = runner.run(writer.to_flatbuffer(graph, expose_all=True), inputs, name)
+    assert set(ours) == set(theirs) == set(graph.tensors)
+    for tensor, codes in theirs.items():
+        wrong = np.argwhere(ours[tensor] != codes)
+        first = [
+            (tuple(map(int, at)), int(ours[tensor][tuple(at)]), int(codes[tuple(at)]))
+            for at in wrong[:5]
+        ]
+        assert not len(wrong), (
+            f"{tensor} under {name}: {len(wrong)} of {codes.size} differ; "
+            f"(index, executor, interpreter): {first}"
+        )
+
+
+def inputs_for(graph: IntegerGraph, batch: int, seed: int) -> dict[str, np.ndarray]:
+    draw = random_graphs.Draw(seed)
+    return {name: draw.codes((batch, *graph.tensors[name].shape[1:])) for name in graph.inputs}
+
+
+@pytest.mark.parametrize("name", rules.KERNEL_SETS)
+@pytest.mark.parametrize("kind", random_graphs.KINDS)
+@settings(max_examples=25, deadline=None)
+@given(SEEDS)
+def test_operator_equals_interpreter(kind, name, seed):
+    graph = random_graphs.one_operator(kind, seed)
+    assert_equal(graph, inputs_for(graph, 5, seed), name)
+
+
+@pytest.mark.parametrize("name", rules.KERNEL_SETS)
+@settings(max_examples=8, deadline=None)
+@given(SEEDS)
+def test_network_equals_interpreter(name, seed):
+    graph = random_graphs.network(seed)
+    assert_equal(graph, inputs_for(graph, 3, seed), name)
+
+
+@pytest.mark.parametrize("name", rules.KERNEL_SETS)
+@settings(max_examples=4, deadline=None)
+@given(SEEDS)
+def test_add_equals_interpreter_on_every_pair(name, seed):
+    draw = random_graphs.Draw(seed)
+    axis = np.arange(-128, 128, dtype=np.int8)
+    left, right = (codes.reshape(1, -1) for codes in np.meshgrid(axis, axis))
+    graph = IntegerGraph(
+        tensors={key: Tensor(shape=left.shape, grid=draw.grid()) for key in ("a", "b", "sum")},
+        operators=[Add(inputs=("a", "b"), output="sum", relu=draw.one(True, False))],
+        inputs=("a", "b"),
+        outputs=("sum",),
+    )
+    assert_equal(graph, {"a": left, "b": right}, name)
+
+
+def test_optimized_add_rounds_its_last_elements_as_the_reference_does():
+    grids = {
+        "a": Grid(scale=0.25, zero_point=126),
+        "b": Grid(scale=random_graphs.float32(1 / 15), zero_point=0),
+        "sum": Grid(scale=1.0, zero_point=0),
+    }
+    axis = np.arange(-128, 128, dtype=np.int8)
+    pairs = [codes.reshape(-1) for codes in np.meshgrid(axis, axis)]
+    operator = Add(inputs=("a", "b"), output="sum")
+    ordered = (grids["a"], grids["b"], grids["sum"])
+    vector, scalar = (
+        addition.add_codes(operator, *pairs, ordered, name) for name in ("optimized", "reference")
+    )
+    differing = np.flatnonzero(vector != scalar)
+    assert differing.size
+    picked = [np.resize(codes[differing], 23) for codes in pairs]
+    graph = IntegerGraph(
+        tensors={name: Tensor(shape=(1, 23), grid=grid) for name, grid in grids.items()},
+        operators=[operator],
+        inputs=("a", "b"),
+        outputs=("sum",),
+    )
+    inputs = {"a": picked[0][None], "b": picked[1][None]}
+    assert_equal(graph, inputs, "optimized")
+
+
+def test_batch_is_sliced_without_a_trace(monkeypatch):
+    graph = random_graphs.network(3)
+    inputs = inputs_for(graph, 7, 3)
+    for name in ("xnnpack", "reference"):
+        whole = execution.execute(graph, inputs, name)
+        monkeypatch.setattr(execution, "_SLICE_BYTES", 1)
+        parts = execution.execute(graph, inputs, name)
+        monkeypatch.undo()
+        for tensor, codes in whole.items():
+            assert np.array_equal(codes, parts[tensor])
+
+
+@pytest.mark.parametrize("taps", [3, 3000])  # exact in float32, only in float64
+def test_accumulators_are_exact_integers(taps):
+    draw = random_graphs.Draw(taps)
+    kernel = draw.codes((4, taps)).clip(-127, 127)
+    graph = IntegerGraph(
+        tensors={
+            "x": Tensor(shape=(1, taps), grid=Grid(scale=1.0, zero_point=-128)),
+            "y": Tensor(shape=(1, 4), grid=Grid(scale=1.0, zero_point=0)),
+        },
+        operators=[
+            FullyConnected(
+                inputs=("x",),
+                output="y",
+                kernel=kernel,
+                kernel_scale=np.full(4, 1e-6, np.float32),
+                bias=np.array([0, 1, -1, 2**20], np.int32),
+            )
+        ],
+        inputs=("x",),
+        outputs=("y",),
+    )
+    codes = draw.codes((6, taps))
+    operator = graph.operators[0]
+    expected = (codes.astype(object) + 128) @ kernel.T.astype(object) + operator.bias.astype(object)
+    assert np.array_equal(execution.accumulate(graph, operator, codes), expected.astype(np.int64))
+
+
+def test_wrong_inputs_are_refused():
+    graph = random_graphs.one_operator("softmax", 0)
+    shape = graph.tensors["input"].shape
+    for inputs, message in (
+        ({}, "inputs are"),
+        ({"input": np.zeros(shape, np.uint8)}, "uint8"),
+        ({"input": np.zeros((1, 99), np.int8)}, "99"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            execution.execute(graph, inputs)
+    with pytest.raises(ValueError, match="kernels must be"):
+        execution.execute(graph, {"input": np.zeros(shape, np.int8)}, "gpu")

@@ -1,0 +1,178 @@
+"""Saving, loading and validating integer graphs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+import random_graphs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from export.ir.graph import Add, Conv2D, Grid, IntegerGraph, Softmax, Tensor
+from export.ir.saving import load, save
+from export.ir.validation import validate
+
+GRID = Grid(scale=0.5, zero_point=3)
+
+
+def assert_same(left: IntegerGraph, right: IntegerGraph) -> None:
+    for name in ("tensors", "inputs", "outputs", "metadata"):
+        assert getattr(left, name) == getattr(right, name)
+    assert len(left.operators) == len(right.operators)
+    for one, other in zip(left.operators, right.operators, strict=True):
+        assert type(one) is type(other)
+        for field in dataclasses.fields(one):
+            ours, theirs = getattr(one, field.name), getattr(other, field.name)
+            if isinstance(ours, np.ndarray):
+                assert ours.dtype == theirs.dtype
+                assert np.array_equal(ours, theirs)
+            else:
+                assert ours == theirs
+                assert type(ours) is type(theirs)
+
+
+@pytest.mark.parametrize("kind", random_graphs.KINDS)
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_round_trip_is_exact(tmp_path_factory, kind, seed):
+    path = tmp_path_factory.mktemp("graph") / "graph.npz"
+    graph = random_graphs.one_operator(kind, seed)
+    save(graph, path)
+    assert_same(graph, load(path))
+
+
+def test_network_round_trips_and_replaces_the_file(tmp_path):
+    path = tmp_path / "graph"
+    for seed in (0, 1):
+        graph = random_graphs.network(seed)
+        save(graph, path)
+        assert_same(graph, load(path))
+    assert os.listdir(tmp_path) == ["graph"]
+
+
+def test_broken_graph_leaves_the_old_file(tmp_path):
+    path = tmp_path / "graph.npz"
+    graph = random_graphs.network(0)
+    save(graph, path)
+    unwritable = dataclasses.replace(graph, metadata={"name": object()})
+    with pytest.raises(TypeError):
+        save(unwritable, path)
+    assert_same(graph, load(path))
+    assert os.listdir(tmp_path) == ["graph.npz"]
+
+
+def test_other_files_are_refused_in_one_sentence(tmp_path):
+    path = tmp_path / "graph.npz"
+    save(random_graphs.network(0), path)
+    whole = path.read_bytes()
+    np.savez(tmp_path / "other.npz", kernel=np.zeros(3))
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    contents = {
+        "empty": b"",
+        "text": b"not a graph",
+        "truncated": whole[: len(whole) // 2],
+        "damaged": whole[:200] + bytes(100) + whole[300:],
+        "npz": (tmp_path / "other.npz").read_bytes(),
+        "npy": (tmp_path / "array.npy").read_bytes(),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} is not a saved integer graph") as error:
+            load(tmp_path / name)
+        assert "\n" not in str(error.value)
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "missing")
+
+
+def test_other_format_versions_are_named(tmp_path, monkeypatch):
+    path = tmp_path / "graph.npz"
+    monkeypatch.setattr("export.ir.saving.FORMAT_VERSION", 7)
+    save(random_graphs.network(0), path)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="format 7"):
+        load(path)
+
+
+def conv(**changes) -> IntegerGraph:
+    """A valid one-convolution graph, with `changes` to the operator or to the tensors."""
+    fields = {
+        "kernel": np.ones((2, 1, 1, 3), np.int8),
+        "kernel_scale": np.full(2, 0.01, np.float32),
+        "bias": np.zeros(2, np.int32),
+    }
+    tensors = {
+        "x": Tensor(shape=(1, 4, 4, 3), grid=GRID),
+        "y": Tensor(shape=(1, 4, 4, 2), grid=GRID),
+    }
+    for name, value in changes.items():
+        (tensors if name in tensors else fields)[name] = value
+    operator = Conv2D(**{"inputs": ("x",), "output": "y", **fields})
+    return IntegerGraph(tensors=tensors, operators=[operator], inputs=("x",), outputs=("y",))
+
+
+BROKEN = {
+    "dtype": (conv(kernel=np.ones((2, 1, 1, 3), np.int32)), "'y'.*int32"),
+    "channels": (conv(kernel=np.ones((2, 1, 1, 4), np.int8)), "'y'.*does not fit 3 channels"),
+    "code -128": (conv(kernel=np.full((2, 1, 1, 3), -128, np.int8)), "'y'.*-128"),
+    "scale length": (conv(kernel_scale=np.ones(3, np.float32)), "'y'.*kernel_scale"),
+    "scale sign": (conv(kernel_scale=np.array([1, 0], np.float32)), "'y'.*not positive"),
+    "bias dtype": (conv(bias=np.zeros(2, np.int64)), "'y'.*bias"),
+    "accumulator": (conv(bias=np.full(2, 2**31 - 700, np.int32)), "'y'.*int32"),
+    "multiplier": (conv(kernel_scale=np.full(2, 300, np.float32)), "'y'.*XNNPACK"),
+    "padding": (conv(padding="FULL"), "'y'.*FULL"),
+    "window": (conv(dilation=(0, 1)), "'y'.*at least 1"),
+    "output shape": (conv(y=Tensor(shape=(1, 4, 5, 2), grid=GRID)), "'y'.*shape"),
+    "rank": (conv(x=Tensor(shape=(1, 3), grid=GRID)), "'y'.*4 dimensions"),
+    "batch": (conv(x=Tensor(shape=(2, 4, 4, 3), grid=GRID)), "'x'"),
+    "grid scale": (
+        conv(x=Tensor(shape=(1, 4, 4, 3), grid=Grid(scale=0.1, zero_point=0))),
+        "'x'.*float32",
+    ),
+    "zero point": (
+        conv(x=Tensor(shape=(1, 4, 4, 3), grid=Grid(scale=1.0, zero_point=128))),
+        "'x'.*zero point",
+    ),
+    "order": (conv(inputs=("y",)), "'y' is read before"),
+    "unknown": (conv(inputs=("z",)), "'z' is not in the graph"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_graphs_are_named(case):
+    graph, message = BROKEN[case]
+    with pytest.raises(ValueError, match=message):
+        validate(graph)
+
+
+def test_sound_graphs_are_accepted():
+    validate(conv())
+    for kind in random_graphs.KINDS:
+        for seed in range(20):
+            validate(random_graphs.one_operator(kind, seed))
+
+
+@pytest.mark.parametrize("kind", ["max", "concatenate", "pad", "reshape"])
+def test_one_grid_operators_need_one_grid(kind):
+    graph = random_graphs.one_operator(kind, 1)
+    graph.tensors["output"] = dataclasses.replace(graph.tensors["output"], grid=GRID)
+    with pytest.raises(ValueError, match=r"'output'.*is on Grid"):
+        validate(graph)
+
+
+def test_softmax_and_add_name_their_limits():
+    graph = random_graphs.one_operator("softmax", 0)
+    graph.tensors["output"] = dataclasses.replace(graph.tensors["output"], grid=GRID)
+    with pytest.raises(ValueError, match=r"'output'.*0\.00390625"):
+        validate(graph)
+    fine = Grid(scale=2.0**-9, zero_point=0)
+    tensors = {"a": Tensor(shape=(1, 2), grid=GRID), "y": Tensor(shape=(1, 2), grid=fine)}
+    operators = [Add(inputs=("a", "a"), output="y")]
+    graph = IntegerGraph(tensors=tensors, operators=operators, inputs=("a",), outputs=("y",))
+    with pytest.raises(ValueError, match=r"'y'.*16 bits"):
+        validate(graph)
+    graph.operators[:] = [Softmax(inputs=("a",), output="a")]
+    with pytest.raises(ValueError, match=r"'a'.*written twice"):
+        validate(graph)

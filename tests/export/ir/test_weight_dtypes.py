@@ -1,0 +1,101 @@
+"""Kernels in 4 and 2 bits, in .tflite files and for transport."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import random_graphs
+import small_networks
+import tf_keras as keras
+from equality import assert_same
+from tf_keras import layers
+
+import export
+from export.flatbuffer import editing, reader, writer
+from export.ir import weight_dtypes
+from export.ir.graph import Weighted
+from export.ir.saving import load, save
+from export.kernel_sets import rules
+from export.runtime import runner
+from export.verification import checks
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+@pytest.mark.parametrize("shape", [(3, 5), (2, 3, 3, 1), (1, 1), (4, 4)])
+def test_packing_inverts(bits, shape):
+    largest = weight_dtypes.LARGEST[bits]
+    codes = np.random.default_rng(0).integers(-largest - 1, largest + 1, shape).astype(np.int8)
+    assert_same(weight_dtypes.unpack(weight_dtypes.pack(codes, bits), bits, shape), codes)
+
+
+def test_packing_is_low_bits_first():
+    assert_same(
+        weight_dtypes.pack(np.array([1, -1, 3], np.int8), 4), np.array([0xF1, 0x03], np.uint8)
+    )
+
+
+def small_model(bits):
+    """Each kind of layer that may get fewer bits, behind a first layer that stays int8."""
+    image = x = keras.Input((6, 6, 3), name="image")
+    kernel_set = (
+        layers.Conv2D(4, 3, use_bias=False),
+        layers.Conv2D(8, 3, padding="same", use_bias=False),
+        layers.DepthwiseConv2D(3, use_bias=False),
+        layers.Conv2D(4, 1, use_bias=False),
+    )
+    for kernel in kernel_set:
+        x = layers.ReLU()(layers.BatchNormalization()(kernel(x)))
+    x = layers.Dense(8)(layers.Flatten()(x))
+    model = keras.Model(image, layers.Dense(4, name="logits")(layers.ReLU()(x)))
+    small_networks.randomize(model, bits)
+    return small_networks.quantize(model, bits, weight_bits=bits, activation_bits=4)
+
+
+@pytest.mark.parametrize(("weights", "bits"), [("int4", 1), ("int4", 4), ("int2", 2)])
+def test_files_equal_executor_and_int8_twins(weights, bits):
+    model = small_model(bits)
+    export.settle(model, weights=weights)
+    graph, twin = export.lower(model, weights=weights), export.lower(model)
+    assert {op.dtype_bits for op in graph.operators if isinstance(op, Weighted)} >= {4, 8}
+    for name, counts in graph.metadata["inexact_channels"].items():
+        operator = next(op for op in graph.operators if op.output == name)
+        assert counts[rules.effective_kernel_set(graph, operator, "xnnpack")] == 0, name
+    assert sum(c["xnnpack"] for c in twin.metadata["inexact_channels"].values()) == 0
+
+    file, same = writer.to_flatbuffer(graph), writer.to_flatbuffer(weight_dtypes.as_int8(graph))
+    assert checks.wrong_kernels(model, graph, file) == []
+    assert reader.float_tensors(file) == []
+    assert len(file) < len(same)
+    inputs = {graph.inputs[0]: small_networks.codes(model, 32, 6)}
+    for name in rules.KERNEL_SETS:
+        # By default other kernels run int4 than int8, so that other biases give the same codes.
+        other = writer.to_flatbuffer(twin) if name == "xnnpack" else same
+        actual = runner.run(editing.expose_tensors(file), inputs, name)
+        expected = export.execute(graph, inputs, name)
+        also = runner.run(editing.expose_tensors(other), inputs, name)
+        assert also.keys() == actual.keys()
+        for tensor, codes in actual.items():
+            assert_same(codes, expected[tensor])
+            assert_same(codes, also[tensor])
+
+
+def test_transport_loads_the_same_integers(tmp_path):
+    graph = random_graphs.network(1)
+    graph.operators[0].kernel[2] = 0  # a channel without gain
+    save(graph, tmp_path / "plain.npz")
+    save(graph, tmp_path / "small.wrpn", for_transport=True)
+    plain, small = (load(tmp_path / name) for name in ("plain.npz", "small.wrpn"))
+    for one, other in zip(plain.operators, small.operators, strict=True):
+        assert type(one) is type(other)
+        for field in dataclasses.fields(one):
+            assert_same(getattr(other, field.name), getattr(one, field.name))
+    assert (plain.tensors, plain.inputs, plain.outputs) == (
+        small.tensors,
+        small.inputs,
+        small.outputs,
+    )
+
+
+def test_unknown_weights_are_refused():
+    with pytest.raises(ValueError, match="int8, int4, int2"):
+        weight_dtypes.check_weights("int3")

@@ -1,0 +1,84 @@
+"""Ideal thresholds against exact arithmetic, accumulator by accumulator."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trained_layers import exact_code
+
+from export.ir.provenance import TRAINED
+from export.kernel_sets import ideal
+
+
+def record(scale, shift, gain, variance, offset):
+    return np.array([(scale, shift, gain, variance, offset, 0)], TRAINED)
+
+
+def assert_is_exact(trained, input_scale, output_scale, low, high):
+    """Every threshold is the first accumulator of its code, by `exact_code`."""
+    found = ideal.thresholds(trained, input_scale, output_scale, np.arange(low + 1, high + 1))[:, 0]
+    sign = -1 if trained["gain"][0] < 0 else 1
+    for level, threshold in zip(range(low + 1, high + 1), found.tolist(), strict=True):
+        if abs(threshold) == ideal.BEYOND:
+            continue
+        codes = [
+            exact_code(trained[0], input_scale, output_scale, low, high, sign * accumulator)
+            for accumulator in (threshold - 1, threshold)
+        ]
+        assert codes[0] < level <= codes[1], (level, threshold)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    scale=st.floats(0.0009765625, 1, width=32),
+    shift=st.floats(-4, 4, width=32),
+    gain=st.floats(-4, 4, width=32),
+    variance=st.floats(0.0009765625, 8, width=32),
+    offset=st.floats(-4, 4, width=32),
+    output_scale=st.floats(0.0078125, 1, width=32),
+)
+def test_thresholds_are_exact(scale, shift, gain, variance, offset, output_scale):
+    if abs(gain) < 1e-6:  # Thresholds beyond what exact_code can be asked for.
+        gain = 0.0
+    trained = record(scale, shift, gain, variance, offset)
+    assert_is_exact(trained, 0.25, output_scale, -3, 12)
+
+
+@given(
+    scale=st.sampled_from([0.5, 0.25, 1.0, 3.0]),
+    shift=st.integers(-40, 40),
+    gain=st.sampled_from([-3.0, -0.5, 1.0, 1.5]),
+    root=st.sampled_from([0.5, 1.0, 1.5, 3.0]),
+    offset=st.integers(-20, 20),
+)
+def test_ties_round_up(scale, shift, gain, root, offset):
+    """All numbers are small fractions, so many accumulators lie exactly on a threshold."""
+    trained = record(scale, shift / 4, gain, root**2, offset / 4)
+    assert_is_exact(trained, 0.5, 0.5, -4, 11)
+
+
+def test_one_ulp_of_an_offset_decides_a_tie():
+    at_tie = record(1.0, 0.0, 1.0, 1.0, 0.5)
+    below = record(1.0, 0.0, 1.0, 1.0, np.nextafter(np.float32(0.5), np.float32(0)))
+    levels = np.array([1])
+    assert ideal.thresholds(at_tie, 1.0, 1.0, levels).tolist() == [[0]]
+    assert ideal.thresholds(below, 1.0, 1.0, levels).tolist() == [[1]]
+
+
+def test_an_irrational_root_is_compared_exactly():
+    """sqrt(2) a >= b, for convergents b / a of sqrt(2), where float64 cannot tell."""
+    top, bottom = 3, 2
+    for _ in range(18):
+        top, bottom = top + 2 * bottom, top + bottom
+        exact = ideal.Channel(record(1.0, 0.0, 2.0, 2.0, 0.0)[0], 1.0)
+        assert exact.reaches(bottom, top) == (2 * bottom**2 >= top**2)
+
+
+def test_a_gain_of_zero_is_its_offset():
+    found = ideal.thresholds(record(1.0, 2.0, 0.0, 1.0, 1.5), 1.0, 1.0, np.array([1, 2, 3]))
+    assert found[:, 0].tolist() == [-ideal.BEYOND, -ideal.BEYOND, ideal.BEYOND]
+
+
+def test_digests_tell_codes_apart():
+    codes = np.array([1, -1, 0, 1])
+    assert ideal.digest(codes) == ideal.digest(codes.astype(np.int8))
+    assert len({ideal.digest(codes), ideal.digest(-codes), ideal.digest(codes[::-1])}) == 3

@@ -1,0 +1,183 @@
+"""The rounding rules against literal ports of the C++ in Python's unbounded integers."""
+
+from __future__ import annotations
+
+import fractions
+import math
+
+import numpy as np
+import pytest
+import random_graphs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from export.ir.graph import Add, FullyConnected, Grid, Multiply
+from export.kernel_sets import addition, multiplication, requantization, rules, softmax
+
+REAL = st.floats(1e-9, 200.0)
+INT32 = st.integers(-(2**31), 2**31 - 1)
+
+
+def high_mul(left: int, right: int) -> int:
+    """gemmlowp SaturatingRoundingDoublingHighMul."""
+    product = left * right
+    nudge = 2**30 if product >= 0 else 1 - 2**30
+    quotient = abs(product + nudge) // 2**31
+    return quotient if product + nudge >= 0 else -quotient
+
+
+def divide_away(value: int, exponent: int) -> int:
+    """gemmlowp RoundingDivideByPOT."""
+    mask = (1 << exponent) - 1
+    threshold = (mask >> 1) + (1 if value < 0 else 0)
+    return (value >> exponent) + (1 if (value & mask) > threshold else 0)
+
+
+def divide_up(value: int, exponent: int) -> int:
+    return math.floor(fractions.Fraction(value, 2**exponent) + fractions.Fraction(1, 2))
+
+
+@given(REAL)
+def test_quantize_multiplier_is_the_nearest_31_bit_mantissa(real):
+    mantissa, shift = (int(value) for value in requantization.quantize_multiplier(np.float64(real)))
+    assert 2**30 <= mantissa < 2**31
+    exact = fractions.Fraction(real)
+    unit = fractions.Fraction(2) ** (shift - 31)
+    assert abs(exact - mantissa * unit) <= unit / 2
+
+
+def test_quantize_multiplier_of_nothing_is_zero():
+    for real in (0.0, 2.0**-40):
+        assert [int(value) for value in requantization.quantize_multiplier(np.float64(real))] == [
+            0,
+            0,
+        ]
+
+
+@given(INT32, st.floats(1e-9, 0.999), st.booleans())
+def test_double_rounding_equals_the_fixed_point_functions(value, real, half_up):
+    mantissa, shift = requantization.quantize_multiplier(np.float64(real))
+    result = requantization.multiply_double_rounding(
+        np.array([value]), mantissa, shift, half_up=half_up
+    )
+    divide = divide_up if half_up else divide_away
+    assert int(result[0]) == divide(high_mul(value, int(mantissa)), -int(shift))
+
+
+@given(st.integers(-(2**24), 2**24), REAL)
+def test_float_rules_round_halves_as_named(value, real):
+    accumulator = np.array([value])
+    even = requantization.requantize(accumulator, "float_even", np.array([real], np.float32))
+    assert int(even[0]) == round(float(np.float32(value) * np.float32(real)))
+    away = requantization.requantize(accumulator, "real_away", np.array([real]))
+    exact = fractions.Fraction(float(value) * real)
+    expected = math.floor(abs(exact) + fractions.Fraction(1, 2)) * (1 if exact >= 0 else -1)
+    assert int(away[0]) == expected
+
+
+def test_rules_differ_on_halves():
+    accumulator = np.array([[-3, -1, 1, 3]]).T
+    half = np.array([0.5])
+    rounded = {
+        rule: requantization.requantize(accumulator, rule, half).ravel().astype(int).tolist()
+        for rule in ("float_even", "double_away", "double_up", "double_mixed", "real_away")
+    }
+    # The multiplier 1/2 has a shift of 0: the doubling high multiplication alone rounds, half up.
+    assert rounded == {
+        "float_even": [-2, 0, 0, 2],
+        "double_away": [-1, 0, 1, 2],
+        "double_up": [-1, 0, 1, 2],
+        "double_mixed": [-1, 0, 1, 2],
+        "real_away": [-2, -1, 1, 2],
+    }
+
+
+def test_mixed_rule_changes_after_whole_groups_of_channels():
+    accumulator = np.full((1, 11), -2)
+    result = requantization.requantize(accumulator, "double_mixed", np.full(11, 0.25))
+    assert result.tolist() == [[0] * 8 + [-1] * 3]
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="kernels must be one of"):
+        rules.check_kernel_set("neon")
+    with pytest.raises(ValueError, match="unknown rounding rule"):
+        requantization.requantize(np.zeros((1, 1)), "up", np.ones(1))
+
+
+@pytest.mark.parametrize(
+    ("channels", "taps", "output_shape", "expected"),
+    [
+        (4, 8, (None, 4), True),
+        (10, 32, (5, 1, 1, 10), True),
+        (3, 8, (1, 3), False),
+        (4, 7, (1, 4), False),
+        (4, 8, (1, 1, 2, 4), False),
+    ],
+)
+def test_vector_products_need_one_position_four_channels_and_eight_taps(
+    channels, taps, output_shape, expected
+):
+    assert rules.is_vector_product(np.zeros((channels, taps)), output_shape) is expected
+    rule = rules.rounding_rules(FullyConnected, expected)["optimized_arm"]
+    assert rule == ("double_up" if expected else "single_up")
+
+
+def test_xnnpack_multiplies_in_fixed_point_on_arm():
+    grids = tuple(Grid(scale=scale, zero_point=0) for scale in (0.5, 0.5, 1.0))
+    left, right = np.array([[1, 3, 5, -3, -5]], np.int8), np.full((1, 5), 2, np.int8)
+    operator = Multiply(inputs=("a", "b"), output="product")
+    codes = {
+        name: multiplication.multiply_codes(operator, left, right, grids, name).tolist()
+        for name in ("xnnpack", "xnnpack_arm", "optimized_arm", "reference")
+    }
+    assert codes == {
+        "xnnpack": [[0, 2, 2, -2, -2]],
+        "xnnpack_arm": [[1, 2, 3, -1, -2]],
+        "optimized_arm": [[1, 2, 3, -2, -3]],
+        "reference": [[1, 2, 3, -2, -3]],
+    }
+
+
+@pytest.mark.parametrize(
+    ("scale", "codes", "expected"),  # As ai-edge-litert 2.3 gave them under qemu-aarch64 10.0.
+    [
+        (0.39008599519729614, [-11, -5, -8, 0, -6, -4], [-126, -104, -120, 42, -112, -92]),
+        (0.1027669906616211, [-30, 2, -14, 28, 14], [-127, -115, -125, 66, -82]),
+        (0.1441962867975235, [-5, -16, -78], [84, -84, -128]),
+    ],
+)
+def test_softmax_has_a_table_of_16_bits_on_arm(scale, codes, expected):
+    codes = np.array(codes, np.int8)
+    assert softmax.optimized_arm(codes, scale).tolist() == expected
+    assert softmax.optimized(codes, scale).tolist() != expected
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("zero_point", random_graphs.ZERO_POINTS)
+def test_codes_saturate_at_the_grid(zero_point, relu):
+    codes = requantization.to_codes(np.array([-1000, 0, 1000]), zero_point, relu)
+    assert codes.dtype == np.int8
+    assert codes.tolist() == [max(-128, zero_point) if relu else -128, zero_point, 127]
+
+
+def test_average_rounds_away_from_code_zero():
+    totals = np.array([-3, -2, -1, 1, 2, 3])
+    assert requantization.average_codes(totals, np.array(2)).tolist() == [-2, -1, -1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("name", rules.KERNEL_SETS)
+@given(st.integers(0, 2**32 - 1))
+def test_add_is_within_one_step_of_the_real_sum(name, seed):
+    draw = random_graphs.Draw(seed)
+    grids = (draw.grid(), draw.grid(), draw.grid())
+    left, right = draw.codes((40,)), draw.codes((40,))
+    operator = Add(inputs=("left", "right"), output="sum")
+    result = addition.add_codes(operator, left, right, grids, name)
+    real = _real(left, grids[0]) + _real(right, grids[1])
+    codes = np.clip(real / grids[2].scale + grids[2].zero_point, -128, 127)
+    assert np.abs(result - codes).max() <= 0.5 + 1e-3
+
+
+def _real(codes: np.ndarray, grid: Grid) -> np.ndarray:
+    return grid.scale * (codes.astype(np.float64) - grid.zero_point)

@@ -1,0 +1,352 @@
+"""The prover against brute force: every input of small layers, and planted errors."""
+
+import dataclasses
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import trained_layers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trained_layers import CHANNELS, OPERATORS, changed, device_codes, layer, trained_codes
+
+import export
+from export.executor import execution
+from export.ir.graph import (
+    Add,
+    Concatenate,
+    Conv2D,
+    Grid,
+    IntegerGraph,
+    Multiply,
+    Pool2D,
+    ResizeBilinear,
+    ResizeNearest,
+    Slice,
+    Softmax,
+    Tensor,
+    TransposeConv2D,
+)
+from export.ir.provenance import training_problems
+from export.kernel_sets.rules import TARGETS
+from export.realization.channels import moved_scale
+
+BITS = st.integers(1, 8)
+SEED = st.integers(0, 2**32 - 1)
+
+
+def verdict(graph):
+    """Per target, the channels that the prover does not find equal, and its worst difference."""
+    row = export.prove(graph).operators[-1]
+    return row.channels, row.worst, row.problems
+
+
+def assert_is_brute_force(graph):
+    """The prover's verdict, both ways, and its worst difference."""
+    channels, worst, problems = verdict(graph)
+    assert problems == ()
+    wanted = trained_codes(graph)
+    for target in TARGETS:
+        gaps = np.abs(device_codes(graph, target).astype(int) - wanted)
+        assert channels[target] == tuple(np.flatnonzero(gaps.any(axis=0))), target
+        assert worst[target] == gaps.max(), target
+
+
+@st.composite
+def layers(draw):
+    """Layers of every kind and bit-width with at most some thousand inputs."""
+    input_bits = draw(BITS)
+    taps = draw(st.integers(1, {1: 8, 2: 5, 3: 3, 4: 2}.get(input_bits, 1)))
+    return layer(
+        draw(SEED),
+        operator=draw(st.sampled_from(OPERATORS)),
+        weight_bits=draw(BITS),
+        input_bits=input_bits,
+        output_bits=draw(BITS),
+        taps=taps,
+        linear=draw(st.booleans()),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(layers())
+def test_the_verdict_on_fitted_layers_is_that_of_every_input(graph):
+    assert_is_brute_force(graph)
+
+
+@settings(max_examples=120, deadline=None)
+@given(layers(), st.integers(0, CHANNELS - 1), st.data())
+def test_the_verdict_on_planted_errors_is_that_of_every_input(graph, channel, data):
+    operator = graph.operators[0]
+    bias, scale = operator.bias.copy(), operator.kernel_scale.copy()
+    plant = data.draw(st.sampled_from(["bias", "step", "ulp", "scale", "swap", "relu", "offset"]))
+    sign = data.draw(st.sampled_from([-1, 1]))
+    match plant:
+        case "bias":
+            bias[channel] += sign
+        case "step":
+            bias[channel] += sign * operator.code_multiplier
+        case "ulp":
+            scale = moved_scale(scale, sign * data.draw(st.integers(1, 64)))
+        case "scale":
+            scale[channel] *= np.float32(2.0**sign)
+        case "swap":
+            bias[[0, channel]] = bias[[channel, 0]]
+        case "relu":
+            graph = changed(graph, relu=not operator.relu)
+        case "offset":
+            trained = operator.trained.copy()
+            trained["offset"][channel] += sign * graph.tensors["output"].grid.scale / 2
+            graph = changed(graph, trained=trained)
+    assert_is_brute_force(changed(graph, bias=bias, kernel_scale=scale))
+
+
+@settings(max_examples=60, deadline=None)
+@given(layers(), st.integers(0, CHANNELS - 1), st.integers(1, CHANNELS - 1))
+def test_other_codes_are_reported_wherever_they_change_an_output(graph, channel, distance):
+    operator = graph.operators[0]
+    axis = 3 if isinstance(operator, trained_layers.DepthwiseConv2D) else 0
+    kernel = np.moveaxis(operator.kernel.copy(), axis, 0)
+    other = (channel + distance) % CHANNELS
+    negated, swapped, zeroed, code = (kernel.copy() for _ in range(4))
+    negated[channel] *= -1
+    swapped[[channel, other]] = swapped[[other, channel]]
+    zeroed[channel] = 0
+    code[channel].flat[0] = (
+        operator.code_multiplier if code[channel].flat[0] <= 0 else -operator.code_multiplier
+    )
+    wanted = trained_codes(graph)
+    for planted in (negated, swapped, zeroed, code):
+        wrong = changed(graph, kernel=np.ascontiguousarray(np.moveaxis(planted, 0, axis)))
+        channels, _, problems = verdict(wrong)
+        for target in TARGETS:
+            different = (device_codes(wrong, target) != wanted).any(axis=0)
+            assert problems or set(np.flatnonzero(different)) <= set(channels[target])
+
+
+@settings(max_examples=30, deadline=None)
+@given(layers(), st.sampled_from(["input", "output"]), st.sampled_from([-1, 1]), st.booleans())
+def test_other_grids_are_reported(graph, name, sign, scale):
+    tensor = graph.tensors[name]
+    grid = Grid(
+        scale=trained_layers.float32(np.nextafter(np.float32(tensor.grid.scale), np.float32(9)))
+        if scale
+        else tensor.grid.scale,
+        zero_point=tensor.grid.zero_point + (0 if scale else sign),
+    )
+    moved = dataclasses.replace(tensor, grid=grid)
+    proof = export.prove(dataclasses.replace(graph, tensors={**graph.tensors, name: moved}))
+    wrong = [row.name for row in proof.operators if row.problems]
+    assert wrong == [name]
+    assert "trained were" in proof.failures(("xnnpack",))[0]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_low_bit_layers_are_proven_with_every_kernel(bits):
+    for operator in OPERATORS:
+        graph = layer(bits, operator=operator, weight_bits=bits, input_bits=2, output_bits=bits)
+        assert export.prove(graph).operators[-1].proven(), operator
+
+
+def two_inputs(operator, grids, output, *, bits=8, **fields):
+    """A graph of one operator that reads two tensors, grids as (scale, zero point)."""
+    shape = (1, 2, 2, 4)
+    tensors = {
+        name: Tensor(shape=shape, grid=Grid(scale=trained_layers.float32(scale), zero_point=zero))
+        for name, (scale, zero) in zip("ab", grids, strict=True)
+    }
+    grid = Grid(scale=trained_layers.float32(output[0]), zero_point=output[1])
+    tensors["output"] = Tensor(shape=fields.pop("shape", shape), grid=grid, bits=bits)
+    return IntegerGraph(
+        tensors=tensors,
+        operators=[operator(inputs=("a", "b"), output="output", **fields)],
+        inputs=("a", "b"),
+        outputs=("output",),
+        metadata={
+            "trained_grids": {
+                name: [tensor.grid.scale, tensor.low, tensor.high]
+                for name, tensor in tensors.items()
+            }
+        },
+    )
+
+
+def pair_codes(graph):
+    """Trained codes of an operator with two inputs for every pair of int8 codes, by fractions."""
+    (s1, z1), (s2, z2) = ((t.grid.scale, t.grid.zero_point) for t in map(graph.tensors.get, "ab"))
+    s1, s2, scale = map(Fraction, (s1, s2, graph.tensors["output"].grid.scale))
+    unit = Fraction(1, s1.denominator * s2.denominator)
+    codes = np.arange(-128, 128).astype(object)
+    left, right = (codes - z1)[:, None], (codes - z2)[None, :]
+    if isinstance(graph.operators[0], Add):
+        real = left * int(s1 / unit) + right * int(s2 / unit)
+    else:
+        real = left * right * int(s1 * s2 / unit)
+    step = scale / unit  # A code at most rounds down to what is below real / step + 1/2.
+    steps = (2 * real * step.denominator + step.numerator) // (2 * step.numerator)
+    low, high = graph.tensors["output"].low, graph.tensors["output"].high
+    return np.clip(steps, low, high).astype(int) + graph.tensors["output"].grid.zero_point
+
+
+@pytest.mark.parametrize("operator", [Add, Multiply])
+@settings(max_examples=6, deadline=None)
+@given(SEED, st.booleans())
+def test_pairs_of_codes_are_compared_one_by_one(operator, seed, relu):
+    random = np.random.default_rng(seed)
+    grids = [(random.uniform(0.01, 0.2), int(random.integers(-40, 40))) for _ in range(2)]
+    graph = two_inputs(operator, grids, (random.uniform(0.02, 0.3), 112), bits=4, relu=relu)
+    row = export.prove(graph).operators[-1]
+    assert row.cases == 256 * 256
+    wanted = pair_codes(graph)
+    codes = np.arange(-128, 128).astype(np.int8)
+    inputs = [np.ascontiguousarray(x)[None] for x in np.meshgrid(codes, codes, indexing="ij")]
+    for kernel_set in ("xnnpack", "reference"):
+        found = execution.run_operator(graph, graph.operators[0], inputs, kernel_set)[0].astype(int)
+        assert row.different[kernel_set] == np.count_nonzero(found != wanted)
+        assert row.worst[kernel_set] == np.abs(found - wanted).max()
+
+
+@pytest.mark.parametrize("operator", [Add, Multiply])
+def test_a_pair_on_another_grid_than_trained_is_reported(operator):
+    graph = two_inputs(operator, [(0.1, 0), (0.2, 3)], (0.2, 112), bits=4, relu=False)
+    graph.metadata["trained_grids"]["output"][0] = trained_layers.float32(0.21)
+    row = export.prove(graph).operators[-1]
+    assert row.problems and row.different["xnnpack"] > 0
+
+
+@pytest.mark.parametrize("operator", [Add, Multiply])
+def test_a_missing_relu_is_found(operator):
+    graph = two_inputs(operator, [(0.1, 0), (0.2, 3)], (0.2, 112), bits=4, relu=False)
+    row = export.prove(graph).operators[-1]
+    assert row.different["xnnpack"] > 10_000
+
+
+def test_concatenation_needs_one_grid():
+    same = two_inputs(Concatenate, [(0.1, 0)] * 2, (0.1, 0), axis=3, shape=(1, 2, 2, 8))
+    assert export.prove(same).operators[-1].proven()
+    other = two_inputs(Concatenate, [(0.1, 0), (0.1, 1)], (0.1, 0), axis=3, shape=(1, 2, 2, 8))
+    assert not export.prove(other).operators[-1].proven()
+
+
+@pytest.mark.parametrize(
+    ("operator", "shape"),
+    [
+        (Slice(inputs=("image",), output="output", begin=(1, 0, 0)), (1, 2, 3, 4)),
+        (ResizeNearest(inputs=("image",), output="output"), (1, 6, 6, 4)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_operators_that_copy_codes_need_one_grid(operator, shape):
+    def proof(grid, trained):
+        tensors = {
+            "image": Tensor(shape=(1, 3, 3, 4), grid=Grid(scale=0.25, zero_point=112), bits=4),
+            "output": Tensor(shape=shape, grid=grid, bits=4),
+        }
+        return export.prove(
+            IntegerGraph(
+                tensors=tensors,
+                operators=[operator],
+                inputs=("image",),
+                outputs=("output",),
+                metadata={"trained_grids": {"image": [0.25, 0, 15], "output": trained}},
+            )
+        ).operators[-1]
+
+    assert proof(Grid(scale=0.25, zero_point=112), [0.25, 0, 15]).proven()
+    moved = proof(Grid(scale=0.5, zero_point=112), [0.5, 0, 15])
+    assert not moved.proven() and "another grid than the output" in moved.problems[0]
+    moved = proof(Grid(scale=0.25, zero_point=111), [0.25, 0, 15])
+    assert not moved.proven() and len(moved.problems) == 2
+
+
+def test_a_training_is_compared_operator_by_operator():
+    graph = layer(0, operator=Conv2D)
+    operator = graph.operators[0]
+    assert training_problems(changed(graph, bias=operator.bias + 1), graph) == []
+    trained = operator.trained.copy()
+    trained["offset"][3] += 1
+    assert "output" in training_problems(changed(graph, trained=trained), graph)[0]
+    assert training_problems(changed(graph, relu=not operator.relu), graph)
+    grids = {**graph.metadata["trained_grids"], "input": [0.5, 0, 3]}
+    other = dataclasses.replace(graph, metadata={**graph.metadata, "trained_grids": grids})
+    assert "another grid" in training_problems(other, graph)[0]
+    assert "0 operators" in training_problems(graph, dataclasses.replace(graph, operators=[]))[-1]
+
+
+def test_average_pooling_is_proven_for_every_sum():
+    grid = Grid(scale=0.25, zero_point=112)
+    tensors = {
+        "image": Tensor(shape=(1, 5, 5, 2), grid=grid, bits=4),
+        "output": Tensor(shape=(1, 5, 5, 2), grid=grid, bits=4),
+    }
+    pool = Pool2D(
+        inputs=("image",),
+        output="output",
+        kind="average",
+        window=(3, 3),
+        strides=(1, 1),
+        padding="SAME",
+    )
+    graph = IntegerGraph(
+        tensors=tensors,
+        operators=[pool],
+        inputs=("image",),
+        outputs=("output",),
+        metadata={"trained_grids": {name: [0.25, 0, 15] for name in tensors}},
+    )
+    row = export.prove(graph).operators[-1]
+    assert row.proven()
+    assert row.cases == sum(15 * count + 1 for count in (4, 6, 9))
+
+
+@pytest.mark.parametrize(("bits", "ties"), [(4, 0), (7, 0), (8, 128)])
+def test_upsampling_is_proven_where_kernels_round_alike(bits, ties):
+    high = 2**bits - 1
+    grid = Grid(scale=0.25, zero_point=127 - high)
+    tensors = {
+        "image": Tensor(shape=(1, 3, 3, 2), grid=grid, bits=bits),
+        "output": Tensor(shape=(1, 6, 3, 2), grid=grid, bits=bits),
+    }
+    graph = IntegerGraph(
+        tensors=tensors,
+        operators=[ResizeBilinear(inputs=("image",), output="output")],
+        inputs=("image",),
+        outputs=("output",),
+        metadata={"trained_grids": {name: [0.25, 0, high] for name in tensors}},
+    )
+    row = export.prove(graph).operators[-1]
+    assert row.cases == 8 * high + 1
+    assert row.different == dict.fromkeys(TARGETS, ties) | {"xnnpack": 0}
+    assert row.worst["reference"] == bool(ties)
+
+
+def test_what_xnnpack_leaves_is_proven_for_the_optimized_kernels():
+    for seed in range(8):
+        graph = layer(seed, operator=TransposeConv2D, weight_bits=8, input_bits=2, linear=True)
+        taken, left = (
+            export.prove(changed(graph, strides=(1, step), padding="SAME")).operators[-1].channels
+            for step in (1, 2)
+        )
+        optimized = set(taken["optimized"]) | set(taken["optimized_arm"])
+        assert left == taken | {"xnnpack": tuple(sorted(optimized))}
+
+
+def test_a_softmax_is_outside_the_proof():
+    tensor = Tensor(shape=(1, 4), grid=Grid(scale=1 / 256, zero_point=-128), bits=8)
+    graph = IntegerGraph(
+        tensors={"logits": tensor, "output": tensor},
+        operators=[Softmax(inputs=("logits",), output="output")],
+        inputs=("logits",),
+        outputs=("output",),
+        metadata={"trained_grids": {name: [1 / 256, 0, 255] for name in ("logits", "output")}},
+    )
+    row = export.prove(graph).operators[-1]
+    assert row.kind == Softmax.__name__
+    assert not row.covered and not row.proven(())
+
+
+def test_a_graph_without_a_training_is_refused():
+    graph = layer(0, operator=Conv2D)
+    for bare in (changed(graph, trained=None), dataclasses.replace(graph, metadata={})):
+        with pytest.raises(ValueError, match="does not carry what was trained"):
+            export.prove(bare)

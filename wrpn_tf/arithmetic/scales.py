@@ -1,0 +1,59 @@
+"""Choosing scales, and how fast they are learned."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wrpn_tf.arithmetic import quantizers
+
+_CACHED = 1 << 16  # Values that are worked on at once, of which a core's cache holds some copies.
+
+
+def lsq_gradient_scale(elements: int, levels: int) -> float:
+    """``1 / sqrt(elements * levels)``: LSQ's gradient scale (arXiv 1902.08153, section 2.2).
+
+    Args:
+      elements: how many values share the scale (of one image, for activations).
+      levels: the largest code.
+    """
+    return float(1.0 / np.sqrt(elements * levels))
+
+
+def best_scale_np(x: np.ndarray, low: int, high: int, candidates: int = 64) -> np.float32:
+    """The scale of least squared quantization error, by search over `candidates` clips.
+
+    Args:
+      x: float, any shape: what shares the scale.
+      low: smallest code; 0 for activations.
+      high: largest code, at least 1.
+      candidates: how many clips to try, evenly spaced up to the largest magnitude.
+
+    Returns:
+      positive float32; `quantizers.SMALLEST_SCALE` or more, and 1 / `high` where `x` holds
+      nothing to fit.
+    """
+    return best_scales_np(np.reshape(x, (1, -1)), low, high, candidates)[0]
+
+
+def best_scales_np(rows: np.ndarray, low: int, high: int, candidates: int = 64) -> np.ndarray:
+    """`best_scale_np` of each row, float32 ``[rows]``."""
+    rows = np.asarray(rows, np.float32)
+    if not rows.size:
+        return np.full(len(rows), 1.0 / high, np.float32)
+    together = max(1, _CACHED // rows.shape[1])
+    parts = range(0, len(rows), together)
+    best = [_best_scales(rows[start : start + together], low, high, candidates) for start in parts]
+    return np.concatenate(best)
+
+
+def _best_scales(rows: np.ndarray, low: int, high: int, candidates: int) -> np.ndarray:
+    rows = np.ascontiguousarray(rows)
+    largest = (rows if low == 0 else np.abs(rows)).max(axis=1, initial=0.0)
+    clips = largest * np.arange(1, candidates + 1, dtype=np.float32)[:, None] / candidates
+    scales = np.maximum(clips / high, np.float32(quantizers.SMALLEST_SCALE))
+    errors = [
+        np.square(rows - quantizers.fake_quantize_np(rows, scale[:, None], low, high)).mean(axis=1)
+        for scale in scales
+    ]
+    best = scales[np.argmin(errors, axis=0), np.arange(len(rows))]
+    return np.where(largest > 0, best, np.float32(1.0 / high))

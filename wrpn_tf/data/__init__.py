@@ -1,0 +1,4 @@
+"""Images and labels: data sets in memory, JPEG files and records as streams.
+
+Imports nothing of ours.
+"""

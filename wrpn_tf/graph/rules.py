@@ -1,0 +1,177 @@
+"""Rules for single layers, and the policy of how many bits each layer gets.
+
+Pure functions over layers and the graph's nodes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeVar
+
+from wrpn_tf.arithmetic import quantizers
+from wrpn_tf.graph.nodes import Layer, Node, consumers
+from wrpn_tf.graph.roles import Kind, kind
+
+FirstLast = Literal["integer", "paper"]
+FIRST_LAST_BITS: dict[str, int] = {"integer": 8, "paper": quantizers.OFF}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerBits:
+    """Bit-widths of one layer's kernel and of its output: 1 to 8, or 32 for off."""
+
+    weight: int
+    activation: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerRule:
+    """Selects layers by name, by class, or by both; what it says of them is its subclasses' part.
+
+    Args:
+      name: shell pattern on the layer's name ('stage2_*'), or None for any name.
+      layer_class: a Keras layer class (instances of subclasses match too), or None for any.
+
+    Raises:
+      ValueError: if the rule selects nothing.
+    """
+
+    name: str | None = None
+    layer_class: type[Layer] | None = None
+
+    def __post_init__(self):
+        if self.name is None and self.layer_class is None:
+            raise ValueError(f"{self} selects no layer: give it a name or a layer_class.")
+
+    def matches(self, layer: Layer) -> bool:
+        """Whether the rule applies to `layer`."""
+        return (self.name is None or fnmatch.fnmatchcase(layer.name, self.name)) and (
+            self.layer_class is None or isinstance(layer, self.layer_class)
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rule(LayerRule):
+    """Bit-widths for the layers that match; of several rules the first match wins.
+
+    Args:
+      name: shell pattern on the layer's name ('stage2_*'), or None for any name.
+      layer_class: a Keras layer class (instances of subclasses match too), or None for any.
+      weight_bits: 1 to 8 or 32; None leaves the default.
+      activation_bits: bits of the layer's output; None leaves the default.
+
+    Raises:
+      ValueError: if the rule selects nothing, sets nothing or a bit-width is invalid.
+    """
+
+    weight_bits: int | None = None
+    activation_bits: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.weight_bits is None and self.activation_bits is None:
+            raise ValueError(f"{self} sets nothing: give it weight_bits or activation_bits.")
+        for bits in (self.weight_bits, self.activation_bits):
+            if bits is not None:
+                quantizers.check_bits(bits, f"bits of {self}")
+
+
+AnyRule = TypeVar("AnyRule", bound=LayerRule)
+
+
+def decide(rules: Sequence[AnyRule], layers: Iterable[Layer]) -> list[AnyRule | None]:
+    """For each layer the first rule that matches it, or None.
+
+    Raises:
+      ValueError: naming the rules that decide for no layer.
+    """
+    decisions = [next((rule for rule in rules if rule.matches(layer)), None) for layer in layers]
+    unused = [rule for rule in rules if not any(rule is decision for decision in decisions)]
+    if unused:
+        raise ValueError(
+            f"Rules that decide for no layer (nothing matches, or earlier rules match first): "
+            f"{'; '.join(map(str, unused))}."
+        )
+    return decisions
+
+
+def assign_bits(
+    nodes: list[Node],
+    *,
+    weight_bits: int,
+    activation_bits: int,
+    rules: Sequence[Rule] = (),
+    first_last: FirstLast = "integer",
+) -> dict[str, LayerBits]:
+    """Bit-widths by layer name.
+
+    A rule overrides the first/last policy, and that overrides the defaults. The policy covers the
+    kernels of the first and last layers and the activations that the last layers read.
+
+    Raises:
+      ValueError: for an invalid bit-width or policy, or a rule that decides for no layer.
+    """
+    default = LayerBits(
+        weight=quantizers.check_bits(weight_bits, "weight_bits"),
+        activation=quantizers.check_bits(activation_bits, "activation_bits"),
+    )
+    if first_last not in FIRST_LAST_BITS:
+        raise ValueError(f"first_last must be 'integer' or 'paper'; got {first_last!r}.")
+    edge_bits = FIRST_LAST_BITS[first_last]
+    firsts, lasts = edge_layers(nodes)
+    feeding_last = _activations_before(nodes, lasts)
+
+    bits = {}
+    for node, rule in zip(nodes, decide(rules, [node.layer for node in nodes]), strict=True):
+        weight = edge_bits if node.name in firsts | lasts else default.weight
+        activation = default.activation
+        if node.name in feeding_last and activation != quantizers.OFF:
+            activation = edge_bits
+        if rule is not None:
+            weight = weight if rule.weight_bits is None else rule.weight_bits
+            activation = activation if rule.activation_bits is None else rule.activation_bits
+        bits[node.name] = LayerBits(weight=weight, activation=activation)
+    return bits
+
+
+def edge_layers(nodes: list[Node]) -> tuple[set[str], set[str]]:
+    """Names of the first and of the last layers with a kernel, on any path."""
+    behind_kernel: set[str] = set()
+    firsts = set()
+    for node in nodes:
+        behind = any(name in behind_kernel for name in node.inputs)
+        if kind(node.layer) is Kind.KERNEL:
+            if not behind:
+                firsts.add(node.name)
+            behind = True
+        if behind:
+            behind_kernel.add(node.name)
+    readers = consumers(nodes)
+    before_kernel: set[str] = set()
+    lasts = set()
+    for node in reversed(nodes):
+        before = any(reader.name in before_kernel for reader in readers[node.name])
+        if kind(node.layer) is Kind.KERNEL:
+            if not before:
+                lasts.add(node.name)
+            before = True
+        if before:
+            before_kernel.add(node.name)
+    return firsts, lasts
+
+
+def _activations_before(nodes: list[Node], lasts: set[str]) -> set[str]:
+    """Names of the layers whose output reaches a last layer through pooling and reshaping only."""
+    by_name = {node.name: node for node in nodes}
+    found: set[str] = set()
+    pending = [name for last in lasts for name in by_name[last].inputs]
+    while pending:
+        node = by_name[pending.pop()]
+        if node.name in found:
+            continue
+        found.add(node.name)
+        if kind(node.layer) in (Kind.PASS, Kind.AVERAGE, Kind.CONCATENATE):
+            pending.extend(node.inputs)
+    return found

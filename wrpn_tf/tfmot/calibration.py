@@ -1,0 +1,61 @@
+"""Setting activation scales from data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import tf_keras as keras
+
+from wrpn_tf.tfmot.inspection import output_quantizers
+
+_VALUES_PER_BATCH = 65536
+
+
+def calibrate(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
+    """Sets the output scales and ranges of a quantized model from data, in place.
+
+    All activations are taken unquantized, with quantized weights and the statistics of each batch
+    in batch normalization, as the first training step sees them. A k-bit scale becomes that of
+    least squared error over a sample of up to 65,536 values a batch; an 8-bit range becomes the
+    smallest that covers the sample's minimum and maximum. Fixed scales and ranges stay, and so do
+    the moving statistics of batch normalization.
+
+    Args:
+      model: from `quantize_model` or `quantize_apply`.
+      batches: input batches as the model takes them; a few hundred images are enough.
+
+    Raises:
+      ValueError: if there are no batches.
+    """
+    entries = output_quantizers(model)
+    samples: list[list[np.ndarray]] = [[] for _ in entries]
+    saved = model.get_weights()
+    random = np.random.default_rng(0)
+
+    def observer(values: list[np.ndarray]) -> Callable[[np.ndarray], bool]:
+        def observe(batch):
+            flat = np.ravel(batch)
+            if flat.size > _VALUES_PER_BATCH:
+                chosen = flat[random.integers(flat.size, size=_VALUES_PER_BATCH)]
+                flat = np.append(chosen, [flat.min(), flat.max()])
+            values.append(flat)
+            return False
+
+        return observe
+
+    try:
+        for (quantizer, _), values in zip(entries, samples, strict=True):
+            quantizer.observer = observer(values)
+        count = 0
+        for batch in batches:
+            model(batch, training=True)
+            count += 1
+    finally:
+        for quantizer, _ in entries:
+            quantizer.observer = None
+        model.set_weights(saved)
+    if not count:
+        raise ValueError("Calibration needs at least one batch of inputs; got none.")
+    for (quantizer, variables), values in zip(entries, samples, strict=True):
+        quantizer.calibrate(np.concatenate(values), variables)

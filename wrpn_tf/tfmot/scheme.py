@@ -1,0 +1,202 @@
+"""The TF-MOT scheme: registry and layout transform that put WRPN's quantizers into a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from tensorflow_model_optimization.python.core.quantization.keras import (
+    quantize_layer,
+    quantize_layout_transform,
+    quantize_registry,
+    quantize_scheme,
+)
+
+from wrpn_tf.arithmetic.methods import ActivationMethod, WeightMethod
+from wrpn_tf.graph.roles import Kind, check_supported, kind
+from wrpn_tf.tfmot import traversal
+from wrpn_tf.tfmot.one_grid_layers import QuantizedAveragePooling2D, QuantizedUpSampling2D
+from wrpn_tf.tfmot.output_quantizers import RangeQuantizer
+from wrpn_tf.tfmot.placement import Placement, wanted_activation
+from wrpn_tf.tfmot.quantize_config import WRPNQuantizeConfig
+from wrpn_tf.tfmot.splitting import split
+from wrpn_tf.tfmot.weight_quantizer import WeightQuantizer
+
+DEFAULT_BITS = 4
+
+LayerMap = dict[str, dict[str, Any]]
+
+
+def layer_config(
+    layer: keras.layers.Layer,
+    weight_bits: int = DEFAULT_BITS,
+    activation_bits: int = DEFAULT_BITS,
+    weight_method: WeightMethod = "learned",
+    activation_method: ActivationMethod = "learned",
+    per_channel: bool = True,
+) -> WRPNQuantizeConfig:
+    """What to do with one layer: the annotation that the layout transform then places.
+
+    Dense layers get one scale, as Edge TPU wants it; convolutions one for each output channel, or
+    one too.
+
+    Raises:
+      ValueError: for a method that does not exist for the layer's bits.
+    """
+    weight = None
+    if kind(layer) is Kind.KERNEL and weight_bits != 32:
+        per_channel = per_channel and not isinstance(layer, keras.layers.Dense)
+        weight = WeightQuantizer(weight_bits, weight_method, per_channel=per_channel)
+    output = wanted_activation(activation_bits, activation_method)
+    return WRPNQuantizeConfig(weight=weight, output=output)
+
+
+class WRPNRegistry(quantize_registry.QuantizeRegistry):
+    """Answers TF-MOT with what the layout transform planned; nothing else is quantized."""
+
+    def __init__(self):
+        self.planned: dict[str, WRPNQuantizeConfig] = {}
+
+    def supports(self, layer):
+        """Whether the layer's class has a place in an integer network."""
+        return kind(layer) is not None
+
+    def get_quantize_config(self, layer):
+        """The planned configuration of the layer, or None."""
+        return self.planned.get(layer.name)
+
+
+class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
+    """Splits fused layers, then decides where each quantizer goes.
+
+    Args:
+      registry: receives the plan.
+      integer: whether to add all that an integer-only network needs.
+      input_range: fixed real range of the model's inputs, or None to observe it.
+    """
+
+    def __init__(self, registry: WRPNRegistry, integer: bool, input_range=None):
+        self._registry = registry
+        self._integer = integer
+        self._input_range = input_range
+
+    def apply(self, model, layer_quantize_map):
+        """Returns the rebuilt model and each layer's configuration."""
+        annotated = {
+            layer.name: layer_quantize_map[layer.name].get("quantize_config") or layer_config(layer)
+            for layer in model.layers
+            if layer.name in layer_quantize_map and kind(layer) is not Kind.INPUT
+        }
+        model, annotated = split(model, annotated)
+        nodes = traversal.topology(model)
+        check_supported([node for node in nodes if node.name in annotated])
+        if self._integer:
+            _check_all_annotated(nodes, annotated)
+        outputs = {name: config.output for name, config in annotated.items()}
+        placement = Placement(nodes, _result_names(model), outputs, self._integer)
+        plan = {}
+        for node in nodes:
+            weight = annotated[node.name].weight if node.name in annotated else None
+            output = placement.output(node.name)
+            if output and self._input_range and node.inputs[0] in model.input_names:
+                output = _rescaled_input(node.layer, self._input_range) or output
+            if weight or output:
+                plan[node.name] = WRPNQuantizeConfig(weight=weight, output=output)
+        model = self._insert(model, plan)
+        self._registry.planned = plan
+        return model, {name: {"quantize_config": config} for name, config in plan.items()}
+
+    def _insert(self, model, plan):
+        """Puts quantizers behind the inputs and replaces average pooling that owns a grid."""
+        inputs = set(model.input_names)
+
+        def on_grid(tensor):
+            name = tensor._keras_history.layer.name
+            if name not in inputs:
+                return tensor
+            if name not in quantized_inputs:
+                quantized_inputs[name] = quantize_layer.QuantizeLayer(
+                    RangeQuantizer(self._input_range), name=f"quantize_{name}"
+                )(tensor)
+            return quantized_inputs[name]
+
+        def apply(layer, tensors):
+            if self._integer:
+                tensors = tf.nest.map_structure(on_grid, tensors)
+            if kind(layer) is Kind.AVERAGE and layer.name in plan:
+                return _on_one_grid(layer, tensors, plan.pop(layer.name).output)
+            return traversal.call_copy(layer, tensors)
+
+        quantized_inputs: dict[str, Any] = {}
+        return traversal.rebuild(model, apply)
+
+
+class WRPNScheme(quantize_scheme.QuantizeScheme):
+    """Registry and layout transform for one call of `quantize_apply`.
+
+    Args:
+      integer: add the 8-bit ranges that an integer-only network needs, and refuse layers that have
+        no integer form.
+      input_range: fixed real range of the inputs, or None to observe it.
+    """
+
+    def __init__(self, integer: bool = False, input_range: tuple[float, float] | None = None):
+        self._registry = WRPNRegistry()
+        self._layout = WRPNLayoutTransform(self._registry, integer, input_range)
+
+    @property
+    def plan(self) -> dict[str, WRPNQuantizeConfig]:
+        """After applying: what each layer is meant to carry, by its name before wrapping."""
+        return self._registry.planned
+
+    def get_layout_transformer(self):
+        """The one that plans."""
+        return self._layout
+
+    def get_quantize_registry(self):
+        """The one that knows the plan."""
+        return self._registry
+
+
+def _result_names(model):
+    """Names of the layers whose results the model returns."""
+    return {tensor._keras_history.layer.name for tensor in model.outputs}
+
+
+def _check_all_annotated(nodes, annotated):
+    """Raises ValueError if a layer would stay in float."""
+    floats = [n.name for n in nodes if kind(n.layer) is not Kind.INPUT and n.name not in annotated]
+    if floats:
+        raise ValueError(
+            f"Layers without annotation: {', '.join(floats)}. An integer-only network needs "
+            "wrpn_tf.quantize_annotate for every layer; or leave out integer=True."
+        )
+
+
+def _rescaled_input(layer, input_range) -> RangeQuantizer | None:
+    """The quantizer of a Rescaling layer that reads an input: its range is known."""
+    if type(layer) is not keras.layers.Rescaling:
+        return None
+    ends = [np.ravel(layer.scale) * end + np.ravel(layer.offset) for end in input_range]
+    minimum, maximum = min(0.0, float(np.min(ends))), max(0.0, float(np.max(ends)))
+    if np.isclose(-minimum, maximum):
+        # 255 steps between them would put every image code half-way between two codes.
+        minimum = -maximum * 128 / 127
+    return RangeQuantizer((minimum, maximum))
+
+
+def _on_one_grid(layer, inputs, quantizer):
+    """The layer's pooling or upsampling on the quantizer's grid."""
+    if type(layer) is keras.layers.UpSampling2D:
+        return QuantizedUpSampling2D(quantizer, layer.size, name=layer.name)(inputs)
+    if type(layer) is keras.layers.GlobalAveragePooling2D:
+        window = tuple(int(size) for size in inputs.shape[1:3])
+        pooled = QuantizedAveragePooling2D(quantizer, window, window, name=layer.name)(inputs)
+        if layer.keepdims:
+            return pooled
+        return keras.layers.Flatten(name=f"{layer.name}_flatten")(pooled)
+    return QuantizedAveragePooling2D(
+        quantizer, layer.pool_size, layer.strides, layer.padding, name=layer.name
+    )(inputs)

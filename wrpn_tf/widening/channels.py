@@ -1,0 +1,214 @@
+"""Which channels of a network must be copied equally often when it is widened.
+
+A layer that chooses its channels (a convolution, a dense layer) gives each an id, and so do the
+model's inputs. What else happens to a tensor only moves ids: its *layout* is the array of the ids
+along its last axis, an id may occur in it many times. Where two channels meet (in a sum, in one
+group of a convolution used for both) their ids are tied. Tied ids form a class, and a class has
+one number of copies. A tensor is widened by repeating each channel in its place as often as its
+class says: a rule that commutes with sums, concatenations, flattening, depthwise and grouped
+convolutions, so that no layer ever needs a permutation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from tf_keras import layers
+
+from wrpn_tf.tfmot import traversal
+from wrpn_tf.widening import channel_roles
+from wrpn_tf.widening.channel_roles import Role, role
+
+Layout = np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of a layer.
+
+    Attributes:
+      layer: the layer.
+      inputs: layouts of the tensors that it reads, int64 [C] each.
+      outputs: layouts of its outputs.
+    """
+
+    layer: keras.layers.Layer
+    inputs: tuple[Layout, ...]
+    outputs: tuple[Layout, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Channels:
+    """The channels of a network.
+
+    Attributes:
+      calls: in the order of `traversal.replay`.
+      owned: layouts of the layers that choose their channels, in execution order.
+      classes: class of each id, int [ids]; ids of one class have equally many copies.
+      pinned: classes that must keep one copy, and why.
+      problems: layers that can only stay as they are, and why; their channels are pinned.
+      firsts: layers that choose their channels and read nothing but inputs.
+      alike: layers that compute statistics, and rows of channels: int64 [groups, C]. The channels
+        of a row must have equally many copies, or the statistics change.
+      single: layers that share a sum out among channels, and those: copies would change the shares.
+    """
+
+    calls: list[Call]
+    owned: dict[keras.layers.Layer, Layout]
+    classes: np.ndarray
+    pinned: dict[int, str]
+    problems: dict[keras.layers.Layer, str]
+    firsts: set[keras.layers.Layer]
+    alike: list[tuple[keras.layers.Layer, np.ndarray]]
+    single: list[tuple[keras.layers.Layer, Layout]]
+
+
+def trace(model: keras.Model) -> Channels:
+    """Follows the channels through a built Sequential or Functional model."""
+    return _Tracer(model).trace()
+
+
+class _Tracer:
+    def __init__(self, model: keras.Model):
+        self.model = model
+        self.size = 0
+        self.ties: list[np.ndarray] = []
+        self.pins: list[tuple[Layout, str]] = []
+        self.problems: dict[keras.layers.Layer, str] = {}
+        self.calls: list[Call] = []
+        self.owned: dict[keras.layers.Layer, Layout] = {}
+        self.firsts: set[keras.layers.Layer] = set()
+        self.alike: list[tuple[keras.layers.Layer, np.ndarray]] = []
+        self.single: list[tuple[keras.layers.Layer, Layout]] = []
+        self.first_calls: dict[keras.layers.Layer, Call] = {}
+
+    def trace(self) -> Channels:
+        inputs = [self.new(tensor.shape[-1] or 1) for tensor in self.model.inputs]
+        self.input_ids = self.size
+        for layout in inputs:
+            self.pin(layout, "the model's inputs keep their channels")
+        for layout in traversal.replay(self.model, inputs, self.visit):
+            self.pin(layout, "the model's outputs keep their channels")
+        classes = self.solve()
+        pinned: dict[int, str] = {}
+        for layout, reason in self.pins:
+            for channel_class in np.unique(classes[layout]):
+                pinned.setdefault(int(channel_class), reason)
+        return Channels(
+            calls=self.calls,
+            owned=self.owned,
+            classes=classes,
+            pinned=pinned,
+            problems=self.problems,
+            firsts=self.firsts,
+            alike=self.alike,
+            single=self.single,
+        )
+
+    def solve(self) -> np.ndarray:
+        ties = np.concatenate([np.empty((2, 0), np.int64), *self.ties], axis=1)
+        graph = coo_matrix((np.ones(ties.shape[1], bool), tuple(ties)), (self.size, self.size))
+        return connected_components(graph, directed=False)[1]
+
+    def new(self, channels: int) -> Layout:
+        self.size += channels
+        return np.arange(self.size - channels, self.size)
+
+    def tie(self, layout: Layout, other: Layout) -> None:
+        pairs = np.stack([layout.ravel(), other.ravel()])
+        self.ties.append(np.unique(pairs[:, pairs[0] != pairs[1]], axis=1))
+
+    def tie_rows(self, rows: np.ndarray) -> Layout:
+        """Ties the channels of each column of int64 [rows, C]; returns the first row."""
+        self.tie(np.broadcast_to(rows[0], rows.shape), rows)
+        return rows[0]
+
+    def pin(self, layout: Layout, reason: str) -> None:
+        self.pins.append((layout, reason))
+
+    def visit(self, node: Any, inputs: list[Layout]) -> list[Layout]:
+        layer = node.layer
+        problem = channel_roles.problem(node)
+        if problem is None:
+            outputs = [self.output(node, inputs)]
+        else:
+            self.problems.setdefault(layer, problem)
+            outputs = [self.new(tensor.shape[-1] or 1) for tensor in tf.nest.flatten(node.outputs)]
+            for layout in (*inputs, *outputs):
+                self.pin(layout, f"{layer.name} keeps its channels")
+        call = Call(layer=layer, inputs=tuple(inputs), outputs=tuple(outputs))
+        self.calls.append(call)
+        self.share(call)
+        return outputs
+
+    def share(self, call: Call) -> None:
+        """Ties what the calls of a layer read and return, where its weights or sizes fit them."""
+        first = self.first_calls.setdefault(call.layer, call)
+        if first is call or role(call.layer) in (Role.PASS, Role.MERGE, Role.CONCATENATE):
+            return
+        for one, other in zip(
+            (*first.inputs, *first.outputs), (*call.inputs, *call.outputs), strict=True
+        ):
+            self.tie(one, other)
+
+    def output(self, node: Any, inputs: list[Layout]) -> Layout:
+        layer, layout = node.layer, inputs[0]
+        rank = len(node.output_shapes)
+        match role(layer):
+            case Role.CHOOSE:
+                layout = self.choose(layer, layout)
+            case Role.DEPTHWISE:
+                multiplier = tf.nest.flatten(node.outputs)[0].shape[-1] // len(layout)
+                layout = np.repeat(layout, multiplier)
+            case Role.FOLLOW:
+                self.follow(layer, layout)
+            case Role.MERGE:
+                layout = self.merge(layer, inputs)
+            case Role.CONCATENATE:
+                if layer.axis % rank == rank - 1:
+                    layout = np.concatenate(inputs)
+                else:
+                    layout = self.tie_rows(np.stack(inputs))
+            case Role.RESHAPE:
+                positions = math.prod(node.input_shapes[1:-1])
+                rows = np.tile(layout, positions).reshape(-1, node.output_shapes[-1])
+                layout = self.tie_rows(rows)
+            case Role.FIX:
+                self.pin(layout, f"{layer.name} keeps its channels")
+        if channel_roles.softmax_over_channels(layer, rank):
+            self.single.append((layer, layout))
+        return layout
+
+    def choose(self, layer: keras.layers.Layer, layout: Layout) -> Layout:
+        groups = getattr(layer, "groups", 1)
+        self.tie_rows(layout.reshape(groups, -1))
+        if (layout < self.input_ids).all():
+            self.firsts.add(layer)
+        if layer not in self.owned:
+            channels = getattr(layer, "filters", None) or layer.units
+            self.owned[layer] = self.new(channels)
+            self.tie_rows(self.owned[layer].reshape(groups, -1))
+        return self.owned[layer]
+
+    def follow(self, layer: keras.layers.Layer, layout: Layout) -> None:
+        if type(layer) is layers.LayerNormalization:
+            self.alike.append((layer, layout[None]))
+        elif type(layer) is layers.GroupNormalization:
+            rows = layout.reshape(layer.groups, -1)
+            self.tie_rows(rows)
+            self.alike.append((layer, rows))
+
+    def merge(self, layer: keras.layers.Layer, inputs: list[Layout]) -> Layout:
+        channels = max(map(len, inputs))
+        whole = [layout for layout in inputs if len(layout) == channels]
+        for layout in inputs:
+            if len(layout) != channels:
+                self.pin(layout, f"{layer.name} broadcasts one channel over all")
+        return self.tie_rows(np.stack(whole))
