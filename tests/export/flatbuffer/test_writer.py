@@ -122,9 +122,9 @@ def test_equal_dense_scales_become_one(kind, per_tensor):
 
 def test_signature_runs_by_name(content, graph):
     interpreter = runner.load(content)
-    signature = interpreter.get_signature_list()[writer.SIGNATURE]
+    signature = interpreter.get_signature_list()["serving_default"]
     assert signature == {"inputs": ["image"], "outputs": ["output"]}
-    signature_runner = interpreter.get_signature_runner(writer.SIGNATURE)
+    signature_runner = interpreter.get_signature_runner("serving_default")
     image = np.zeros((1, 9, 8, 3), np.int8)
     expected = runner.run(content, {"image": image})["output"]
     assert np.array_equal(signature_runner(image=image)["output"], expected)
@@ -151,6 +151,29 @@ def test_a_transposed_convolution_runs_at_any_batch():
     assert reader.kernels(content).keys() == {"output"}
     entry = reader.read(content).metadata["min_runtime_version"]
     assert entry == b"2.3.0".ljust(16, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype_bits", "version"),
+    [
+        ("dense", 8, b"1.14.0"),
+        ("conv", 8, b"1.14.0"),
+        ("bilinear", 8, b"2.2.0"),
+        ("transposed", 8, b"2.3.0"),
+        ("dense", 4, b"2.11.0"),
+        ("conv", 4, b"2.11.0"),
+        ("dense", 2, b"2.11.0"),
+    ],
+)
+def test_the_least_runtime_is_that_of_the_newest_kernel(kind, dtype_bits, version):
+    graph = random_graphs.one_operator(kind, 0)
+    (operator,) = graph.operators
+    if dtype_bits < 8:
+        narrow = np.sign(operator.kernel)
+        operator = dataclasses.replace(operator, kernel=narrow, dtype_bits=dtype_bits)
+    content = writer.to_flatbuffer(dataclasses.replace(graph, operators=[operator]))
+    entry = reader.read(content).metadata["min_runtime_version"]
+    assert entry == version.ljust(16, b"\0")
 
 
 @pytest.mark.parametrize("size", [(4, 3), (3, 128)])

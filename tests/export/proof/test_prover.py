@@ -8,10 +8,19 @@ import pytest
 import trained_layers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trained_layers import CHANNELS, OPERATORS, changed, device_codes, layer, trained_codes
+from trained_layers import (
+    CHANNELS,
+    OPERATORS,
+    changed,
+    device_codes,
+    every_input,
+    layer,
+    trained_codes,
+)
 
 import export
 from export.executor import execution
+from export.flatbuffer import writer
 from export.ir.graph import (
     Add,
     Concatenate,
@@ -27,9 +36,11 @@ from export.ir.graph import (
     Tensor,
     TransposeConv2D,
 )
-from export.ir.provenance import training_problems
+from export.ir.provenance import TRAINED, training_problems
+from export.kernel_sets import ideal
 from export.kernel_sets.rules import TARGETS
 from export.realization.channels import moved_scale
+from export.runtime import runner
 
 BITS = st.integers(1, 8)
 SEED = st.integers(0, 2**32 - 1)
@@ -146,6 +157,88 @@ def test_low_bit_layers_are_proven_with_every_kernel(bits):
     for operator in OPERATORS:
         graph = layer(bits, operator=operator, weight_bits=bits, input_bits=2, output_bits=bits)
         assert export.prove(graph).operators[-1].proven(), operator
+
+
+def saturated(bias, multiplier):
+    """Ternary channels with these biases; an accumulator step is `multiplier` output codes.
+
+    As trained, far from 0 all codes are the largest that the output has, or the smallest.
+    """
+    graph = layer(0, operator=Conv2D, weight_bits=2, input_bits=2, taps=3, linear=True)
+    scales = {"input": 0.25, "output": 0.5}  # Powers of 2, so that nothing is rounded.
+    codes = np.ones((CHANNELS, 3), np.int64)
+    kernel_scale = np.full(CHANNELS, multiplier * 0.5 / 0.25, np.float32)
+    trained = np.zeros(CHANNELS, TRAINED)
+    trained["scale"] = 127 * kernel_scale
+    trained["gain"] = trained["variance"] = 1
+    trained["offset"] = np.array(bias) * multiplier * 0.5
+    trained["digest"] = ideal.digest(codes[0])
+    graph = changed(
+        graph,
+        kernel=np.full_like(graph.operators[0].kernel, 127),
+        kernel_scale=kernel_scale,
+        bias=np.array(bias, np.int64).astype(np.int32),
+        code_multiplier=127,
+        relu=False,
+        trained=trained,
+    )
+    grids = graph.metadata["trained_grids"]
+    return dataclasses.replace(
+        graph,
+        tensors={
+            name: dataclasses.replace(
+                tensor, grid=Grid(scale=scales[name], zero_point=tensor.grid.zero_point)
+            )
+            for name, tensor in graph.tensors.items()
+        },
+        metadata={
+            "codes": codes.tolist(),
+            "trained_grids": {name: [scales[name], *grids[name][1:]] for name in grids},
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("multiplier", "limit", "targets"),
+    [
+        # Shifted left by 8 bits, or by 2, before it is multiplied.
+        (128.0, 2**23 - 1, {"optimized", "reference", "reference_2_14"}),
+        (2.5, 2**29 - 1, {"optimized", "reference", "reference_2_14"}),
+        # A product of 64 bits that becomes an int32.
+        (128.0, (2**31 - 1) // 128, {"optimized_arm"}),
+        # The accumulator itself.
+        (0.3125, 2**31 - 1, set(TARGETS)),
+    ],
+)
+def test_an_overflow_of_int32_is_not_proven(multiplier, limit, targets):
+    """The largest accumulator is 3 steps times 3 codes of 127 above the bias."""
+    bias = [limit - 1143, limit - 1142, -limit, -limit - 1, *[2**20] * (CHANNELS - 4)]
+    channels, worst, problems = verdict(saturated(bias, multiplier))
+    assert problems == ()
+    for target in targets:
+        assert channels[target] == (1, 3), target
+        assert worst[target] == 255
+
+
+def test_kernels_are_wrong_where_their_int32_overflows():
+    """What the prover warns of happens: in its rules, and in the Interpreter."""
+    bias = [
+        2**23 - 1 - 1143,
+        2**23 - 1142,
+        -(2**23) + 1,
+        -(2**23) - 1143,
+        *[2**20] * (CHANNELS - 4),
+    ]
+    graph = saturated(bias, 128.0)
+    steps, codes = every_input(graph)
+    images = (codes + graph.tensors["input"].grid.zero_point).astype(np.int8)
+    wanted = trained_codes(graph)
+    for target, wrong in (("optimized", [1, 3]), ("reference", [1, 3]), ("xnnpack", [])):
+        found = runner.run(
+            writer.to_flatbuffer(graph), {"input": images.reshape(-1, 1, 1, 3)}, target
+        )["output"].reshape(len(steps), CHANNELS)
+        assert np.array_equal(found, device_codes(graph, target)), target
+        assert np.flatnonzero((found != wanted).any(axis=0)).tolist() == wrong
 
 
 def two_inputs(operator, grids, output, *, bits=8, **fields):

@@ -120,6 +120,19 @@ def test_policy_in_a_branching_graph():
     assert [bits[name].activation for name in ("relu", "top")] == [4, 8]
 
 
+def test_the_last_activations_are_found_through_a_concatenation():
+    """And from there on through pooling, in every branch; not what a kernel lies between."""
+    inputs = keras.Input((4, 4, 1))
+    x = layers.ReLU(name="stem")(layers.Conv2D(2, 1)(inputs))
+    one = layers.ReLU(name="one")(layers.Conv2D(2, 1)(x))
+    two = layers.ReLU(name="two")(layers.Conv2D(2, 1)(x))
+    x = layers.Concatenate(name="joined")([one, layers.MaxPooling2D(1)(two)])
+    x = layers.Flatten()(layers.MaxPooling2D()(x))
+    bits = assign(keras.Model(inputs, layers.Dense(3, name="head")(x)))
+    found = {name: bits[name].activation for name in ("stem", "one", "two", "joined")}
+    assert found == {"stem": 4, "one": 8, "two": 8, "joined": 8}
+
+
 def test_a_parallel_branch_without_kernels_does_not_hide_an_edge():
     inputs = keras.Input((4, 4, 2))
     x = layers.Conv2D(2, 1, name="conv")(inputs)

@@ -74,6 +74,29 @@ def test_global_windows_pool_like_the_integer_kernel(bits, size):
     check(ActivationQuantizer(bits), {"scale": 0.037}, (4, size, size, 32), window, window, "valid")
 
 
+@pytest.mark.parametrize(
+    ("bits", "window"),
+    [
+        (4, (65, 65)),  # A mean may be 1 / 8450 away from a tie.
+        (4, (66, 64)),  # Or on it.
+        (8, (512, 512)),  # float32 loses more than a code in sums of so many.
+    ],
+)
+def test_means_of_thousands_of_codes_beside_a_tie(bits, window):
+    count, scale = window[0] * window[1], np.float32(0.1)
+    low, high = 2**bits - 2, 2**bits - 1
+    ones = count // 2 + np.arange(-1, 3)  # So many codes of a window are `high`, the others `low`.
+    codes = np.where(np.arange(count)[:, None] < ones, high, low).reshape(1, *window, ones.size)
+    layer = QuantizedAveragePooling2D(ActivationQuantizer(bits), window, window)
+    layer.build((None, *codes.shape[1:]))
+    layer.quantizer_vars["scale"].assign(scale)
+    x = codes.astype(np.float32) * scale
+    expected = pool_codes(codes, 127 - high, window, window, "valid")
+    assert set(expected.ravel()) == {low, high}
+    for call in (layer, tf.function(layer)):
+        assert_same(call(tf.constant(x)).numpy(), expected.astype(np.float32) * scale)
+
+
 def test_inputs_are_put_on_the_grid_first():
     layer = QuantizedAveragePooling2D(ActivationQuantizer(2), (1, 1), (1, 1))
     layer.build((None, 1, 1, 4))

@@ -297,6 +297,37 @@ def test_noise_moves_shares_and_keeps_sums():
     assert np.array_equal(again.get_layer("conv2").kernel, other)
 
 
+@pytest.mark.parametrize(
+    ("layer", "inputs"),
+    [
+        (lambda: layers.Conv2D(6, 3, name="last"), 2),
+        (lambda: layers.Conv2DTranspose(6, 3, name="last"), 3),
+        (lambda: layers.SeparableConv2D(40, 1, name="last"), 2),
+        (lambda: layers.Dense(40, name="last"), 0),
+    ],
+    ids=["convolution", "transposed", "separable", "dense"],
+)
+def test_noise_is_drawn_anew_for_each_weight(layer, inputs):
+    """For each output, position and channel: a pair of copies has +d and -d of its own."""
+    start, last = image(), layer()
+    x = layers.Conv2D(4, 1, name="wide")(start)
+    x = layers.GlobalAveragePooling2D()(x) if type(last) is layers.Dense else x
+    model = randomize(keras.Model(start, last(x)))
+    equal, noisy = (
+        widen(model, 2, noise=noise, seed=3).get_layer("last").weights[-2].numpy()
+        for noise in (0, 0.5)
+    )
+    assert equal.shape[inputs] == 8
+    moved = np.moveaxis(noisy / equal - 1, inputs, 0)
+    one, other = moved[::2], moved[1::2]
+    np.testing.assert_allclose(one, -other, atol=1e-6)
+    for axis in range(one.ndim):
+        neighbours = np.abs(np.diff(one, axis=axis))
+        assert neighbours.min(initial=1) > 1e-6, axis
+    # A draw less the mean of two: 0.5 * sqrt(1 - 1/2).
+    assert one.std() == pytest.approx(0.354, rel=0.15)
+
+
 @pytest.mark.parametrize("noise", [0, 0.1])
 def test_copies_part_in_training_where_there_is_noise(noise):
     model, _ = chain()
