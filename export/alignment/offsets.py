@@ -20,6 +20,8 @@ from export.realization.context import RequantizationContext
 _FAST = ("xnnpack", "optimized", "optimized_arm")
 _ROUNDS = 12
 _MOST_STEPS = 2048
+_PAIRS = 1 << 15  # Biases of channels that are looked at together.
+_COARSE = 16  # Levels of which one is looked at first: few biases are left to the others.
 
 
 def settled(graph: IntegerGraph, operator: Weighted, *, gains: bool = False) -> np.ndarray:
@@ -98,10 +100,61 @@ class _Settler:
         half_code = 0.5 / self._multiplier(self.trained)
         limit = np.minimum(np.maximum(self._code_multiplier, half_code), _MOST_STEPS)
         limit = np.where(self._repeats(plain, first[0], limit), self._code_multiplier, limit)
-        move = 2
-        while (trying := np.flatnonzero(self.left & (abs(move) <= limit))).size:
-            self._try(plain, self.trained, trying, self._bias + move, first)
-            move = -move if move > 0 else 1 - move  # 2, -2, 3, -3, ...
+        self._walk(plain, limit, first)
+
+    def _walk(self, plain: Rounding, limit: np.ndarray, targets: Sequence[str]) -> None:
+        """Settles channels on the nearest bias that serves, from a move by 2 on.
+
+        Args:
+          plain: of the channels.
+          limit: how far the bias of each channel may move, ``[channels]``.
+          targets: one target.
+        """
+        most = int(limit[self.left].max(initial=0))
+        moves = np.repeat(np.arange(2, most + 1), 2)
+        moves[1::2] *= -1  # 2, -2, 3, -3, ...
+        done = 0
+        while done < moves.size and self.left.any():
+            left = np.flatnonzero(self.left)
+            pairs = max(1, _PAIRS // left.size)
+            block = moves[done : done + min(pairs, max(64, done))]
+            done += block.size
+            row, place = np.nonzero(np.abs(block)[:, None] <= limit[left])
+            chosen, bias = left[place], self._bias[left[place]] + block[row]
+            kept = plain.fits(targets[0], self._bias + block[:, None])[row, chosen]
+            for every in (_COARSE, 1):
+                chosen, bias = chosen[kept], bias[kept]
+                low, high = _offset_interval(
+                    self._context,
+                    plain.select(chosen),
+                    self.trained[chosen],
+                    plain.select(chosen).positions(targets[0], bias, every),
+                    every,
+                )
+                kept = high - low >= 2 * self._margin[chosen]
+            chosen, bias = chosen[kept], bias[kept]
+            self._try_each(plain, chosen, bias, targets)
+
+    def _try_each(
+        self, rounding: Rounding, chosen: np.ndarray, bias: np.ndarray, targets: Sequence[str]
+    ) -> None:
+        """Tries several biases for each of several channels, in order, until one serves.
+
+        Args:
+          rounding: of the channels.
+          chosen: the channel of each trial.
+          bias: the bias of each trial.
+          targets: see `_try`.
+        """
+        while chosen.size:
+            trying, first = np.unique(chosen, return_index=True)
+            biases = self._bias.copy()
+            biases[trying] = bias[first]
+            self._try(rounding, self.trained, trying, biases, targets)
+            more = np.ones(chosen.size, bool)
+            more[first] = False
+            more &= self.left[chosen]
+            chosen, bias = chosen[more], bias[more]
 
     def _repeats(self, rounding: Rounding, target: str, limit: np.ndarray) -> np.ndarray:
         """Where a bias that moves by a code multiplier only moves all thresholds by a step.
@@ -230,11 +283,8 @@ def _matching_offsets(
       The offsets ``[channels]``, and bool ``[channels]``: where there is one.
     """
     positions = [rounding.positions(target, bias) for target in targets]
-    on, off = positions[0], rounding.accumulators.below(positions[0])
-    slope, start = ideal.line(trained, context.input_scale)
-    needed = (context.levels[:, None] - 0.5) * context.output_scale - (start - trained["offset"])
-    low = np.where(on < BEYOND, needed - slope * on, -np.inf).max(axis=0, initial=-np.inf)
-    high = np.where(off > -BEYOND, needed - slope * off, np.inf).min(axis=0, initial=np.inf)
+    on, slope = positions[0], ideal.line(trained, context.input_scale)[0]
+    low, high = _offset_interval(context, rounding, trained, on)
     found = high - low >= 2 * margin
     for other in positions[1:]:
         found &= (other == on).all(axis=0)
@@ -247,3 +297,31 @@ def _matching_offsets(
     wanted = rounding.accumulators.select(left).at_or_above(wanted)
     found[left] = (wanted == on[:, left]).all(axis=0)
     return offset, found
+
+
+def _offset_interval(
+    context: RequantizationContext,
+    rounding: Rounding,
+    trained: np.ndarray,
+    on: np.ndarray,
+    every: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The offsets between which the ideal thresholds are given ones, but for float64's rounding.
+
+    Args:
+      context: where the channels compute.
+      rounding: of the channels.
+      trained: `export.kernel_sets.ideal.TRAINED` ``[channels]``.
+      on: from `Rounding.positions` ``[levels, channels]``.
+      every: see there.
+
+    Returns:
+      float64 ``[channels]`` twice; the first greater than the second where there are none.
+    """
+    off = rounding.accumulators.below(on)
+    slope, start = ideal.line(trained, context.input_scale)
+    ties = (context.levels[::every, None] - 0.5) * context.output_scale
+    needed = ties - (start - trained["offset"])
+    low = np.where(on < BEYOND, needed - slope * on, -np.inf).max(axis=0, initial=-np.inf)
+    high = np.where(off > -BEYOND, needed - slope * off, np.inf).min(axis=0, initial=np.inf)
+    return low, high

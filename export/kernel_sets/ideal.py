@@ -31,9 +31,9 @@ def signs(trained: np.ndarray) -> np.ndarray:
     """By what trained codes ``[channels, taps]`` are multiplied in a file, and back: 1 or -1.
 
     Returns:
-      int ``[channels, 1]``.
+      int8 ``[channels, 1]``.
     """
-    return np.where(trained["gain"] < 0, -1, 1)[:, None]
+    return np.where(trained["gain"] < 0, np.int8(-1), np.int8(1))[:, None]
 
 
 def line(trained: np.ndarray, input_scale: float) -> tuple[np.ndarray, np.ndarray]:

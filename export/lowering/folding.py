@@ -137,7 +137,7 @@ def fit_kernel(
     if operator is Conv2D and weight_dtypes.is_cheaper_as_dense(codes, layer.strides, weights):
         operator = FullyConnected
     dtype_bits = weight_dtypes.narrowest(weights, operator, codes)
-    rows = codes.reshape(taps, -1).T
+    rows = np.ascontiguousarray(codes.reshape(taps, -1).T, np.int8)
     fitted = fit(operator, rows, scale, affine, source, target, view.output_shape, dtype_bits)
     fields: dict[str, Any] = {"bits": kernel.bits, "dtype_bits": dtype_bits}
     if operator is FullyConnected:

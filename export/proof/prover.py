@@ -125,7 +125,7 @@ def _prove_weighted(
 ) -> OperatorProof:
     """Threshold by threshold: see the module."""
     assert operator.trained is not None
-    trained, rows = operator.trained, channel_rows(operator).astype(np.int64)
+    trained, rows = operator.trained, channel_rows(operator)
     source, target = (graph.tensors[name] for name in (operator.inputs[0], operator.output))
     input_scale, (output_scale, low, high) = grids[operator.inputs[0]][0], grids[operator.output]
     problems = [*common.problems, *_code_problems(operator, rows)]

@@ -98,14 +98,20 @@ class Rounding:
             return smallest, limit
         return smallest[:, self._chosen], limit[self._chosen]
 
-    def positions(self, target: str, bias: np.ndarray) -> np.ndarray:
+    def positions(self, target: str, bias: np.ndarray, every: int = 1) -> np.ndarray:
         """The smallest accumulator, without code multiplier and bias, that reaches each level.
 
+        Args:
+          target: one of `export.kernel_sets.rules.TARGETS`.
+          bias: whole numbers ``[..., channels]``.
+          every: 1, or n for every nth level only.
+
         Returns:
-          int64 ``[levels, channels]``, rounded up to an accumulator that the channel can take;
+          int64 ``[..., levels, channels]``, rounded up to an accumulator that the channel can take;
           `BEYOND` where it can take none.
         """
-        position = -((bias - self._rule(target)[0]) // self._code_multiplier)
+        smallest = self._rule(target)[0][::every]
+        position = -((bias[..., None, :] - smallest) // self._code_multiplier)
         return self.accumulators.at_or_above(position)
 
     def constants(self, target: str, bias: np.ndarray) -> np.ndarray:
@@ -113,7 +119,7 @@ class Rounding:
         return np.where(self._rule(target)[0] <= bias, -BEYOND, BEYOND)
 
     def fits(self, target: str, bias: np.ndarray) -> np.ndarray:
-        """Whether no accumulator overflows in the target's kernel; bool ``[channels]``."""
+        """Whether no accumulator overflows in the target's kernel; bool ``[..., channels]``."""
         low = self.accumulators.least * self._code_multiplier + bias
         high = self.accumulators.most * self._code_multiplier + bias
         return np.maximum(-low, high) <= self._rule(target)[1]
@@ -154,7 +160,7 @@ def fit(codes: np.ndarray, trained: np.ndarray, context: RequantizationContext) 
     slope, start = ideal.line(trained, context.input_scale)
     if not (np.isfinite(slope).all() and np.isfinite(start).all()):
         raise ValueError("a gain or offset is not finite; check the batch normalization's variance")
-    codes = codes.astype(np.int64) * ideal.signs(trained)
+    codes = codes.astype(np.int8) * ideal.signs(trained)
     code_multiplier = max(
         1, LARGEST[context.dtype_bits] // max(1, int(np.abs(codes).max(initial=0)))
     )
@@ -193,7 +199,7 @@ def fit(codes: np.ndarray, trained: np.ndarray, context: RequantizationContext) 
         for target in TARGETS
     }
     return Channels(
-        kernel=np.where(usable[:, None], codes * code_multiplier, 0).astype(np.int8),
+        kernel=np.where(usable[:, None], codes * np.int8(code_multiplier), np.int8(0)),
         scale=scale,
         bias=bias,
         code_multiplier=code_multiplier,

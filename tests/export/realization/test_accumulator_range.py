@@ -1,13 +1,22 @@
 """Reachable accumulators against all inputs."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.kernel_sets.ideal import BEYOND
 from export.realization.accumulator_range import AccumulatorRange
+
+
+def neighbours(sums, asked):
+    """The nearest sums from each place on, and below it."""
+    index = np.searchsorted(sums, asked)
+    above = np.append(sums, BEYOND)[index]
+    return above.tolist(), np.insert(sums, 0, -BEYOND)[index].tolist()
 
 
 @given(
@@ -21,9 +30,81 @@ def test_neighbours_are_those_of_all_inputs(codes, low, high):
     accumulators = AccumulatorRange(np.array([codes, codes]), low, high)
     assert (accumulators.least[0], accumulators.most[1]) == (sums[0], sums[-1])
     asked = np.arange(sums[0] - 2, sums[-1] + 3)
-    above = [min((s for s in sums if s >= place), default=BEYOND) for place in asked]
-    below = [max((s for s in sums if s < place), default=-BEYOND) for place in asked]
+    above, below = neighbours(sums, asked)
     both = np.stack([asked, asked], axis=1)
     for chosen in (accumulators, accumulators.select(np.array([1, 0]))):
         assert chosen.at_or_above(both).T.tolist() == [above, above]
         assert chosen.below(both).T.tolist() == [below, below]
+
+
+def every_sum(codes, low, high):
+    """All accumulators, sorted: code by code, over sets of numbers."""
+    sums = np.zeros(1, np.int64)
+    for code in codes:
+        sums = np.unique(sums[:, None] + code * np.arange(low, high + 1))
+    return sums
+
+
+# One magnitude, two far apart, multiples of one number, residues that are never reached, small
+# ones that do not bridge large ones, and anything.
+POOLS = st.one_of(
+    st.lists(st.integers(-127, 127), min_size=1, max_size=2),
+    st.integers(2, 40).flatmap(lambda unit: st.sampled_from([[unit, -2 * unit, 3 * unit]])),
+    st.sampled_from([[1, 100], [2, 5], [4, 6, 127], [126, 127], [1, -3, 60], [64, 96, 127]]),
+    st.lists(st.integers(-127, 127), min_size=3, max_size=9),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    pool=POOLS,
+    picks=st.lists(st.integers(0, 8), min_size=1, max_size=9),
+    low=st.sampled_from([0, 0, -1, -3]),
+    high=st.sampled_from([1, 1, 3, 15, 60]),
+)
+def test_neighbours_are_those_of_every_sum(pool, picks, low, high):
+    rows = [[pool[pick % len(pool)] for pick in picks], [pool[0]] * len(picks)]
+    accumulators = AccumulatorRange(np.array(rows), low, high)
+    sums = [every_sum(row, low, high) for row in rows]
+    first, last = min(each[0] for each in sums), max(each[-1] for each in sums)
+    asked = np.arange(first - 2, last + 3)
+    found = [neighbours(each, asked) for each in sums]
+    both = np.stack([asked, asked], axis=1)
+    assert accumulators.at_or_above(both).T.tolist() == [above for above, _ in found]
+    assert accumulators.below(both).T.tolist() == [below for _, below in found]
+    everything = [each.size == each[-1] - each[0] + 1 for each in sums]
+    assert accumulators.has_no_gaps.tolist() == everything
+
+
+@pytest.mark.parametrize(
+    ("codes", "steps", "held"),
+    [
+        ([1, 2, 4], 1, 0),  # No gaps.
+        ([6, -9, 15], 255, 2),  # Three times 2, 3 and 5: 0, then from 6 on.
+        ([2, 3], 255, 2),  # 0, then from 2 on.
+        ([2, 5], 255, 3),  # 0, 2, then from 4 on.
+        ([2] + [5] * 100, 1, 2),  # 0, 2, 5, 7 and so on: 0 and 2 with a period of 5.
+        ([126, 127], 255, 7876),  # From 125 * 126 on.
+        ([1, 100], 3, 9),  # All up to the middle, and the one after it.
+    ],
+)
+def test_only_irregular_sums_are_held(codes, steps, held):
+    assert AccumulatorRange(np.array([codes]), 0, steps).held == held
+
+
+def test_memory_does_not_grow_with_the_channels():
+    """Channels with gaps have more than a million accumulators each."""
+    codes = np.random.default_rng(0).integers(-60, 61, (1000, 128), dtype=np.int8) * 2
+    codes[:, 0] = 127
+    tracemalloc.start()
+    accumulators = AccumulatorRange(codes, 0, 255)
+    asked = np.zeros((15, 1000), np.int64)
+    assert (accumulators.at_or_above(asked) == 0).all()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert not accumulators.has_no_gaps.any()
+    assert (accumulators.most - accumulators.least).min() > 1_000_000
+    assert accumulators.held <= 1000 * 130
+    assert peak < 12_000_000
+    same = AccumulatorRange(np.repeat(codes[:1], 1000, axis=0), 0, 255)
+    assert same.held == AccumulatorRange(codes[:1], 0, 255).held
