@@ -19,13 +19,14 @@ import sys
 
 import numpy as np
 import tf_keras as keras
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 from rich.table import Table
 
 import export
 import wrpn_tf
 from export.verification import checks
+from wrpn_tf import command_line
 
 # The side of the input in pixels, small for speed, and the range of its values.
 NETWORKS = {
@@ -161,13 +162,11 @@ def measure(network: str) -> Row:
     return row
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Runs the program."""
-    if len(argv) > 1:
-        sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
     unknown = sorted(set(_NETWORKS.value) - set(NETWORKS))
     if unknown:
-        sys.exit(f"error: unknown networks {', '.join(unknown)}; known: {', '.join(NETWORKS)}")
+        raise ValueError(f"unknown networks {', '.join(unknown)}; known: {', '.join(NETWORKS)}")
     keras.backend.set_floatx(_DTYPE.value)
     rows = []
     for network in _NETWORKS.value:
@@ -188,4 +187,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

@@ -9,12 +9,9 @@ A test fails when the page and what this program would write differ.
 import functools
 import pathlib
 import re
-import sys
-
-from absl import app
 
 import wrpn_tf
-from wrpn_tf import paper
+from wrpn_tf import command_line, paper
 
 PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "cost.md"
 NOTABLE = 0.02  # Differences above it are explained.
@@ -112,12 +109,10 @@ def page(text: str) -> str:
     return text
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Runs the program."""
-    if len(argv) > 1:
-        sys.exit(f"error: unexpected argument {argv[1]!r}")
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, errors=())

@@ -17,7 +17,7 @@ import time
 import traceback
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from export.edge_tpu.preflight import predict
 from export.flatbuffer import editing, reader
@@ -25,6 +25,7 @@ from export.kernel_sets.rules import KERNEL_SETS
 from export.runtime import runner
 from export.runtime.isolation import Isolated
 from export.tools import classifier
+from wrpn_tf import command_line
 
 _MUTATIONS = flags.DEFINE_integer("mutations", 10_000, "How many files to try.", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the mutations.")
@@ -128,11 +129,11 @@ def fuzz(
     return counts, failures
 
 
-def main(argv: list[str]) -> None:
+def main(paths: list[str]) -> int:
     """Runs the program."""
-    if len(argv) < 2:
-        sys.exit("error: name .tflite files to mutate")
-    seeds = [pathlib.Path(path).read_bytes() for path in argv[1:]]
+    if not paths:
+        raise ValueError("name .tflite files to mutate")
+    seeds = [pathlib.Path(path).read_bytes() for path in paths]
     started = time.perf_counter()
     counts, failures = fuzz(seeds, _MUTATIONS.value, _SEED.value)
     for outcome, count in counts.most_common():
@@ -140,8 +141,8 @@ def main(argv: list[str]) -> None:
     print(f"{sum(counts.values()):7,}  in {time.perf_counter() - started:.0f} s")
     for text in dict.fromkeys(failures):
         print(text, file=sys.stderr)
-    sys.exit(1 if failures else 0)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, arguments="model.tflite ...")

@@ -17,11 +17,12 @@ import tempfile
 import time
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 from rich.table import Table
 
 from train.experiments import Experiment, experiments
+from wrpn_tf import command_line
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "See train.imagenet.", required=True)
 _RESULTS = flags.DEFINE_string("results", None, "A file of JSON lines.", required=True)
@@ -136,10 +137,8 @@ def _number(line: dict[str, Any], name: str, digits: int) -> str:
     return f"{line[name]:.{digits}f}" if name in line else ""
 
 
-def main(argv: list[str]) -> None:
+def main() -> int:
     """Runs the program."""
-    if len(argv) > 1:
-        sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
     known = {
         name: experiment
         for name, experiment in experiments().items()
@@ -159,9 +158,8 @@ def main(argv: list[str]) -> None:
             file.write(json.dumps(lines[name]) + "\n")
         print(f"{name}: {lines[name]['failure'] or 'passed'}", flush=True)
     _print(lines, known)
-    if any(lines[name]["failure"] for name in known):
-        sys.exit(1)
+    return 1 if any(lines[name]["failure"] for name in known) else 0
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, errors=())

@@ -10,17 +10,16 @@ per image and the ratio of the rates, medians over the rounds.
 
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 from rich.table import Table
 
 from train import jpeg_input
-from wrpn_tf import jpegs
+from wrpn_tf import command_line, jpegs
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "See train.imagenet.", required=True)
 _SIZE = flags.DEFINE_integer("image_size", 224, "Height and width of the images.", 32)
@@ -88,10 +87,8 @@ def _run(batches: tf.data.Dataset) -> tuple[float, float]:
     return passed / images, used / images
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Runs the program."""
-    if len(argv) > 1:
-        sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
     data = jpegs.load_jpegs(_DATA_DIR.value, _SIZE.value)
     programs = {
         _FLOOR: _decode_alone(data),
@@ -124,4 +121,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, errors=())

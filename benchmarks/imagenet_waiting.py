@@ -8,10 +8,9 @@ which compile and fill the buffers, do not count.
 """
 
 import statistics
-import sys
 import time
 
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 
 from train import networks, sources
@@ -19,6 +18,7 @@ from train.data import ALONE
 from train.imagenet import choose
 from train.losses import LabelLoss
 from train.optimizers import make_optimizer
+from wrpn_tf import command_line
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "See train.imagenet.", required=True)
 _EXPERIMENT = flags.DEFINE_string("experiment", "resnet18-1x-w4a4", "See train.imagenet --list.")
@@ -27,10 +27,8 @@ _STEPS = flags.DEFINE_integer("steps", 10, "Steps that count.", 1)
 _UNCOUNTED = 2
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Runs the program."""
-    if len(argv) > 1:
-        sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
     config = choose(_EXPERIMENT.value, {"data_dir": _DATA_DIR.value, "batch_size": _BATCH.value})
     source = sources.load(config)
     steps = source.train_size // config.batch_size
@@ -58,4 +56,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, errors=())

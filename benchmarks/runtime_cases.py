@@ -8,32 +8,29 @@ the NumPy executor computes under each kernel's rule.
 
 import io
 import pathlib
-import sys
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 import export
 from export.flatbuffer import editing, writer
 from export.ir.files import write_bytes
 from export.kernel_sets import rules
 from export.verification.workdir import Workdir
+from wrpn_tf import command_line
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write into.", required=True)
 _IMAGES = flags.DEFINE_integer("images", 20, "Images of a network.", 1)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS data; default: as in training.")
 
 
-def main(argv: list[str]) -> None:
+def main(paths: list[str]) -> None:
     """Runs the program."""
-    if len(argv) < 2:
-        sys.exit("error: name the workdirs of one or more trained networks")
-    for path in argv[1:]:
-        try:
-            workdir = Workdir.load(path)
-            graph, data = workdir.graph(), workdir.load_data(_DATA_DIR.value)
-        except ValueError as error:
-            sys.exit(f"error: {error}")
+    if not paths:
+        raise ValueError("name the workdirs of one or more trained networks")
+    for path in paths:
+        workdir = Workdir.load(path)
+        graph, data = workdir.graph(), workdir.load_data(_DATA_DIR.value)
         images = (data.test_images[: _IMAGES.value].astype(np.int16) - 128).astype(np.int8)
         values = {"image": images}
         for target in rules.EXECUTABLE:
@@ -49,4 +46,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, arguments="workdir ...")

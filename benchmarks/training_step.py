@@ -7,7 +7,6 @@ network and batch, interleaved in one process; prints the median ratio to float 
 """
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
@@ -15,11 +14,12 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 from rich.table import Table
 
 import wrpn_tf
+from wrpn_tf import command_line
 
 _ARCH = flags.DEFINE_string("arch", "resnet20", "Architecture, for 32x32 images.")
 _WIDTH = flags.DEFINE_float("width", 1.0, "Factor on the filters.")
@@ -47,10 +47,8 @@ def _step(model: keras.Model, batch: tuple[tf.Tensor, tf.Tensor]) -> Callable[[]
     return step
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Runs the program."""
-    if len(argv) > 1:
-        sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
     random = np.random.default_rng(0)
     images = random.normal(size=(_BATCH.value, *_SHAPE)).astype(np.float32)
     batch = tf.constant(images), tf.constant(random.integers(0, 10, _BATCH.value))
@@ -85,4 +83,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, errors=())

@@ -1,44 +1,37 @@
-"""From a trained Keras model to integers: graph, NumPy executor, TFLite file, verification."""
+"""From a trained Keras model to integers: graph, NumPy executor, TFLite file, verification.
 
-import importlib
-from typing import TYPE_CHECKING, Any
+A public name's module is imported when the name is first used: the tools that only read .tflite
+files start without TensorFlow.
+"""
 
-if TYPE_CHECKING:
-    from export.alignment.settling import settle
-    from export.executor.execution import execute
-    from export.ir.graph import IntegerGraph
-    from export.ir.saving import load, save
-    from export.lowering.network import LoweringError, lower
-    from export.proof.prover import prove
-    from export.tools.conversion import to_tflite
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "IntegerGraph",
-    "LoweringError",
-    "execute",
-    "load",
-    "lower",
-    "prove",
-    "save",
-    "settle",
-    "to_tflite",
-]
+from wrpn_tf.lazy import lazy_names
 
-# Imported when first used: the tools that only read .tflite files start without TensorFlow.
-_MODULES = {
-    "IntegerGraph": "ir.graph",
-    "LoweringError": "lowering.network",
-    "execute": "executor.execution",
-    "load": "ir.saving",
-    "lower": "lowering.network",
-    "prove": "proof.prover",
-    "save": "ir.saving",
-    "settle": "alignment.settling",
-    "to_tflite": "tools.conversion",
+if TYPE_CHECKING:  # The table once more, for type checkers.
+    from export.alignment.settling import settle as settle
+    from export.executor.execution import execute as execute
+    from export.ir.graph import IntegerGraph as IntegerGraph
+    from export.ir.saving import load as load
+    from export.ir.saving import save as save
+    from export.lowering.network import LoweringError as LoweringError
+    from export.lowering.network import lower as lower
+    from export.proof.prover import prove as prove
+    from export.tools.conversion import to_tflite as to_tflite
+
+_PUBLIC = {
+    "IntegerGraph": "export.ir.graph",
+    "LoweringError": "export.lowering.network",
+    "execute": "export.executor.execution",
+    "load": "export.ir.saving",
+    "lower": "export.lowering.network",
+    "prove": "export.proof.prover",
+    "save": "export.ir.saving",
+    "settle": "export.alignment.settling",
+    "to_tflite": "export.tools.conversion",
 }
 
+__all__ = sorted(_PUBLIC)
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'export' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"export.{_MODULES[name]}"), name)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(__name__, _PUBLIC)

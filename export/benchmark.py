@@ -12,9 +12,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
 
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -22,6 +21,7 @@ from rich.table import Table
 from export.flatbuffer import reader
 from export.kernel_sets.rules import KERNEL_SETS
 from export.tools.benchmarking import Measurement, measure
+from wrpn_tf import command_line
 
 _THREADS = flags.DEFINE_list("threads", ["1", "2"], "Numbers of threads.")
 _KERNEL_SETS = flags.DEFINE_multi_enum(
@@ -33,22 +33,18 @@ _FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "What to print
 _PLOT = flags.DEFINE_string("plot", None, "Also draw the latencies into this .png file.")
 
 
-def main(argv: list[str]) -> None:
+def main(paths: list[str]) -> None:
     """Runs the program."""
-    paths = argv[1:]
     if not paths:
-        sys.exit("error: name a .tflite file: python -m export.benchmark model.tflite")
-    try:
-        models = {path: reader.read_path(path) for path in paths}
-        measured = measure(
-            models, _KERNEL_SETS.value, _thread_counts(), rounds=_ROUNDS.value, runs=_RUNS.value
-        )
-        if _PLOT.value:
-            from export.tools.latency_plot import draw  # matplotlib, which takes a second
+        raise ValueError("name a .tflite file: python -m export.benchmark model.tflite")
+    models = {path: reader.read_path(path) for path in paths}
+    measured = measure(
+        models, _KERNEL_SETS.value, _thread_counts(), rounds=_ROUNDS.value, runs=_RUNS.value
+    )
+    if _PLOT.value:
+        from export.tools.latency_plot import draw  # matplotlib, which takes a second
 
-            draw(measured, _PLOT.value)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+        draw(measured, _PLOT.value)
     if _FORMAT.value == "json":
         print(json.dumps([dataclasses.asdict(row) for row in measured], indent=1))
     else:
@@ -93,4 +89,4 @@ def _show(measured: list[Measurement]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, arguments="model.tflite [more.tflite ...]")

@@ -5,24 +5,27 @@
 
 Writes two forms of the network into the folder, each complete by itself:
 
-  NAME_tflite.h, NAME_tflite.c  the .tflite file as an array, for TensorFlow Lite Micro
-  NAME.h, NAME.c                codes, biases, multipliers, scales and zero points as arrays, and a
-                                function that runs the network in plain C99 with the operators of
-                                wrpn_kernels.h, wrpn_kernels.c; no other library, no heap
+  NAME_tflite.h, NAME_tflite.c  the .tflite file as an array, for TensorFlow
+                                Lite Micro
+  NAME.h, NAME.c                codes, biases, multipliers, scales and zero
+                                points as arrays, and a function that runs the
+                                network in plain C99 with the operators of
+                                wrpn_kernels.h, wrpn_kernels.c; no other
+                                library, no heap
 """
 
 from __future__ import annotations
 
 import pathlib
-import sys
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from export.c99 import generator, literals
 from export.flatbuffer.writer import to_flatbuffer
 from export.ir.files import write_bytes
 from export.ir.saving import load
+from wrpn_tf import command_line
 
 _GRAPH = flags.DEFINE_string(
     "model_graph", None, "The integer graph, from `export.tflite --graph`.", required=True
@@ -32,26 +35,21 @@ _NAME = flags.DEFINE_string("name", "network", "Prefix of files and C names.")
 flags.DEFINE_alias("model-graph", "model_graph")
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Runs the program."""
-    if len(argv) > 1:
-        sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
-    try:
-        graph = load(_GRAPH.value)
-        source = generator.generate(graph, _NAME.value)
-        model = to_flatbuffer(graph)
-        header, body = literals.file(f"{_NAME.value}_tflite", model)
-        texts = {
-            f"{_NAME.value}.h": source.header,
-            f"{_NAME.value}.c": source.body,
-            f"{_NAME.value}_tflite.h": header,
-            f"{_NAME.value}_tflite.c": body,
-        }
-        texts |= {path.name: path.read_text() for path in sorted(generator.RUNTIME.glob("*.[ch]"))}
-        for name, text in texts.items():
-            write_bytes(pathlib.Path(_OUTPUT.value) / name, text.encode())
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    graph = load(_GRAPH.value)
+    source = generator.generate(graph, _NAME.value)
+    model = to_flatbuffer(graph)
+    header, body = literals.file(f"{_NAME.value}_tflite", model)
+    texts = {
+        f"{_NAME.value}.h": source.header,
+        f"{_NAME.value}.c": source.body,
+        f"{_NAME.value}_tflite.h": header,
+        f"{_NAME.value}_tflite.c": body,
+    }
+    texts |= {path.name: path.read_text() for path in sorted(generator.RUNTIME.glob("*.[ch]"))}
+    for name, text in texts.items():
+        write_bytes(pathlib.Path(_OUTPUT.value) / name, text.encode())
     constants = sum(
         value.nbytes
         for operator in graph.operators
@@ -66,4 +64,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, errors=(OSError, ValueError))

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 
 from export.edge_tpu import compiler, tables
@@ -25,6 +24,7 @@ from export.flatbuffer.reader import Model
 from export.ir.files import write_bytes
 from export.runtime import runner
 from export.runtime.isolation import Isolated
+from wrpn_tf import command_line
 
 _FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "What to print.")
 _ALL = flags.DEFINE_bool("all", False, "A row for every operator; else neighbours share one.")
@@ -54,17 +54,13 @@ class Preflight:
         return self.prediction.maps if self.on_cpu is None else not self.on_cpu
 
 
-def main(argv: list[str]) -> None:
-    """Runs the program."""
-    paths = argv[1:]
+def main(paths: list[str]) -> int:
+    """Runs the program; returns 0 only where every operator maps to the Edge TPU."""
     if not paths:
-        sys.exit("error: name a .tflite file: python -m export.edgetpu model.tflite")
+        raise ValueError("name a .tflite file: python -m export.edgetpu model.tflite")
     if _FIX.value != bool(_OUTPUT.value) or (_FIX.value and len(paths) > 1):
-        sys.exit("error: --fix takes one model and --output=fixed.tflite")
-    try:
-        files = [_preflight(path) for path in paths]
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+        raise ValueError("--fix takes one model and --output=fixed.tflite")
+    files = [_preflight(path) for path in paths]
     if _FORMAT.value == "json":
         print(json.dumps([_record(file) for file in files], indent=1))
     else:
@@ -73,7 +69,7 @@ def main(argv: list[str]) -> None:
             tables.show(
                 console, file.path, file.prediction, file.fixes, file.on_cpu, every=_ALL.value
             )
-    sys.exit(0 if all(file.maps for file in files) else 1)
+    return 0 if all(file.maps for file in files) else 1
 
 
 def _preflight(path: str) -> Preflight:
@@ -125,4 +121,4 @@ def _record(file: Preflight) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, arguments="model.tflite [more.tflite ...]")

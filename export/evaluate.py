@@ -3,8 +3,8 @@
     python -m export.evaluate --model=model.tflite --dataset=imagenet2012 --split=validation
     python -m export.evaluate --model=model.tflite --folder=photos --resize=squash --format=json
 
-Pixels become the input as the flags say (``real = (pixel - mean) / std``), else as the file's
-metadata says, else as codes. A model whose class 0 is the background takes ``--label_offset=1``.
+Pixels become the input as the flags say (`real = (pixel - mean) / std`), else as the file's
+metadata says, else as codes. A model whose class 0 is the background takes `--label_offset=1`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
 import time
 
-from absl import app, flags, logging
+from absl import flags, logging
 from rich.console import Console
 from rich.progress import Progress
 
@@ -23,6 +22,7 @@ from export.flatbuffer import reader
 from export.kernel_sets.rules import KERNEL_SETS
 from export.tools import classifier
 from export.tools.evaluation import Accuracy, evaluate, labels_of_classes
+from wrpn_tf import command_line
 
 _MODEL = flags.DEFINE_string("model", None, "The .tflite file.", required=True)
 _DATASET = flags.DEFINE_string("dataset", None, "Name of a TFDS data set.")
@@ -43,22 +43,13 @@ _FORMAT = flags.DEFINE_enum("format", "text", ["text", "json"], "What to print."
 _BATCH = 32
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Runs the program."""
-    if len(argv) > 1:
-        sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
     if bool(_DATASET.value) == bool(_FOLDER.value):
-        sys.exit("error: give --dataset=NAME or --folder=PATH")
+        raise ValueError("give --dataset=NAME or --folder=PATH")
     if not 0 < _FRACTION.value <= 1:
-        sys.exit("error: --crop_fraction must be above 0 and at most 1")
+        raise ValueError("--crop_fraction must be above 0 and at most 1")
     logging.set_verbosity(logging.WARNING)  # TFDS reports at INFO what it reads.
-    try:
-        _run()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-
-
-def _run() -> None:
     model = reader.read_path(_MODEL.value)
     try:
         description = classifier.interface(model, _normalization())
@@ -128,4 +119,4 @@ def _normalization() -> classifier.Normalization | None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

@@ -4,27 +4,23 @@
     python -m export.prove --workdir=runs/w2a4
     python -m export.prove --workdir=runs/w2a4 --model-graph=model.npz
 
-With ``--model-graph`` alone the proof is against the trained parameters that the graph carries;
-with ``--workdir`` as well, these are first compared with the training's own. For each operator the
+With `--model-graph` alone the proof is against the trained parameters that the graph carries;
+with `--workdir` as well, these are first compared with the training's own. For each operator the
 table says how many channels (code pairs of a sum, window sums of an average) can give another code
 than the training for some input, with each kernel, and by how much at most. Exits with status 1 if
 something is not as trained, or if a channel with weights of fewer than 8 bits is not proven under
-``--kernels``.
+`--kernels`.
 """
 
 from __future__ import annotations
 
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from export.ir.graph import IntegerGraph
-from export.ir.provenance import training_problems
-from export.ir.saving import load
 from export.kernel_sets.rules import TARGETS
-from export.proof.prover import prove
-from export.proof.report import show
-from export.verification.workdir import Workdir
+from wrpn_tf import command_line
 
 _GRAPH = flags.DEFINE_string("model_graph", None, "The integer graph, an .npz file.")
 flags.DEFINE_alias("model-graph", "model_graph")
@@ -34,21 +30,8 @@ _KERNEL_SETS = flags.DEFINE_list(
 )
 
 
-def main(argv: list[str]) -> None:
-    """Runs the program."""
-    if len(argv) > 1:
-        sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
-    try:
-        failures = _prove()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    for failure in failures:
-        print(f"FAILED: {failure}", file=sys.stderr)
-    print("not proven" if failures else "proven")
-    sys.exit(1 if failures else 0)
-
-
-def _prove() -> list[str]:
+def main() -> int:
+    """Runs the program; returns 1 if something is not proven."""
     targets = TARGETS if _KERNEL_SETS.value == ["all"] else tuple(_KERNEL_SETS.value)
     unknown = [target for target in targets if target not in TARGETS]
     if unknown:
@@ -56,6 +39,12 @@ def _prove() -> list[str]:
     if not (_GRAPH.value or _WORKDIR.value):
         raise ValueError("Name what to prove: --model-graph=model.npz, --workdir=…, or both.")
     graph = _load(_GRAPH.value) if _GRAPH.value else None
+
+    from export.ir.provenance import training_problems
+    from export.proof.prover import prove
+    from export.proof.report import show
+    from export.verification.workdir import Workdir
+
     failures = []
     if _WORKDIR.value:
         trained = Workdir.load(_WORKDIR.value).graph()
@@ -64,10 +53,16 @@ def _prove() -> list[str]:
     assert graph is not None
     proof = prove(graph)
     show(proof)
-    return failures + proof.failures(targets)
+    failures += proof.failures(targets)
+    for failure in failures:
+        print(f"FAILED: {failure}", file=sys.stderr)
+    print("not proven" if failures else "proven")
+    return 1 if failures else 0
 
 
 def _load(path: str) -> IntegerGraph:
+    from export.ir.saving import load
+
     try:
         return load(path)
     except OSError as error:
@@ -75,4 +70,4 @@ def _load(path: str) -> IntegerGraph:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

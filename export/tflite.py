@@ -2,28 +2,20 @@
 
     python -m export.tflite --workdir=runs/w2a4 --output=model.tflite
 
-``--graph=model.npz`` also saves the integer graph: codes, scales and zero points.
-``--transport=model.wrpn`` saves it at its information size: 1 bit for each weight of a binary
+`--graph=model.npz` also saves the integer graph: codes, scales and zero points.
+`--transport=model.wrpn` saves it at its information size: 1 bit for each weight of a binary
 network, 1.6 for each of a ternary one.
-``--weights=int4`` and ``--weights=int2`` make smaller files, most of which run slower: the program
-measures size and latency beside int8. ``--int8_twin=int8.tflite`` also writes an int8 file that
+`--weights=int4` and `--weights=int2` make smaller files, most of which run slower: the program
+measures size and latency beside int8. `--int8_twin=int8.tflite` also writes an int8 file that
 gives the same integers in the default interpreter.
 """
 
 from __future__ import annotations
 
-import sys
+from absl import flags
 
-from absl import app, flags
-
-from export.flatbuffer.writer import to_flatbuffer
 from export.ir import weight_dtypes
-from export.ir.files import write_bytes
-from export.ir.saving import save
-from export.kernel_sets.rules import TARGETS
-from export.proof.prover import prove
-from export.tools import weight_report
-from export.verification.workdir import Workdir
+from wrpn_tf import command_line
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished training.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "The .tflite file to write.", required=True)
@@ -46,23 +38,26 @@ _TWIN = flags.DEFINE_string(
 )
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Runs the program."""
-    if len(argv) > 1:
-        sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
-    try:
-        workdir = Workdir.load(_WORKDIR.value)
-        graph = workdir.graph(_WEIGHTS.value)
-        content = to_flatbuffer(graph)
-        write_bytes(_OUTPUT.value, content)
-        if _TWIN.value:  # The model is settled for both.
-            write_bytes(_TWIN.value, to_flatbuffer(workdir.graph()))
-        if _GRAPH.value:
-            save(graph, _GRAPH.value)
-        if _TRANSPORT.value:
-            save(graph, _TRANSPORT.value, for_transport=True)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    from export.flatbuffer.writer import to_flatbuffer
+    from export.ir.files import write_bytes
+    from export.ir.saving import save
+    from export.kernel_sets.rules import TARGETS
+    from export.proof.prover import prove
+    from export.tools import weight_report
+    from export.verification.workdir import Workdir
+
+    workdir = Workdir.load(_WORKDIR.value)
+    graph = workdir.graph(_WEIGHTS.value)
+    content = to_flatbuffer(graph)
+    write_bytes(_OUTPUT.value, content)
+    if _TWIN.value:  # The model is settled for both.
+        write_bytes(_TWIN.value, to_flatbuffer(workdir.graph()))
+    if _GRAPH.value:
+        save(graph, _GRAPH.value)
+    if _TRANSPORT.value:
+        save(graph, _TRANSPORT.value, for_transport=True)
     proof = prove(graph)
     (xnnpack, total), (everywhere, _) = (
         proof.share(targets, range(1, 9)) for targets in (("xnnpack",), TARGETS)
@@ -79,4 +74,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

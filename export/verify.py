@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import sys
 
-from absl import app, flags
+from absl import flags
 
-from export.ir.files import read_bytes
-from export.verification.verifier import verify
-from export.verification.workdir import Workdir
+from wrpn_tf import command_line
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training.", required=True)
 _MODEL = flags.DEFINE_string("model", None, "The .tflite file.", required=True)
@@ -31,26 +29,25 @@ _AGREEMENT = flags.DEFINE_float("min_agreement", 0.998, "Least share of equal to
 _ACCURACY = flags.DEFINE_float("max_accuracy_gap", 0.001, "Largest gap in top-1 accuracy.", 0, 1)
 
 
-def main(argv: list[str]) -> None:
-    """Runs the program."""
-    if len(argv) > 1:
-        sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
-    try:
-        failures = verify(
-            Workdir.load(_WORKDIR.value),
-            read_bytes(_MODEL.value),
-            data_dir=_DATA_DIR.value,
-            images=_IMAGES.value,
-            min_agreement=_AGREEMENT.value,
-            max_accuracy_gap=_ACCURACY.value,
-        ).failures
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+def main() -> int:
+    """Runs the program; returns 1 if a check fails."""
+    from export.ir.files import read_bytes
+    from export.verification.verifier import verify
+    from export.verification.workdir import Workdir
+
+    failures = verify(
+        Workdir.load(_WORKDIR.value),
+        read_bytes(_MODEL.value),
+        data_dir=_DATA_DIR.value,
+        images=_IMAGES.value,
+        min_agreement=_AGREEMENT.value,
+        max_accuracy_gap=_ACCURACY.value,
+    ).failures
     for failure in failures:
         print(f"FAILED: {failure}", file=sys.stderr)
     print("not verified" if failures else "verified")
-    sys.exit(1 if failures else 0)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

@@ -3,6 +3,7 @@
 import ast
 import collections
 import graphlib
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,9 @@ LAYERS: dict[str, set[str]] = {
         "runtime",
     },
 }
+FOUNDATION = {Path("wrpn_tf/command_line.py"), Path("wrpn_tf/lazy.py")}
+"""What every folder may import, and what imports nothing of ours."""
+LAZY = ("export", "wrpn_tf", "wrpn_tf/models")  # Packages whose names are imported when used.
 ABOVE = {  # Who must not be imported, by package.
     "wrpn_tf": {"export", "train", "tests"},
     "export": {"train", "tests"},
@@ -73,24 +77,40 @@ def uses(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, ".".join([value.id, *names])
 
 
-def public_face() -> set[str]:
-    """The names that `wrpn_tf/__init__.py` imports or assigns, and the modules among them."""
-    body = parse(Path("wrpn_tf/__init__.py")).body
-    imported = {
-        name
-        for node in body
+def table(package: str) -> dict[str, str]:
+    """The table of a lazy package: by public name, its module."""
+    (found,) = (
+        node.value
+        for node in parse(Path(package, "__init__.py")).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_PUBLIC"
+    )
+    return ast.literal_eval(found)
+
+
+def is_module(dotted: str) -> bool:
+    path = ROOT / Path(*dotted.split("."))
+    return path.is_dir() or path.with_suffix(".py").exists()
+
+
+def typed(package: str) -> dict[str, str]:
+    """What the package's `if TYPE_CHECKING` imports, in the form of its table."""
+    found = [
+        (alias.name, str(node.module))
+        for block in parse(Path(package, "__init__.py")).body
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in block.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
-        for name in (alias.name, f"{node.module}.{alias.name}")
-    }
-    assigned = {
-        target.id
-        for node in body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-    return imported | assigned
+    ]
+    whole = {name: f"{module}.{name}" for name, module in found if is_module(f"{module}.{name}")}
+    return dict(found) | whole
+
+
+def public_face() -> set[str]:
+    """The names of `wrpn_tf`, and the modules among them by where they are."""
+    names = table("wrpn_tf")
+    modules = {module for name, module in names.items() if module.endswith(f".{name}")}
+    return {"__version__", *names} | modules | {path.stem for path in FOUNDATION}
 
 
 def is_public(dotted: str) -> bool:
@@ -135,9 +155,26 @@ def test_folder_imports_only_what_is_below(name):
         for module in MODULES
         if folder(module) == name
         for other in dependencies(module)
-        if other.parts[0] == package and folder(other) not in allowed
+        if other.parts[0] == package and folder(other) not in allowed and other not in FOUNDATION
     ]
     assert not wrong
+
+
+def test_the_foundation_imports_nothing_of_ours():
+    assert not {other for module in FOUNDATION for other in dependencies(module)}
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_lazy_names_are_typed_and_stand_in_their_modules(package):
+    names = table(package)
+    assert names == typed(package)
+    dotted = package.replace("/", ".")
+    for name, module in names.items():
+        value = getattr(importlib.import_module(dotted), name)
+        if not module.endswith(f".{name}"):
+            assert value is getattr(importlib.import_module(module), name)
+            hides = is_module(f"{dotted}.{name}") and name != "prove"  # Its program is only run.
+            assert not hides, f"importing {dotted}.{name} would hide what has this name"
 
 
 def test_every_folder_is_in_the_table():

@@ -20,8 +20,6 @@ import wrpn_tf
 from train import digits
 from train import flags as train_flags
 from train.config import Config
-from train.deployment import deploy
-from train.trainer import train
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Folder for the trainings and files.")
 
@@ -49,6 +47,8 @@ def run(root: pathlib.Path) -> None:
     Raises:
         UserError: A training or an export failed.
     """
+    from train.trainer import train
+
     console = Console()
     table = Table(title="Accuracy on scikit-learn digits, size and cost")
     for column in _COLUMNS:
@@ -82,6 +82,8 @@ def run(root: pathlib.Path) -> None:
 
 def _deploy(folder: pathlib.Path, console: Console) -> list[str]:
     """Exports and verifies; returns the table's cells for accuracy, agreement and file size."""
+    from train.deployment import deploy
+
     deployment = deploy(folder, images=1000, console=console)
     accuracy = deployment.verification.accuracy
     return [

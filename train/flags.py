@@ -5,64 +5,80 @@ import json
 import os
 import sys
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
-import tensorflow as tf
-from absl import app, flags, logging
+from absl import flags, logging
 
 from train.config import CHECKS, CHOICES, Config, UserError
-from train.strategies import WORKER_LOST
-from train.trainer import train
-from wrpn_tf import jpegs
+from wrpn_tf import command_line, jpegs
 
-_HELP = {
-    "workdir": "Folder of checkpoints, logs, model.h5 and record.json; an interrupted training "
-    "in it is resumed.",
-    "data_dir": "Folder of prepared TensorFlow Datasets; TFDS's own by default.",
-    "image_size": "Height and width in pixels of the network's images.",
-    "arch": "Architecture.",
-    "width": "Factor on the filters of every convolution.",
-    "wbits": "Bits of the weights, 32 for float.",
-    "abits": "Bits of the activations, 32 for float.",
-    "method": "Where quantizer scales come from: learned in training, calibrated once, or "
-    "fixed at 1 as in the paper.",
-    "weight_method": "Another method for the weights; --method by default.",
-    "activation_method": "Another method for the activations; --method by default.",
-    "per_channel": "A scale for each output channel of a convolution, or one for its kernel.",
-    "first_last": "First and last layer: in 8 bits (integer) or in float (paper).",
-    "init_from": "Workdir or model file of a network of the same shape to start from, in any bits.",
-    "teacher": "Workdir or model file of a float network to learn from, beside the labels.",
-    "teacher_weight": "Share of the loss against the teacher.",
-    "temperature": "Divides the logits in the loss against the teacher.",
-    "epochs": "Passes over the training images.",
-    "batch_size": "Images per step, over all replicas.",
-    "optimizer": "SGD with Nesterov momentum 0.9, or Adam.",
-    "learning_rate": "Peak learning rate, for batches of --reference_batch images.",
-    "reference_batch": "The peak learning rate grows in proportion to batch_size / "
-    "reference_batch; 0 does not scale it.",
-    "schedule": "After the warm-up: a cosine to 0, or steps at --decay_epochs.",
-    "warmup_epochs": "Length of the warm-up, may be a fraction.",
-    "decay_epochs": "Epochs after which the step schedule decays, as in 30,60,90.",
-    "decay_factor": "What the step schedule multiplies the learning rate with.",
-    "weight_decay": "L2 penalty on kernels.",
-    "label_smoothing": "Share of the label that is spread over all classes.",
-    "clip_norm": "Largest norm of all gradients together; 0 does not clip.",
-    "ema": "Momentum of the moving average of weights that is evaluated and saved; 0 for none.",
-    "bn_images": "Training images over which batch normalization's statistics are taken anew "
-    "after training; 0 leaves the moving averages.",
-    "mixed_precision": "Convolutions in bfloat16 or float16; quantizers stay in float32.",
-    "shift": "Training images move by up to so many pixels.",
-    "flip": "Training images are mirrored at random.",
-    "color": "Brightness, contrast and saturation change by up to this share.",
-    "train_images": "Use only the first so many training images; 0 means all.",
-    "test_images": "Use only the first so many test images; 0 means all.",
-    "seed": "Decides initial weights, image order and augmentation.",
-    "deterministic": "Only operations that give the same bits at every run; slower.",
-    "strategy": "One device; all of this machine; the machines of $TF_CONFIG; or a TPU.",
-    "replicas": "Logical CPUs of the mirrored strategy, on a machine without GPUs.",
-    "checkpoint_steps": "Steps between checkpoints; 0: only at the end of every epoch.",
-    "log_steps": "Steps between lines of metrics.jsonl.",
+_GROUPS = {
+    "Run": {
+        "workdir": "Folder of checkpoints, logs, model.h5 and record.json; an interrupted training "
+        "in it is resumed.",
+        "seed": "Decides initial weights, image order and augmentation.",
+        "deterministic": "Only operations that give the same bits at every run; slower.",
+        "strategy": "One device; all of this machine; the machines of $TF_CONFIG; or a TPU.",
+        "replicas": "Logical CPUs of the mirrored strategy, on a machine without GPUs.",
+        "checkpoint_steps": "Steps between checkpoints; 0: only at the end of every epoch.",
+        "log_steps": "Steps between lines of metrics.jsonl.",
+    },
+    "Data": {
+        "data_dir": "Folder of prepared TensorFlow Datasets; TFDS's own by default.",
+        "image_size": "Height and width in pixels of the network's images.",
+        "train_images": "Use only the first so many training images; 0 means all.",
+        "test_images": "Use only the first so many test images; 0 means all.",
+        "shift": "Training images move by up to so many pixels.",
+        "flip": "Training images are mirrored at random.",
+        "color": "Brightness, contrast and saturation change by up to this share.",
+    },
+    "Network": {
+        "arch": "Architecture.",
+        "width": "Factor on the filters of every convolution.",
+        "init_from": "Workdir or model file of a network of the same shape to start from, in any "
+        "bits.",
+    },
+    "Quantization": {
+        "wbits": "Bits of the weights, 32 for float.",
+        "abits": "Bits of the activations, 32 for float.",
+        "method": "Where quantizer scales come from: learned in training, calibrated once, or "
+        "fixed at 1 as in the paper.",
+        "weight_method": "Another method for the weights; --method by default.",
+        "activation_method": "Another method for the activations; --method by default.",
+        "per_channel": "A scale for each output channel of a convolution, or one for its kernel.",
+        "first_last": "First and last layer: in 8 bits (integer) or in float (paper).",
+    },
+    "Schedule and optimizer": {
+        "epochs": "Passes over the training images.",
+        "batch_size": "Images per step, over all replicas.",
+        "optimizer": "SGD with Nesterov momentum 0.9, or Adam.",
+        "learning_rate": "Peak learning rate, for batches of --reference_batch images.",
+        "reference_batch": "The peak learning rate grows in proportion to batch_size / "
+        "reference_batch; 0 does not scale it.",
+        "schedule": "After the warm-up: a cosine to 0, or steps at --decay_epochs.",
+        "warmup_epochs": "Length of the warm-up, may be a fraction.",
+        "decay_epochs": "Epochs after which the step schedule decays, as in 30,60,90.",
+        "decay_factor": "What the step schedule multiplies the learning rate with.",
+        "clip_norm": "Largest norm of all gradients together; 0 does not clip.",
+        "mixed_precision": "Convolutions in bfloat16 or float16; quantizers stay in float32.",
+    },
+    "Regularization": {
+        "weight_decay": "L2 penalty on kernels.",
+        "label_smoothing": "Share of the label that is spread over all classes.",
+        "ema": "Momentum of the moving average of weights that is evaluated and saved; 0 for none.",
+        "bn_images": "Training images over which batch normalization's statistics are taken anew "
+        "after training; 0 leaves the moving averages.",
+    },
+    "Teacher": {
+        "teacher": "Workdir or model file of a float network to learn from, beside the labels.",
+        "teacher_weight": "Share of the loss against the teacher.",
+        "temperature": "Divides the logits in the loss against the teacher.",
+    },
 }
+"""What each flag is for, by the title under which the help shows it."""
+
+_HELP = {name: text for group in _GROUPS.values() for name, text in group.items()}
+
 JPEG_FIELDS = ("image_size", "color")
 """Fields without meaning for data sets in memory."""
 
@@ -80,7 +96,9 @@ def define(defaults: Config, omit: Collection[str] = (), *, require_workdir: boo
         omit: Fields that have no meaning for the experiment's data set.
         require_workdir: Whether `--workdir` must be given.
     """
-    for name in _FIELDS.keys() - {"dataset", *omit}:
+    for name in _HELP:
+        if name in omit:
+            continue
         value = getattr(defaults, name)
         if name in CHOICES:
             flags.DEFINE_enum(name, value, CHOICES[name], _HELP[name])
@@ -117,42 +135,63 @@ def given() -> dict[str, Any]:
     }
 
 
-def main(defaults: Config, omit: Collection[str] = ()) -> None:
+def main(defaults: Config, omit: Collection[str] = ()) -> NoReturn:
     """Runs the experiment whose defaults are given, under the command line's flags."""
     define(defaults, omit)
-    run(lambda: train(dataclasses.replace(defaults, **given())))
+
+    def program() -> Mapping[str, Any]:
+        config = dataclasses.replace(defaults, **given())
+
+        from train.trainer import train
+
+        return train(config)
+
+    run(program)
 
 
-def run(program: Callable[[], Mapping[str, Any] | None]) -> None:
-    """Runs a program on the command line.
+def run(program: Callable[[], Mapping[str, Any] | None]) -> NoReturn:
+    """Runs a program that trains on the command line; see `wrpn_tf.command_line.run`.
 
     Prints what it returns, unless that is nothing, as one line of JSON. A `UserError`, or a label
     among a data set's records that is no class, ends the process with status 1 and a sentence on
-    stderr, without a traceback; the loss of another worker with status 75 (EX_TEMPFAIL), which
-    tells a launcher to start it again.
+    stderr; the loss of another worker with status 75 (EX_TEMPFAIL), which tells a launcher to start
+    it again.
     """
 
-    def start(argv: list[str]) -> None:
-        if len(argv) > 1:
-            sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
+    def start() -> None:
         logging.set_verbosity(logging.WARNING)  # TensorFlow logs every checkpoint it writes.
         try:
             result = program()
-        except UserError as error:
-            sys.exit(f"error: {error}")
-        except WORKER_LOST as error:
-            kind = type(error).__name__
-            print(f"another worker is lost ({kind}); started again, all resume", file=sys.stderr)
-            sys.exit(os.EX_TEMPFAIL)
-        except tf.errors.InvalidArgumentError as error:
-            label = jpegs.wrong_label(error)
-            if label is None:
-                raise
-            sys.exit(f"error: {label}; prepare the data set anew")
+        except UserError:
+            raise
+        except Exception as error:
+            _tell(error)
+            raise
         if result:
             print(json.dumps(result))
 
-    app.run(start)
+    command_line.run(
+        start,
+        groups=_GROUPS,
+        errors=(UserError,),
+        interrupted="the same command resumes from the last checkpoint in the workdir",
+    )
+
+
+def _tell(error: Exception) -> None:
+    """Ends a program for an error of TensorFlow's that is none of ours."""
+    import tensorflow as tf
+
+    from train.strategies import WORKER_LOST
+
+    if isinstance(error, WORKER_LOST):
+        kind = type(error).__name__
+        print(f"another worker is lost ({kind}); started again, all resume", file=sys.stderr)
+        sys.exit(os.EX_TEMPFAIL)
+    if isinstance(error, tf.errors.InvalidArgumentError):
+        label = jpegs.wrong_label(error)
+        if label is not None:
+            raise UserError(f"{label}; prepare the data set anew") from error
 
 
 def _is_list_of_numbers(values: list[str]) -> bool:

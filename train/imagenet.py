@@ -21,10 +21,7 @@ from rich.table import Table
 
 from train import flags
 from train.config import Config, UserError
-from train.deployment import deploy
 from train.experiments import DEFAULTS, experiment_name, experiments
-from train.finishing import evaluate_workdir
-from train.trainer import train
 
 _RUNS = "runs/imagenet"
 _VERIFIED_IMAGES = 50  # Tensor by tensor; a ResNet-34 has 10 million integers an image.
@@ -90,7 +87,13 @@ def run() -> dict[str, Any] | None:
     given = flags.given()
     config = choose(_CONFIG.value, given)
     if _MODE.value == "eval":
+        from train.finishing import evaluate_workdir
+
         return evaluate_workdir(config.workdir, given.get("data_dir"))
+
+    from train.deployment import deploy
+    from train.trainer import train
+
     metrics = train(config)
     if metrics and config.deployable:
         deployment = deploy(config.workdir, images=_VERIFIED_IMAGES, console=console)

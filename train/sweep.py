@@ -12,18 +12,12 @@ trainings that they have in common.
 
 import pathlib
 
-import tf_keras as keras
 from absl import flags
 from rich.console import Console
 
 from train import flags as train_flags
-from train import sources
 from train.config import UserError
-from train.deployment import deploy
 from train.grid import Run, read_grids
-from train.sweep_record import SweepRecord, result_line
-from train.sweep_report import write_report
-from train.trainer import train
 
 _CONFIG = flags.DEFINE_string("config", None, "JSON file of the grids.", required=True)
 _WORKDIR = flags.DEFINE_string(
@@ -37,6 +31,12 @@ _IMAGES = flags.DEFINE_integer(
 
 def run_one(run: Run, console: Console) -> dict:
     """Trains, exports and verifies one network; returns its line of results."""
+    import tf_keras as keras
+
+    from train.deployment import deploy
+    from train.sweep_record import result_line
+    from train.trainer import train
+
     keras.backend.clear_session()
     metrics = train(run.config, verbose=2)
     deployment = None
@@ -53,6 +53,11 @@ def run_all() -> None:
     console = Console()
     folder = pathlib.Path(_WORKDIR.value)
     runs = read_grids(_CONFIG.value, folder, _DATA_DIR.value)
+
+    from train import sources
+    from train.sweep_record import SweepRecord
+    from train.sweep_report import write_report
+
     record = SweepRecord.open(folder / "results.jsonl", runs)
     for run in {run.config.dataset: run for run in runs}.values():
         sources.load(run.config)

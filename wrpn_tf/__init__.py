@@ -1,74 +1,100 @@
-"""Train k-bit vision networks in tf_keras and ship them as integers."""
+"""Train k-bit vision networks in tf_keras and ship them as integers.
 
-from wrpn_tf import models
-from wrpn_tf.arithmetic import methods, quantizers
-from wrpn_tf.costs import paper
-from wrpn_tf.costs.memory import Memory
-from wrpn_tf.costs.network_cost import Cost, LayerCost, measure_cost
-from wrpn_tf.data import datasets, jpegs
-from wrpn_tf.graph.roles import Kind
-from wrpn_tf.graph.rules import Rule
-from wrpn_tf.reporting import plots
-from wrpn_tf.reporting.layer_summary import summary
-from wrpn_tf.reporting.results import Result, pareto_front, read_results
-from wrpn_tf.tfmot.calibration import calibrate
-from wrpn_tf.tfmot.clipping import clipped_shares
-from wrpn_tf.tfmot.inspection import (
-    KernelCodes,
-    LayerView,
-    named_kernel_quantizers,
-    named_output_quantizers,
-    view,
-)
-from wrpn_tf.tfmot.one_grid_layers import QuantizedUpSampling2D
-from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer, OutputGrid, RangeQuantizer
-from wrpn_tf.tfmot.quantization import quantize_annotate, quantize_apply, quantize_model
-from wrpn_tf.tfmot.quantize_config import WRPNQuantizeConfig
-from wrpn_tf.tfmot.saving import custom_objects, load_model
-from wrpn_tf.tfmot.scheme import WRPNScheme
-from wrpn_tf.tfmot.weight_quantizer import WeightQuantizer
-from wrpn_tf.widening.widening import widen
-from wrpn_tf.widening.widths import WidthRule
+Importing it imports neither TensorFlow nor a Keras: a public name's module is imported when the
+name is first used.
+"""
+
+from typing import TYPE_CHECKING
+
+from wrpn_tf.lazy import lazy_names
+
+if TYPE_CHECKING:  # The table once more, for type checkers.
+    from wrpn_tf import command_line as command_line
+    from wrpn_tf import models as models
+    from wrpn_tf.arithmetic import methods as methods
+    from wrpn_tf.arithmetic import quantizers as quantizers
+    from wrpn_tf.costs import paper as paper
+    from wrpn_tf.costs.memory import Memory as Memory
+    from wrpn_tf.costs.network_cost import Cost as Cost
+    from wrpn_tf.costs.network_cost import LayerCost as LayerCost
+    from wrpn_tf.costs.network_cost import measure_cost as measure_cost
+    from wrpn_tf.data import datasets as datasets
+    from wrpn_tf.data import jpegs as jpegs
+    from wrpn_tf.graph.roles import Kind as Kind
+    from wrpn_tf.graph.rules import Rule as Rule
+    from wrpn_tf.reporting import plots as plots
+    from wrpn_tf.reporting.layer_summary import summary as summary
+    from wrpn_tf.reporting.results import Result as Result
+    from wrpn_tf.reporting.results import pareto_front as pareto_front
+    from wrpn_tf.reporting.results import read_results as read_results
+    from wrpn_tf.tfmot.calibration import calibrate as calibrate
+    from wrpn_tf.tfmot.clipping import clipped_shares as clipped_shares
+    from wrpn_tf.tfmot.inspection import KernelCodes as KernelCodes
+    from wrpn_tf.tfmot.inspection import LayerView as LayerView
+    from wrpn_tf.tfmot.inspection import named_kernel_quantizers as named_kernel_quantizers
+    from wrpn_tf.tfmot.inspection import named_output_quantizers as named_output_quantizers
+    from wrpn_tf.tfmot.inspection import view as view
+    from wrpn_tf.tfmot.one_grid_layers import QuantizedUpSampling2D as QuantizedUpSampling2D
+    from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer as ActivationQuantizer
+    from wrpn_tf.tfmot.output_quantizers import OutputGrid as OutputGrid
+    from wrpn_tf.tfmot.output_quantizers import RangeQuantizer as RangeQuantizer
+    from wrpn_tf.tfmot.quantization import quantize_annotate as quantize_annotate
+    from wrpn_tf.tfmot.quantization import quantize_apply as quantize_apply
+    from wrpn_tf.tfmot.quantization import quantize_model as quantize_model
+    from wrpn_tf.tfmot.quantize_config import WRPNQuantizeConfig as WRPNQuantizeConfig
+    from wrpn_tf.tfmot.saving import custom_objects as custom_objects
+    from wrpn_tf.tfmot.saving import load_model as load_model
+    from wrpn_tf.tfmot.scheme import WRPNScheme as WRPNScheme
+    from wrpn_tf.tfmot.weight_quantizer import WeightQuantizer as WeightQuantizer
+    from wrpn_tf.widening.widening import widen as widen
+    from wrpn_tf.widening.widths import WidthRule as WidthRule
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "ActivationQuantizer",
-    "Cost",
-    "KernelCodes",
-    "Kind",
-    "LayerCost",
-    "LayerView",
-    "Memory",
-    "OutputGrid",
-    "QuantizedUpSampling2D",
-    "RangeQuantizer",
-    "Result",
-    "Rule",
-    "WRPNQuantizeConfig",
-    "WRPNScheme",
-    "WeightQuantizer",
-    "WidthRule",
-    "calibrate",
-    "clipped_shares",
-    "custom_objects",
-    "datasets",
-    "jpegs",
-    "load_model",
-    "measure_cost",
-    "methods",
-    "models",
-    "named_kernel_quantizers",
-    "named_output_quantizers",
-    "paper",
-    "pareto_front",
-    "plots",
-    "quantize_annotate",
-    "quantize_apply",
-    "quantize_model",
-    "quantizers",
-    "read_results",
-    "summary",
-    "view",
-    "widen",
-]
+_PUBLIC = {
+    "ActivationQuantizer": "wrpn_tf.tfmot.output_quantizers",
+    "Cost": "wrpn_tf.costs.network_cost",
+    "KernelCodes": "wrpn_tf.tfmot.inspection",
+    "Kind": "wrpn_tf.graph.roles",
+    "LayerCost": "wrpn_tf.costs.network_cost",
+    "LayerView": "wrpn_tf.tfmot.inspection",
+    "Memory": "wrpn_tf.costs.memory",
+    "OutputGrid": "wrpn_tf.tfmot.output_quantizers",
+    "QuantizedUpSampling2D": "wrpn_tf.tfmot.one_grid_layers",
+    "RangeQuantizer": "wrpn_tf.tfmot.output_quantizers",
+    "Result": "wrpn_tf.reporting.results",
+    "Rule": "wrpn_tf.graph.rules",
+    "WRPNQuantizeConfig": "wrpn_tf.tfmot.quantize_config",
+    "WRPNScheme": "wrpn_tf.tfmot.scheme",
+    "WeightQuantizer": "wrpn_tf.tfmot.weight_quantizer",
+    "WidthRule": "wrpn_tf.widening.widths",
+    "calibrate": "wrpn_tf.tfmot.calibration",
+    "clipped_shares": "wrpn_tf.tfmot.clipping",
+    "command_line": "wrpn_tf.command_line",
+    "custom_objects": "wrpn_tf.tfmot.saving",
+    "datasets": "wrpn_tf.data.datasets",
+    "jpegs": "wrpn_tf.data.jpegs",
+    "load_model": "wrpn_tf.tfmot.saving",
+    "measure_cost": "wrpn_tf.costs.network_cost",
+    "methods": "wrpn_tf.arithmetic.methods",
+    "models": "wrpn_tf.models",
+    "named_kernel_quantizers": "wrpn_tf.tfmot.inspection",
+    "named_output_quantizers": "wrpn_tf.tfmot.inspection",
+    "paper": "wrpn_tf.costs.paper",
+    "pareto_front": "wrpn_tf.reporting.results",
+    "plots": "wrpn_tf.reporting.plots",
+    "quantize_annotate": "wrpn_tf.tfmot.quantization",
+    "quantize_apply": "wrpn_tf.tfmot.quantization",
+    "quantize_model": "wrpn_tf.tfmot.quantization",
+    "quantizers": "wrpn_tf.arithmetic.quantizers",
+    "read_results": "wrpn_tf.reporting.results",
+    "summary": "wrpn_tf.reporting.layer_summary",
+    "view": "wrpn_tf.tfmot.inspection",
+    "widen": "wrpn_tf.widening.widening",
+}
+_RENAMED: dict[str, str] = {}
+
+__all__ = sorted(_PUBLIC)
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(__name__, _PUBLIC, _RENAMED)

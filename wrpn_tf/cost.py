@@ -11,14 +11,14 @@ Nothing is trained or quantized, and no weight is stored: it takes seconds for a
 from __future__ import annotations
 
 import json
-import sys
+from typing import get_args
 
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 
-from wrpn_tf import models
-from wrpn_tf.arithmetic import quantizers
-from wrpn_tf.reporting.cost_report import print_tables, report, to_csv
+from wrpn_tf import command_line, models
+from wrpn_tf.arithmetic.bits import check_bits
+from wrpn_tf.costs.policy import Policy
 
 _ARCH = flags.DEFINE_enum("arch", "resnet34", list(models.ARCHITECTURES), "Network.")
 _WIDTH = flags.DEFINE_float("width", 1.0, "Factor on the filters, at least 0.25.")
@@ -27,7 +27,7 @@ _ABITS = flags.DEFINE_integer("abits", 32, "Activation bits: 1 to 8, or 32 for f
 _POLICY = flags.DEFINE_enum(
     "policy",
     "paper",
-    ["paper", "integer", "uniform", "interior"],
+    get_args(Policy),
     "First and last layer: paper: float; integer: 8 bits; uniform: like all others; interior: not "
     "counted.",
 )
@@ -48,26 +48,24 @@ def _batch_sizes() -> list[int]:
     return sizes
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Runs the program."""
-    if len(argv) > 1:
-        sys.exit(f"error: unexpected argument {argv[1]!r}; options are written --name=value")
-    size = _IMAGE_SIZE.value
-    try:
-        for flag in (_WBITS, _ABITS):
-            quantizers.check_bits(flag.value, f"--{flag.name}")
-        facts = report(
-            _ARCH.value,
-            width=_WIDTH.value,
-            wbits=_WBITS.value,
-            abits=_ABITS.value,
-            policy=_POLICY.value,
-            batch_sizes=_batch_sizes(),
-            num_classes=_CLASSES.value,
-            input_shape=(size, size, 3) if size else None,
-        )
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    for flag in (_WBITS, _ABITS):
+        check_bits(flag.value, f"--{flag.name}")
+    batch_sizes, size = _batch_sizes(), _IMAGE_SIZE.value
+
+    from wrpn_tf.reporting.cost_report import print_tables, report, to_csv
+
+    facts = report(
+        _ARCH.value,
+        width=_WIDTH.value,
+        wbits=_WBITS.value,
+        abits=_ABITS.value,
+        policy=_POLICY.value,
+        batch_sizes=batch_sizes,
+        num_classes=_CLASSES.value,
+        input_shape=(size, size, 3) if size else None,
+    )
     if _FORMAT.value == "json":
         print(json.dumps(facts, indent=2))
     elif _FORMAT.value == "csv":
@@ -77,4 +75,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

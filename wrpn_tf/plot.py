@@ -12,16 +12,14 @@
 from __future__ import annotations
 
 import pathlib
-import sys
+from typing import TYPE_CHECKING
 
-from absl import app, flags
-from matplotlib.figure import Figure
+from absl import flags
 
-from wrpn_tf import models
-from wrpn_tf.costs.network_cost import measure_cost
-from wrpn_tf.reporting import plots
-from wrpn_tf.reporting.results import read_results
-from wrpn_tf.tfmot.saving import load_model
+from wrpn_tf import command_line, models
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _OUTPUT = flags.DEFINE_string("output", None, "File to write: .png or .svg.", required=True)
 _ARCHS = flags.DEFINE_list(
@@ -38,6 +36,9 @@ def _memory() -> Figure:
     if unknown:
         known = ", ".join(models.ARCHITECTURES)
         raise ValueError(f"--arch: unknown network {unknown[0]!r}; known: {known}")
+    from wrpn_tf.costs.network_cost import measure_cost
+    from wrpn_tf.reporting import plots
+
     networks = {}
     for arch in _ARCHS.value:
         model = models.skeleton(arch)
@@ -46,11 +47,19 @@ def _memory() -> Figure:
 
 
 def _cost_accuracy() -> Figure:
+    from wrpn_tf.reporting import plots
+    from wrpn_tf.reporting.results import read_results
+
     return plots.cost_accuracy(read_results(_existing(_RESULTS)))
 
 
 def _codes() -> Figure:
-    return plots.code_histograms(load_model(_existing(_MODEL)))
+    model = _existing(_MODEL)
+
+    from wrpn_tf.reporting import plots
+    from wrpn_tf.tfmot.saving import load_model
+
+    return plots.code_histograms(load_model(model))
 
 
 def _existing(flag: flags.FlagHolder) -> str:
@@ -64,18 +73,18 @@ def _existing(flag: flags.FlagHolder) -> str:
 _FIGURES = {"memory": _memory, "cost_accuracy": _cost_accuracy, "codes": _codes}
 
 
-def main(argv: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Runs the program."""
-    if len(argv) != 2 or argv[1] not in _FIGURES:
-        sys.exit(f"error: name one figure: {', '.join(_FIGURES)}; options are --name=value")
-    try:
-        if pathlib.Path(_OUTPUT.value).suffix.lower() not in plots.SUFFIXES:
-            raise ValueError(f"--output: {_OUTPUT.value} must end in {' or '.join(plots.SUFFIXES)}")
-        plots.save(_FIGURES[argv[1]](), _OUTPUT.value)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    if len(arguments) != 1 or arguments[0] not in _FIGURES:
+        raise ValueError(f"name one figure: {', '.join(_FIGURES)}; options are --name=value")
+
+    from wrpn_tf.reporting import plots
+
+    if pathlib.Path(_OUTPUT.value).suffix.lower() not in plots.SUFFIXES:
+        raise ValueError(f"--output: {_OUTPUT.value} must end in {' or '.join(plots.SUFFIXES)}")
+    plots.save(_FIGURES[arguments[0]](), _OUTPUT.value)
     print(f"Wrote {_OUTPUT.value}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, arguments="|".join(_FIGURES), errors=(OSError, ValueError))

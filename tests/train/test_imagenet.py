@@ -20,7 +20,7 @@ from train import trainer as trainer_module
 from train.checkpoints import saved_steps
 from train.config import Config, UserError
 from train.experiments import experiments, reported
-from wrpn_tf import jpegs, paper
+from wrpn_tf import command_line, jpegs, paper
 
 ROOT = pathlib.Path(__file__).parents[2]
 DATA = pathlib.Path(os.environ.get("WRPN_TF_DATA") or ROOT.parent / "shared" / "data")
@@ -288,7 +288,7 @@ def test_a_wrong_label_among_records_is_one_sentence(
     with tf.io.TFRecordWriter(path) as file:
         for _ in range(800):
             file.write(example.SerializeToString())
-    monkeypatch.setattr(flags.app, "run", lambda start: start([""]))
+    monkeypatch.setattr(command_line.app, "run", lambda start, flags_parser: start([]))
     with pytest.raises(SystemExit, match=r"error: label 1234 of \S+ is out of range 0 to 999;"):
         flags.run(lambda: trainer_module.train(config(tmp_path, tmp_path / "run"), verbose=0))
 

@@ -13,32 +13,13 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-OFF = 32
-"""Bit-width that means "not quantized"."""
+from wrpn_tf.arithmetic.bits import OFF as OFF
+from wrpn_tf.arithmetic.bits import activation_levels as activation_levels
+from wrpn_tf.arithmetic.bits import check_bits as check_bits
+from wrpn_tf.arithmetic.bits import weight_levels as weight_levels
 
 SMALLEST_SCALE = 2.0**-24
 """Learned scales are used as ``max(abs(scale), SMALLEST_SCALE)``: they stay positive."""
-
-
-def check_bits(bits: int, what: str = "bits") -> int:
-    """Returns `bits` if it is 1 to 8 or 32 (off).
-
-    Raises:
-      ValueError: for any other value, naming it.
-    """
-    if isinstance(bits, bool) or bits not in (*range(1, 9), OFF):
-        raise ValueError(f"{what} must be 1 to 8, or 32 for no quantization; got {bits!r}.")
-    return int(bits)
-
-
-def weight_levels(bits: int) -> int:
-    """Largest weight code: ``2 ** (bits - 1) - 1``, and 1 for binary weights (WRPN, section 5)."""
-    return max(1, 2 ** (bits - 1) - 1)
-
-
-def activation_levels(bits: int) -> int:
-    """Largest activation code: ``2 ** bits - 1`` (WRPN, section 5)."""
-    return 2**bits - 1
 
 
 def round_half_up(x: tf.Tensor) -> tf.Tensor:

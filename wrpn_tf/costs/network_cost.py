@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, get_args
+from typing import get_args
 
 import tf_keras as keras
 
@@ -16,10 +16,9 @@ from wrpn_tf.costs.dataflow import (
     quantized_dataflow,
 )
 from wrpn_tf.costs.memory import Memory, measure_memory
+from wrpn_tf.costs.policy import Policy
 from wrpn_tf.graph.rules import edge_layers
 from wrpn_tf.tfmot import traversal
-
-Policy = Literal["integer", "paper", "uniform", "interior"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from wrpn_tf.costs.network_cost import Policy
+from wrpn_tf.costs.policy import Policy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,19 +4,24 @@ What does not fit in memory is read as `tf.data` streams. The pixel map is that 
 `wrpn_tf.datasets`: one power-of-two scale and one zero point for all channels.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import tensorflow as tf
 
 from wrpn_tf.data.datasets import Dataset, LabelledImages
 from wrpn_tf.data.folders import list_images
 from wrpn_tf.data.preparation import prepared_builder
-from wrpn_tf.data.records import WRONG_LABEL, RecordSplit, read_records
+
+if TYPE_CHECKING:  # The functions import it: `NAME` is needed without TensorFlow.
+    import tensorflow as tf
+
+    from wrpn_tf.data.records import RecordSplit
 
 NAME = "imagenet2012"
 _SCALE, _ZERO_POINT = 1 / 64, 115  # About 1 / standard deviation and mean, over all channels.
@@ -65,7 +70,7 @@ class FileSplit:
         """Number of images."""
         return len(self.files)
 
-    def head(self, count: int | None) -> "FileSplit":
+    def head(self, count: int | None) -> FileSplit:
         """The split with only the first `count` images; None: all."""
         return FileSplit(self.files[:count], self.labels[:count])
 
@@ -77,6 +82,8 @@ class FileSplit:
         self, seed: tf.Tensor | None = None, readers: int = 1, reader: int = 0
     ) -> tf.data.Dataset:
         """See `Split`."""
+        import tensorflow as tf
+
         with tf.init_scope():  # Once, and not into the graph of every epoch.
             files, labels = tf.constant(self.files), tf.constant(self.labels)
         order = tf.range(self.size)
@@ -88,6 +95,8 @@ class FileSplit:
 
     def read(self, source: tf.Tensor) -> tf.Tensor:
         """The file's contents."""
+        import tensorflow as tf
+
         return tf.io.read_file(source)
 
 
@@ -110,7 +119,7 @@ class JpegDataset(LabelledImages):
         """(height, width, channels) of one image."""
         return self.image_size, self.image_size, 3
 
-    def head(self, train: int | None = None, test: int | None = None) -> "JpegDataset":
+    def head(self, train: int | None = None, test: int | None = None) -> JpegDataset:
         """Returns the data set with only the first so many training and test images; None: all."""
         return dataclasses.replace(self, train=self.train.head(train), test=self.test.head(test))
 
@@ -119,6 +128,8 @@ class JpegDataset(LabelledImages):
 
         Images that cannot be decoded are left out.
         """
+        import tensorflow as tf
+
         split = self.test.head(limit)
         pairs = (
             split.elements()
@@ -146,6 +157,8 @@ class JpegDataset(LabelledImages):
 
 def central_crop(jpeg: tf.Tensor, image_size: int) -> tf.Tensor:
     """Decodes the central square, 7/8 of the short side, and resizes it; uint8 [size, size, 3]."""
+    import tensorflow as tf
+
     shape = tf.io.extract_jpeg_shape(jpeg)
     side = tf.cast(tf.round(tf.cast(tf.reduce_min(shape[:2]), tf.float32) * _CENTRAL), tf.int32)
     corner = (shape[:2] - side) // 2
@@ -155,6 +168,8 @@ def central_crop(jpeg: tf.Tensor, image_size: int) -> tf.Tensor:
 
 def resize(pixels: tf.Tensor, image_size: int) -> tf.Tensor:
     """Bilinear, half-pixel centres, rounded to the nearest pixel value: uint8 [size, size, 3]."""
+    import tensorflow as tf
+
     # Of float32 with three channels TensorFlow's kernel is vectorized; the result is the same.
     resized = tf.image.resize(tf.cast(pixels, tf.float32), [image_size, image_size])
     resized.set_shape([image_size, image_size, 3])
@@ -177,6 +192,8 @@ def load_jpegs(data_dir: str | os.PathLike[str] | None, image_size: int) -> Jpeg
         ValueError: The folder's contents are inconsistent, or TFDS's in another format than
             TFRecord.
     """
+    from wrpn_tf.data.records import read_records
+
     folder = None if data_dir is None else pathlib.Path(data_dir).expanduser()
     names: tuple[str, ...]
     splits: Sequence[FileSplit | RecordSplit]
@@ -200,6 +217,8 @@ def load_jpegs(data_dir: str | os.PathLike[str] | None, image_size: int) -> Jpeg
 
 def wrong_label(error: tf.errors.OpError) -> str | None:
     """What reading found, if an error is that of a record whose label is no class; else None."""
+    from wrpn_tf.data.records import WRONG_LABEL
+
     found = WRONG_LABEL.search(error.message)
     return found and found[0]
 

@@ -1,24 +1,40 @@
-"""Networks to widen and quantize, by name: `models.build('resnet20', width=2, ...)`."""
+"""Networks to widen and quantize, by name: `models.build('resnet20', width=2, ...)`.
 
-from wrpn_tf.models.alexnet import alexnet
-from wrpn_tf.models.bn_inception import bn_inception
-from wrpn_tf.models.digits import digits_cnn
-from wrpn_tf.models.mobilenet import mobilenet_v1, mobilenet_v2
-from wrpn_tf.models.registry import ARCHITECTURES, build, skeleton
-from wrpn_tf.models.resnet import resnet
-from wrpn_tf.models.resnet_cifar import resnet_cifar
-from wrpn_tf.models.vgg_small import vgg_small
+A network's module, and with it tf_keras, is imported when the network is built.
+"""
 
-__all__ = [
-    "ARCHITECTURES",
-    "alexnet",
-    "bn_inception",
-    "build",
-    "digits_cnn",
-    "mobilenet_v1",
-    "mobilenet_v2",
-    "resnet",
-    "resnet_cifar",
-    "skeleton",
-    "vgg_small",
-]
+from typing import TYPE_CHECKING
+
+from wrpn_tf.lazy import lazy_names
+
+if TYPE_CHECKING:  # The table once more, for type checkers.
+    from wrpn_tf.models.alexnet_bn import alexnet as alexnet
+    from wrpn_tf.models.cifar_resnet import resnet_cifar as resnet_cifar
+    from wrpn_tf.models.digits import digits_cnn as digits_cnn
+    from wrpn_tf.models.imagenet_resnet import resnet as resnet
+    from wrpn_tf.models.inception import bn_inception as bn_inception
+    from wrpn_tf.models.mobilenet import mobilenet_v1 as mobilenet_v1
+    from wrpn_tf.models.mobilenet import mobilenet_v2 as mobilenet_v2
+    from wrpn_tf.models.registry import ARCHITECTURES as ARCHITECTURES
+    from wrpn_tf.models.registry import build as build
+    from wrpn_tf.models.registry import skeleton as skeleton
+    from wrpn_tf.models.vgg import vgg_small as vgg_small
+
+_PUBLIC = {
+    "ARCHITECTURES": "wrpn_tf.models.registry",
+    "alexnet": "wrpn_tf.models.alexnet_bn",
+    "bn_inception": "wrpn_tf.models.inception",
+    "build": "wrpn_tf.models.registry",
+    "digits_cnn": "wrpn_tf.models.digits",
+    "mobilenet_v1": "wrpn_tf.models.mobilenet",
+    "mobilenet_v2": "wrpn_tf.models.mobilenet",
+    "resnet": "wrpn_tf.models.imagenet_resnet",
+    "resnet_cifar": "wrpn_tf.models.cifar_resnet",
+    "skeleton": "wrpn_tf.models.registry",
+    "vgg_small": "wrpn_tf.models.vgg",
+}
+
+__all__ = sorted(_PUBLIC)
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(__name__, _PUBLIC)

@@ -1,43 +1,56 @@
 """The networks by name."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
-import tf_keras as keras
-
-from wrpn_tf.models.alexnet import alexnet
-from wrpn_tf.models.bn_inception import bn_inception
-from wrpn_tf.models.digits import digits_cnn
-from wrpn_tf.models.mobilenet import mobilenet_v1, mobilenet_v2
-from wrpn_tf.models.resnet import resnet
-from wrpn_tf.models.resnet_cifar import resnet_cifar
-from wrpn_tf.models.vgg_small import vgg_small
+if TYPE_CHECKING:
+    import tf_keras as keras
 
 _CIFAR_DEPTHS = (8, 14, 20, 32, 56)
 _IMAGENET_DEPTHS = (18, 34, 50, 101)
 
+
+class _Builder:
+    """A function of `wrpn_tf.models` with some of its arguments, imported when it is called."""
+
+    def __init__(self, name: str, *arguments: Any, **options: Any) -> None:
+        self._name, self._arguments, self._options = name, arguments, options
+
+    @property
+    def func(self) -> Callable[..., keras.Model]:
+        """The function, as `functools.partial` has it."""
+        from wrpn_tf import models
+
+        return getattr(models, self._name)
+
+    def __call__(self, **options: Any) -> keras.Model:
+        return self.func(*self._arguments, **self._options, **options)
+
+
 # Names without a suffix are the form that their source reports: He et al.'s post-activation for
 # CIFAR-10, WRPN's pre-activation for ImageNet.
 ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
-    "digits_cnn": digits_cnn,
-    **{f"resnet{depth}": partial(resnet_cifar, depth) for depth in _CIFAR_DEPTHS},
+    "digits_cnn": _Builder("digits_cnn"),
+    **{f"resnet{depth}": _Builder("resnet_cifar", depth) for depth in _CIFAR_DEPTHS},
     **{
-        f"resnet{depth}_pre": partial(resnet_cifar, depth, preactivation=True)
+        f"resnet{depth}_pre": _Builder("resnet_cifar", depth, preactivation=True)
         for depth in _CIFAR_DEPTHS
     },
-    **{f"resnet{depth}_slim": partial(resnet_cifar, depth, slim=True) for depth in _CIFAR_DEPTHS},
-    "vgg_small": vgg_small,
-    "alexnet": alexnet,
-    "bn_inception": bn_inception,
-    **{f"resnet{depth}": partial(resnet, depth) for depth in _IMAGENET_DEPTHS},
     **{
-        f"resnet{depth}_post": partial(resnet, depth, preactivation=False)
+        f"resnet{depth}_slim": _Builder("resnet_cifar", depth, slim=True) for depth in _CIFAR_DEPTHS
+    },
+    "vgg_small": _Builder("vgg_small"),
+    "alexnet": _Builder("alexnet"),
+    "bn_inception": _Builder("bn_inception"),
+    **{f"resnet{depth}": _Builder("resnet", depth) for depth in _IMAGENET_DEPTHS},
+    **{
+        f"resnet{depth}_post": _Builder("resnet", depth, preactivation=False)
         for depth in _IMAGENET_DEPTHS
     },
-    "mobilenet_v1": mobilenet_v1,
-    "mobilenet_v2": mobilenet_v2,
+    "mobilenet_v1": _Builder("mobilenet_v1"),
+    "mobilenet_v2": _Builder("mobilenet_v2"),
 }
 
 
@@ -77,5 +90,7 @@ def skeleton(arch: str, **options: Any) -> keras.Model:
         arch: See `build`.
         **options: See `build`.
     """
+    import tensorflow as tf
+
     with tf.Graph().as_default():
         return build(arch, **options)

@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from wrpn_tf import models
-from wrpn_tf.costs.network_cost import Cost, LayerCost, Policy, measure_cost
+from wrpn_tf.costs.network_cost import Cost, LayerCost, measure_cost
+from wrpn_tf.costs.policy import Policy
 from wrpn_tf.reporting.rendering import byte_count, compact_table, scaled, shape_text
 
 _FACTS = ("fmas", "cost", "bit_operations", "weights", "weight_bytes", "shipped_bytes")

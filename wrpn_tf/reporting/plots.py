@@ -9,16 +9,19 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tf_keras as keras
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from wrpn_tf.costs.memory import Memory
 from wrpn_tf.reporting.results import Result, by_network, mean_results, pareto_front
-from wrpn_tf.tfmot import traversal
-from wrpn_tf.tfmot.inspection import LayerView, view
+
+if TYPE_CHECKING:  # Figures of results need no model, and so no TensorFlow.
+    import tf_keras as keras
+
+    from wrpn_tf.costs.memory import Memory
+    from wrpn_tf.tfmot.inspection import LayerView
 
 SUFFIXES = (".png", ".svg")
 _COLORS = ("#2563a8", "#d1603d", "#3f8f5f", "#7a5195", "#b08a1e", "#555555")
@@ -151,6 +154,8 @@ def code_histograms(model: keras.Model) -> Figure:
     Raises:
       ValueError: if no layer has a quantized kernel.
     """
+    from wrpn_tf.tfmot.inspection import view
+
     layers = [layer for layer in view(model) if layer.kernel is not None]
     if not layers:
         raise ValueError(f"Model {model.name!r} has no quantized kernels.")
@@ -174,6 +179,11 @@ def activation_histograms(model: keras.Model, images: np.ndarray) -> Figure:
     Raises:
       ValueError: if no layer has a calibrated grid.
     """
+    import tf_keras as keras
+
+    from wrpn_tf.tfmot import traversal
+    from wrpn_tf.tfmot.inspection import view
+
     layers = [layer for layer in view(model) if layer.grid is not None and layer.inputs]
     if not layers:
         raise ValueError(f"Model {model.name!r} has no calibrated outputs.")

@@ -1,0 +1,225 @@
+"""What all programs share: quick help, mistakes in one sentence, no TensorFlow before its time."""
+
+import ast
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import wrpn_tf
+from train import flags
+from train.config import Config
+from wrpn_tf.lazy import lazy_names
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = sorted(
+    f"{package}.{path.stem}"
+    for package in ("export", "train", "wrpn_tf")
+    for path in (ROOT / package).glob("*.py")
+    if '\nif __name__ == "__main__":' in path.read_text(encoding="utf-8")
+)
+TRAININGS = {"train.cifar10", "train.digits", "train.imagenet"}
+HEAVY = ("tensorflow", "keras", "tf_keras", "tensorflow_model_optimization", "matplotlib")
+# A module that is None in sys.modules raises ImportError where it is imported.
+FORBID = f"import sys; sys.modules.update(dict.fromkeys({HEAVY}))"
+RUN = f"""{FORBID}
+import runpy
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+
+
+def python(*arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "80"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def declared(program: str) -> Iterator[tuple[str, object]]:
+    """The flags that a program's own file declares, with their defaults where they are literals."""
+    for node in ast.walk(ast.parse((ROOT / f"{program.replace('.', '/')}.py").read_text())):
+        call = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if isinstance(node, ast.Call) and ".DEFINE_" in call:
+            name, default = node.args[:2]
+            literal = not call.endswith("alias") and isinstance(default, ast.Constant | ast.List)
+            yield ast.literal_eval(name), ast.literal_eval(default) if literal else None
+
+
+def test_all_programs_are_found():
+    assert len(PROGRAMS) == 14
+
+
+LINES = {
+    "train.digits": [
+        "  --epochs             Passes over the training images. Default: 20.\n",
+        "Schedule and optimizer:\n",
+    ],
+    "export.benchmark": ["python -m export.benchmark model.tflite [more.tflite ...] [--name=value"],
+    "export.verify": ["  --workdir           Folder of the training. Required.\n"],
+    "wrpn_tf.plot": ["python -m wrpn_tf.plot memory|cost_accuracy|codes [--name=value ...]\n"],
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help(program):
+    process = python(RUN, program, "--help")
+    text, errors = process.communicate()
+    assert (process.returncode, errors) == (0, "")
+    assert all(f"\n{line}" in f"\n{text}" for line in LINES.get(program, ()))
+    lines = [line for line in text.splitlines()[1:] if not line.startswith("    python -m")]
+    assert max(map(len, lines)) <= 80
+    found = dict(re.findall(r"^  --(?:\[no\])?(\S+) +(.*(?:\n {6,}.*)*)", text, re.MULTILINE))
+    expected = dict(declared(program))
+    if program in TRAININGS:
+        omitted = flags.ARRAY_FIELDS if program == "train.imagenet" else flags.JPEG_FIELDS
+        expected |= dict.fromkeys(flags._HELP.keys() - set(omitted))
+    assert found.keys() == expected.keys(), "these, and none of absl's"
+    for name, default in expected.items():
+        if default not in (None, []):
+            shown = ",".join(default) if isinstance(default, list) else str(default)
+            shown = shown.lower() if isinstance(default, bool) else shown
+            assert " ".join(found[name].split()).endswith(f"Default: {shown}."), name
+
+
+def wrong(program: str) -> Iterator[tuple[list[str], str]]:
+    """Wrong command lines of a program, and the sentence about each."""
+    yield ["--no_such_flag=1"], "there is no flag --no_such_flag; --help lists the flags"
+    if "arguments=" not in (ROOT / f"{program.replace('.', '/')}.py").read_text():
+        required = [
+            f"--{name}=x" for name in ("workdir", "model", "output", "config", "model_graph")
+        ]
+        known = (
+            dict(declared(program)).keys() | (flags._HELP if program in TRAININGS else {}).keys()
+        )
+        given = [flag for flag in required if flag[2:-2] in known]
+        sentence = "unexpected argument 'stray'; options are written --name=value"
+        yield [*given, "stray"], sentence
+
+
+VALUES = [
+    ("train.digits", "--epoch=3", "there is no flag --epoch; did you mean --epochs?"),
+    ("train.digits", "--epochs=many", "--epochs=many must be an integer"),
+    ("train.digits", "--epochs", "--epochs needs a value: --epochs=..."),
+    ("train.digits", "--flip=perhaps", "--flip=perhaps must be true or false"),
+    ("train.digits", "--optimizer=lion", "--optimizer=lion must be one of sgd, adam"),
+    ("train.digits", "--workdir=x --width=0.1", "--width=0.1 must be at least 0.25"),
+    ("train.digits", "--workdir=x --decay_epochs=a", "--decay_epochs=a must be numbers: 30,60,90"),
+    (
+        "train.digits",
+        "--epochs=3",
+        "--workdir=... must be given: Folder of checkpoints, logs, model.h5 and record.json; an "
+        "interrupted training in it is resumed.",
+    ),
+    (
+        "train.digits",
+        "--workdir=x --epochs=1 --warmup_epochs=2",
+        "warmup_epochs (2.0) must not exceed epochs (1)",
+    ),
+    ("train.imagenet", "--config=vgg", "unknown config 'vgg'; --list prints all 59"),
+    ("export.tflite", "--weights=int3", "--weights=int3 must be one of int8, int4, int2"),
+    ("export.verify", "--images=0", "--images=0 must be a positive integer"),
+    (
+        "export.verify",
+        "--min_agreement=2",
+        "--min_agreement=2 must be a number in the range [0, 1]",
+    ),
+    ("wrpn_tf.cost", "--wbits=9", "--wbits must be 1 to 8, or 32 for no quantization; got 9."),
+    (
+        "export.benchmark",
+        "--threads=1",
+        "name a .tflite file: python -m export.benchmark model.tflite",
+    ),
+]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_wrong_command_line_is_one_sentence(program):
+    cases = [*wrong(program), *((a.split(), text) for name, a, text in VALUES if name == program)]
+    processes = [(python(RUN, program, *given), text) for given, text in cases]
+    for process, sentence in processes:
+        output, errors = process.communicate()
+        assert (process.returncode, output, errors) == (1, "", f"error: {sentence}\n")
+
+
+def test_importing_imports_nothing_heavy():
+    names = "datasets.names(), jpegs.NAME, methods.METHODS, models.ARCHITECTURES, paper.COSTS"
+    process = python(
+        f"{FORBID}\nimport export, train.config, train.experiments, wrpn_tf\n"
+        "from wrpn_tf.arithmetic.bits import OFF\n"
+        f"from wrpn_tf import datasets, jpegs, methods, models, paper\n{names}"
+    )
+    assert process.communicate() == ("", "")
+    assert process.returncode == 0
+
+
+def test_keras_of_the_process_stays_what_it_was():
+    process = python("""
+import os
+import wrpn_tf
+import tensorflow as tf
+before = dict(os.environ)
+wrpn_tf.load_model
+assert dict(os.environ) == before
+import keras, tf_keras
+assert tf.keras.Model is tf.compat.v2.keras.Model is keras.Model
+import tensorflow_model_optimization.python.core.keras.compat as compat
+assert compat.keras.Model is tf_keras.Model
+""")
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+
+
+def test_names_that_are_not_there():
+    with pytest.raises(AttributeError, match=r"^module 'wrpn_tf' has no attribute 'quantise'$"):
+        getattr(wrpn_tf, "quantise")  # noqa: B009
+    get, names = lazy_names("wrpn_tf", {"new": "wrpn_tf.models"}, {"old": "new"})
+    with pytest.raises(AttributeError, match=r"^wrpn_tf\.old is now wrpn_tf\.new$"):
+        get("old")
+    assert "new" in names() and "old" not in names()
+    assert {"load_model", "models", "__version__"} <= set(dir(wrpn_tf))
+
+
+def test_every_field_of_a_training_has_a_flag():
+    assert flags._HELP.keys() == Config.__dataclass_fields__.keys() - {"dataset"}
+    assert len(flags._HELP) == sum(map(len, flags._GROUPS.values()))
+
+
+def test_a_reader_that_is_gone_is_no_mistake():
+    program = "print('line', flush=True); import time; time.sleep(0.1); print('line')"
+    code = f"from wrpn_tf import command_line\ncommand_line.run(lambda: exec({program!r}))"
+    process = python(code)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 1
+
+
+def test_an_interrupted_training_says_how_to_resume(tmp_path):
+    workdir = tmp_path / "run"
+    command = [sys.executable, "-m", "train.digits", f"--workdir={workdir}", "--epochs=1000"]
+    process = subprocess.Popen(
+        [*command, "--checkpoint_steps=1"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        while not list(workdir.glob("checkpoints/*.index")):
+            assert process.poll() is None, "it ended by itself"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == (
+        "interrupted; the same command resumes from the last checkpoint in the workdir"
+    )
+    assert "Traceback" not in errors

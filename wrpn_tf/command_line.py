@@ -1,0 +1,193 @@
+"""The shell of the programs: flags, `--help`, mistakes told in one sentence, ^C.
+
+A program's module declares its flags with absl and ends with
+
+    if __name__ == "__main__":
+        command_line.run(main)
+
+What takes long to import is imported in `main`, which is called once the flags are known to be
+right: help and mistakes take no time.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pathlib
+import re
+import select
+import shutil
+import signal
+import sys
+import textwrap
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, NoReturn
+
+from absl import app, flags
+
+_WIDEST = 100
+_HELP = {"--help", "-help", "-h", "-?"}
+_REQUIRED = "must have a value other than None"
+_PROBLEM = re.compile(r"flag --(?P<name>[^=]+)=(?P<value>.*?): (?P<reason>.*)", re.DOTALL)
+
+
+def run(
+    program: Callable[..., int | None],
+    *,
+    arguments: str = "",
+    groups: Mapping[str, Collection[str]] | None = None,
+    errors: tuple[type[Exception], ...] = (ValueError,),
+    interrupted: str = "the same command begins anew",
+) -> NoReturn:
+    """Runs a program on the command line and ends the process.
+
+    The status is what the program returns. It is 0 for `--help`, which lists the program's own
+    flags; 1, with one sentence on stderr, for a wrong flag or argument and for the user's errors;
+    130 for ^C, and 1 where who reads the output is gone.
+
+    Args:
+        program: Called without arguments, or with the list of the command line's `arguments`.
+        arguments: What stands on the command line beside flags, as in 'model.tflite [more.tflite]';
+            nothing may if it is empty.
+        groups: Names of flags by the title that they have in the help; flags of no group come
+            first.
+        errors: What is the user's mistake, told by the exception's message; all else has a
+            traceback.
+        interrupted: What to do after ^C.
+    """
+
+    def parse(argv: list[str]) -> list[str]:
+        given = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
+        if _HELP.intersection(given):
+            width = min(shutil.get_terminal_size().columns, _WIDEST)
+            print("\n".join(_help(arguments, groups or {}, width)), flush=True)
+            sys.exit(0)
+        try:
+            _, *found = flags.FLAGS(argv)
+        except (flags.Error, ValueError) as error:  # ValueError: `--noflag=value`.
+            sys.exit(f"error: {_sentence(error)}")
+        if found and not arguments:
+            sys.exit(f"error: unexpected argument {found[0]!r}; options are written --name=value")
+        return found
+
+    def start(found: list[str]) -> int | None:
+        try:
+            status = program(found) if arguments else program()
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except errors as error:
+            sys.exit(f"error: {error}")
+        return status
+
+    try:
+        app.run(start, flags_parser=parse)
+    except KeyboardInterrupt:
+        print(f"interrupted; {interrupted}", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        sys.exit(1)
+    raise AssertionError("absl ends the process")
+
+
+def own_flags() -> dict[str, flags.Flag]:
+    """The flags of the program and of its package, as they were defined; none of libraries."""
+    package = (sys.modules["__main__"].__package__ or "").partition(".")[0]
+    return {
+        flag.name: flag
+        for module, defined in flags.FLAGS.flags_by_module_dict().items()
+        if module == sys.argv[0] or module.partition(".")[0] == package  # absl names main by path.
+        for flag in defined
+    }
+
+
+def _reader_is_gone() -> bool:
+    """Whether it is stdout that nobody reads; what it still holds is dropped then."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
+def _help(arguments: str, groups: Mapping[str, Collection[str]], width: int) -> Iterator[str]:
+    """The lines of the help: how to call the program, its module's docstring, its flags."""
+    main = sys.modules["__main__"]
+    module = f"-m {main.__spec__.name}" if main.__spec__ else pathlib.Path(sys.argv[0]).name
+    yield " ".join(filter(None, ["python", module, arguments, "[--name=value ...]"]))
+    for paragraph in (main.__doc__ or "").strip().split("\n\n"):
+        # An indented paragraph keeps its lines: a command, a list.
+        lines = paragraph.splitlines()
+        yield from ["", *(lines if lines[0].startswith(" ") else textwrap.wrap(paragraph, width))]
+    own = own_flags()
+    names = {
+        name: f"  --[no]{name}" if flag.boolean else f"  --{name}" for name, flag in own.items()
+    }
+    indent = 2 + max(map(len, names.values()), default=0)
+    grouped = {name for group in groups.values() for name in group}
+    for title, group in {"Flags": own.keys() - grouped, **groups}.items():
+        chosen = [name for name in own if name in group]
+        if chosen:
+            yield from ["", f"{title}:"]
+        for name in chosen:
+            first, *more = textwrap.wrap(_description(own[name]), width - indent)
+            yield names[name].ljust(indent) + first
+            yield from (" " * indent + line for line in more)
+    yield from ["", "--helpfull lists the flags of the libraries too."]
+
+
+def _description(flag: flags.Flag) -> str:
+    """A flag's help with its choices and its default."""
+    choices = getattr(flag.parser, "enum_values", None)
+    sentences = [_own_help(flag)]
+    if choices:
+        sentences.append(f"One of {', '.join(choices)}.")
+    if any(_REQUIRED in validator.message for validator in flag.validators):
+        sentences.append("Required.")
+    elif flag.default is not None and flag.default != []:
+        sentences.append(f"Default: {_text(flag.default)}.")
+    return " ".join(sentences)
+
+
+def _own_help(flag: flags.Flag) -> str:
+    """What was declared: absl puts the choices of an enum before it."""
+    return re.sub(r"^<[^>]*>: ", "", flag.help.strip().split(";\n    repeat this option")[0])
+
+
+def _text(value: Any) -> str:
+    """A flag's value as it is written on the command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _sentence(error: Exception) -> str:
+    """What is wrong with a flag, what was expected, and what to do."""
+    text = str(error).split("\nflag --")[0]  # The first of several.
+    if isinstance(error, flags.UnrecognizedFlagError):
+        name = error.flagname.split("=")[0]
+        near = difflib.get_close_matches(name, own_flags(), 1)
+        hint = f"; did you mean --{near[0]}?" if near else "; --help lists the flags"
+        return f"there is no flag --{name}{hint}"
+    missing = re.fullmatch(r"Missing value for flag -*(.*)", text)
+    if missing:
+        return f"--{missing[1]} needs a value: --{missing[1]}=..."
+    problem = _PROBLEM.fullmatch(text)
+    if problem is None or problem["name"] not in flags.FLAGS:
+        return text
+    flag = flags.FLAGS[problem["name"]]
+    if _REQUIRED in problem["reason"]:
+        return f"--{flag.name}=... must be given: {_own_help(flag)}"
+    if problem["reason"].startswith("must "):  # One of our validators.
+        return f"--{flag.name}={_text(flag.value)} {problem['reason']}"
+    return f"--{flag.name}={problem['value']} must be {_expected(flag, problem['reason'])}"
+
+
+def _expected(flag: flags.Flag, reason: str) -> str:
+    choices = getattr(flag.parser, "enum_values", None)
+    if choices:
+        return f"one of {', '.join(choices)}"
+    return "true or false" if flag.boolean else flag.parser.syntactic_help or f"right ({reason})"
