@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
-_WIDEST = 100
+_NARROWEST, _WIDEST = 40, 100
 _HELP = {"--help", "-help", "-h", "-?"}
 _REQUIRED = "must have a value other than None"
 _PROBLEM = re.compile(r"flag --(?P<name>[^=]+)=(?P<value>.*?): (?P<reason>.*)", re.DOTALL)
@@ -49,8 +49,8 @@ def run(
         program: Called without arguments, or with the list of the command line's `arguments`.
         arguments: What stands on the command line beside flags, as in 'model.tflite [more.tflite]';
             nothing may if it is empty.
-        groups: Names of flags by the title that they have in the help; flags of no group come
-            first.
+        groups: By title in the help, the names of flags. Those that the program's module defines
+            and that are in no group come first; those of libraries are left to `--helpfull`.
         errors: What is the user's mistake, told by the exception's message; all else has a
             traceback.
         interrupted: What to do after ^C.
@@ -59,7 +59,7 @@ def run(
     def parse(argv: list[str]) -> list[str]:
         given = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
         if _HELP.intersection(given):
-            width = min(shutil.get_terminal_size().columns, _WIDEST)
+            width = max(_NARROWEST, min(shutil.get_terminal_size().columns, _WIDEST))
             print("\n".join(_help(arguments, groups or {}, width)), flush=True)
             sys.exit(0)
         try:
@@ -92,17 +92,6 @@ def run(
     raise AssertionError("absl ends the process")
 
 
-def own_flags() -> dict[str, flags.Flag]:
-    """The flags of the program and of its package, as they were defined; none of libraries."""
-    package = (sys.modules["__main__"].__package__ or "").partition(".")[0]
-    return {
-        flag.name: flag
-        for module, defined in flags.FLAGS.flags_by_module_dict().items()
-        if module == sys.argv[0] or module.partition(".")[0] == package  # absl names main by path.
-        for flag in defined
-    }
-
-
 def _reader_is_gone() -> bool:
     """Whether it is stdout that nobody reads; what it still holds is dropped then."""
     poll = select.poll()
@@ -122,12 +111,15 @@ def _help(arguments: str, groups: Mapping[str, Collection[str]], width: int) -> 
         # An indented paragraph keeps its lines: a command, a list.
         lines = paragraph.splitlines()
         yield from ["", *(lines if lines[0].startswith(" ") else textwrap.wrap(paragraph, width))]
-    own = own_flags()
-    names = {
-        name: f"  --[no]{name}" if flag.boolean else f"  --{name}" for name, flag in own.items()
-    }
-    indent = 2 + max(map(len, names.values()), default=0)
     grouped = {name for group in groups.values() for name in group}
+    own = {
+        flag.name: flag
+        for module, defined in flags.FLAGS.flags_by_module_dict().items()
+        for flag in defined
+        if module == sys.argv[0] or flag.name in grouped  # absl knows the main module by its path.
+    }
+    names = {name: f"  --{'[no]' * flag.boolean}{name}" for name, flag in own.items()}
+    indent = 2 + max(map(len, names.values()), default=0)
     for title, group in {"Flags": own.keys() - grouped, **groups}.items():
         chosen = [name for name in own if name in group]
         if chosen:
@@ -169,7 +161,7 @@ def _sentence(error: Exception) -> str:
     text = str(error).split("\nflag --")[0]  # The first of several.
     if isinstance(error, flags.UnrecognizedFlagError):
         name = error.flagname.split("=")[0]
-        near = difflib.get_close_matches(name, own_flags(), 1)
+        near = difflib.get_close_matches(name, flags.FLAGS, 1)
         hint = f"; did you mean --{near[0]}?" if near else "; --help lists the flags"
         return f"there is no flag --{name}{hint}"
     missing = re.fullmatch(r"Missing value for flag -*(.*)", text)
@@ -183,11 +175,7 @@ def _sentence(error: Exception) -> str:
         return f"--{flag.name}=... must be given: {_own_help(flag)}"
     if problem["reason"].startswith("must "):  # One of our validators.
         return f"--{flag.name}={_text(flag.value)} {problem['reason']}"
-    return f"--{flag.name}={problem['value']} must be {_expected(flag, problem['reason'])}"
-
-
-def _expected(flag: flags.Flag, reason: str) -> str:
     choices = getattr(flag.parser, "enum_values", None)
-    if choices:
-        return f"one of {', '.join(choices)}"
-    return "true or false" if flag.boolean else flag.parser.syntactic_help or f"right ({reason})"
+    expected = f"one of {', '.join(choices)}" if choices else flag.parser.syntactic_help
+    expected = "true or false" if flag.boolean else expected
+    return f"--{flag.name}={problem['value']} must be {expected}" if expected else text
