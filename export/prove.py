@@ -40,9 +40,9 @@ def main() -> int:
         raise ValueError("Name what to prove: --model-graph=model.npz, --workdir=…, or both.")
     graph = _load(_GRAPH.value) if _GRAPH.value else None
 
-    from export.ir.provenance import training_problems
     from export.proof.prover import prove
     from export.proof.report import show
+    from export.proof.training import training_problems
     from export.verification.workdir import Workdir
 
     failures = []

@@ -13,6 +13,9 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf import models as models
     from wrpn_tf.arithmetic import methods as methods
     from wrpn_tf.arithmetic import quantizers as quantizers
+    from wrpn_tf.arithmetic.quantization_parameters import (
+        QuantizationParameters as QuantizationParameters,
+    )
     from wrpn_tf.costs import paper as paper
     from wrpn_tf.costs.memory import Memory as Memory
     from wrpn_tf.costs.network_cost import Cost as Cost
@@ -36,7 +39,6 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf.tfmot.inspection import view as view
     from wrpn_tf.tfmot.one_grid_layers import QuantizedUpSampling2D as QuantizedUpSampling2D
     from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer as ActivationQuantizer
-    from wrpn_tf.tfmot.output_quantizers import OutputGrid as OutputGrid
     from wrpn_tf.tfmot.output_quantizers import RangeQuantizer as RangeQuantizer
     from wrpn_tf.tfmot.quantization import quantize_annotate as quantize_annotate
     from wrpn_tf.tfmot.quantization import quantize_apply as quantize_apply
@@ -59,7 +61,7 @@ _PUBLIC = {
     "LayerCost": "wrpn_tf.costs.network_cost",
     "LayerView": "wrpn_tf.tfmot.inspection",
     "Memory": "wrpn_tf.costs.memory",
-    "OutputGrid": "wrpn_tf.tfmot.output_quantizers",
+    "QuantizationParameters": "wrpn_tf.arithmetic.quantization_parameters",
     "QuantizedUpSampling2D": "wrpn_tf.tfmot.one_grid_layers",
     "RangeQuantizer": "wrpn_tf.tfmot.output_quantizers",
     "Result": "wrpn_tf.reporting.results",
@@ -92,7 +94,7 @@ _PUBLIC = {
     "view": "wrpn_tf.tfmot.inspection",
     "widen": "wrpn_tf.widening.widening",
 }
-_RENAMED: dict[str, str] = {}
+_RENAMED = {"OutputGrid": "QuantizationParameters"}
 
 __all__ = sorted(_PUBLIC)
 

@@ -37,7 +37,7 @@ def threshold_margin(context: RequantizationContext, slope: np.ndarray) -> np.nd
       that evenly spaced thresholds leave no such room on both sides of them.
     """
     count = context.levels.size
-    margin = _FLOAT32_DOUBT * context.output_scale * np.abs(context.levels).max(initial=0)
+    margin = _FLOAT32_DOUBT * context.target.scale * np.abs(context.levels).max(initial=0)
     widest = slope * np.log1p(count) / max(count, 1)  # Of the gaps between so many random places.
     return np.where(widest > 2 * margin, margin, 0.0)
 
@@ -96,8 +96,8 @@ def nearest_bias(
     Returns:
       float64 ``[channels]``, whole numbers; NaN where there is no such bias.
     """
-    _, start = ideal.line(trained, context.input_scale)
-    place = start / context.output_scale / multiplier
+    _, start = ideal.line(trained, context.source.scale)
+    place = start / context.target.scale / multiplier
     levels = context.levels[:, None]
     threshold = (levels - 0.5) / multiplier
     reached = (threshold - place >= code_multiplier * (accumulators.least - 1)) & (

@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from export.alignment.bias_candidates import small_changes, threshold_margin
-from export.ir.graph import IntegerGraph, Weighted
+from export.ir.graph import IntegerGraph
+from export.ir.operators import Weighted
 from export.kernel_sets import ideal, rules
 from export.kernel_sets.ideal import BEYOND
 from export.realization import channels
@@ -42,10 +43,10 @@ def distance(
     Returns:
       float64 ``[channels]``, real values; infinite where no accumulator is next to a threshold.
     """
-    scales = context.input_scale, context.output_scale
+    scales = context.source.scale, context.target.scale
     wanted = ideal.thresholds(trained, *scales, context.levels)
-    slope, start = ideal.line(trained, context.input_scale)
-    ties = (context.levels[:, None] - 0.5) * context.output_scale
+    slope, start = ideal.line(trained, context.source.scale)
+    ties = (context.levels[:, None] - 0.5) * context.target.scale
     nearest = np.full(slope.shape, np.inf)
     for accumulator in (accumulators.at_or_above(wanted), accumulators.below(wanted)):
         gap = np.abs(slope * accumulator + start - ties)
@@ -97,12 +98,12 @@ def _factors(graph: IntegerGraph, operator: Weighted) -> np.ndarray:
     if rules.is_per_tensor(context.operator, operator.kernel_scale, context.dtype_bits):
         return factors
     rows = accumulated_codes(operator)
-    margin = threshold_margin(context, ideal.line(trained, context.input_scale)[0])
+    margin = threshold_margin(context, ideal.line(trained, context.source.scale)[0])
     left = np.flatnonzero(rows.any(axis=1) & (margin > 0))
     if not left.size:
         return factors
     codes = rows * ideal.signs(trained)
-    accumulators = AccumulatorRange(rows, context.input_low, context.input_high)
+    accumulators = AccumulatorRange(rows, context.source.low, context.source.high)
     first, arm = context.targets[0], "optimized_arm"
     before = channels.fit(codes, trained, context).exact
     left = left[~before[first][left] | (distance(context, accumulators, trained) < margin)[left]]

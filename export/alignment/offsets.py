@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from export.alignment import bias_candidates
-from export.ir.graph import IntegerGraph, Weighted
+from export.ir.graph import IntegerGraph
+from export.ir.operators import Weighted
 from export.kernel_sets import ideal, rules
 from export.kernel_sets.ideal import BEYOND
 from export.kernel_sets.rules import TARGETS
@@ -63,8 +64,8 @@ class _Settler:
         self._gain = operator.trained["gain"]
         self.trained = operator.trained.copy()
         self._codes = codes = accumulated_codes(operator)
-        self._accumulators = AccumulatorRange(codes, context.input_low, context.input_high)
-        slope, _ = ideal.line(self.trained, context.input_scale)
+        self._accumulators = AccumulatorRange(codes, context.source.low, context.source.high)
+        slope, _ = ideal.line(self.trained, context.source.scale)
         self._margin = bias_candidates.threshold_margin(context, slope)
         self.left: np.ndarray = np.asarray(codes.any(axis=1))  # Constants stay as they are.
 
@@ -218,7 +219,7 @@ class _Settler:
 
     def _kernel_scale(self, trained: np.ndarray) -> np.ndarray:
         """Kernel scales for moved gains, float32 ``[channels]``."""
-        slope, _ = ideal.line(trained, self._context.input_scale)
+        slope, _ = ideal.line(trained, self._context.source.scale)
         scale = channels.kernel_scale(slope, self._context, self._code_multiplier)
         return np.where(trained["gain"] == self._gain, self._scale, scale)
 
@@ -283,7 +284,7 @@ def _matching_offsets(
       The offsets ``[channels]``, and bool ``[channels]``: where there is one.
     """
     positions = [rounding.positions(target, bias) for target in targets]
-    on, slope = positions[0], ideal.line(trained, context.input_scale)[0]
+    on, slope = positions[0], ideal.line(trained, context.source.scale)[0]
     low, high = _offset_interval(context, rounding, trained, on)
     found = high - low >= 2 * margin
     for other in positions[1:]:
@@ -293,7 +294,7 @@ def _matching_offsets(
     left = np.flatnonzero(found)
     settled = trained[left]
     settled["offset"] = offset[left]
-    wanted = ideal.thresholds(settled, context.input_scale, context.output_scale, context.levels)
+    wanted = ideal.thresholds(settled, context.source.scale, context.target.scale, context.levels)
     wanted = rounding.accumulators.select(left).at_or_above(wanted)
     found[left] = (wanted == on[:, left]).all(axis=0)
     return offset, found
@@ -319,8 +320,8 @@ def _offset_interval(
       float64 ``[channels]`` twice; the first greater than the second where there are none.
     """
     off = rounding.accumulators.below(on)
-    slope, start = ideal.line(trained, context.input_scale)
-    ties = (context.levels[::every, None] - 0.5) * context.output_scale
+    slope, start = ideal.line(trained, context.source.scale)
+    ties = (context.levels[::every, None] - 0.5) * context.target.scale
     needed = ties - (start - trained["offset"])
     low = np.where(on < BEYOND, needed - slope * on, -np.inf).max(axis=0, initial=-np.inf)
     high = np.where(off > -BEYOND, needed - slope * off, np.inf).min(axis=0, initial=np.inf)

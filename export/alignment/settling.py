@@ -8,7 +8,7 @@ import wrpn_tf
 from export.alignment.kernel_scales import settle_scales
 from export.alignment.offsets import settled
 from export.alignment.sums import settle_sums
-from export.ir.graph import FullyConnected, Weighted
+from export.kernel_sets.rules import ONE_SCALE
 from export.lowering.network import lower
 from wrpn_tf import Kind, LayerView
 
@@ -57,10 +57,8 @@ def settle(model: keras.Model, *, weights: str = "int8") -> None:
         graph = lower(model, weights=weights, split_groups=False)
     views = {view.name: view for view in wrpn_tf.view(model)}
     quantized = wrpn_tf.named_kernel_quantizers(model)
-    layers = graph.metadata["keras_layers"]
-    for operator in graph.operators:
-        if not isinstance(operator, Weighted):
-            continue
+    layers = graph.provenance.layers
+    for operator in graph.weighted:
         source, target = layers[operator.inputs[0]], layers[operator.output]
         if source == target:
             continue
@@ -73,7 +71,7 @@ def settle(model: keras.Model, *, weights: str = "int8") -> None:
         if owner.kind is Kind.KERNEL:
             owner.layer.bias.assign(settled(graph, operator)["offset"])
             continue
-        has_gain = owner.layer.scale and not issubclass(type(operator), FullyConnected)
+        has_gain = owner.layer.scale and type(operator) not in ONE_SCALE
         trained = settled(graph, operator, gains=has_gain)
         owner.layer.beta.assign(trained["offset"])
         if has_gain:

@@ -7,6 +7,7 @@ codes that this decides. At another output scale, a hair away, there are none.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,11 +16,12 @@ import tf_keras as keras
 
 import wrpn_tf
 from export.alignment.bias_candidates import small_changes
-from export.ir.graph import Add, Grid, IntegerGraph, Operator, Subtract, Weighted
+from export.ir.graph import IntegerGraph
+from export.ir.operators import Operator, ScaleConstraint, Sum
 from export.kernel_sets import addition
 from export.kernel_sets.rules import KERNEL_SETS
 from export.proof.enumeration import every_pair
-from wrpn_tf import OutputGrid, quantizers
+from wrpn_tf import QuantizationParameters, quantizers
 
 MOST_CHANGE = 2.0**-8
 """Scales move by at most this share: half an output code at 128 codes from 0."""
@@ -42,40 +44,39 @@ def settle_sums(model: keras.Model, graph: IntegerGraph) -> bool:
       Whether a scale has moved, so that `graph` is no longer that of the model.
     """
     outputs = wrpn_tf.named_output_quantizers(model)
-    scales = {name: tensor.grid.scale for name, tensor in graph.tensors.items()}
+    scales = {name: tensor.quantization.scale for name, tensor in graph.tensors.items()}
     for operator in graph.operators:
-        if isinstance(operator, Add | Subtract):
+        if isinstance(operator, Sum):
             quantizer, variables = _quantizer(graph, operator.output, outputs)
             if quantizer is not None and quantizer.has_free_scale:
                 pairs = _Pairs(graph, operator, scales)
                 scales[operator.output] = _settle_scale(pairs, quantizer, variables)
-        elif _copies(graph, operator):
+        elif _copies(operator):
             scales[operator.output] = scales[operator.inputs[0]]
-    return any(tensor.grid.scale != scales[name] for name, tensor in graph.tensors.items())
+    return any(tensor.quantization.scale != scales[name] for name, tensor in graph.tensors.items())
 
 
 def _quantizer(graph: IntegerGraph, name: str, outputs: Mapping[str, Any]) -> tuple[Any, Any]:
     """The quantizer, with its variables, on whose grid a tensor alone is: it may be a pool's."""
-    while (layer := graph.metadata["keras_layers"][name]) not in outputs:
+    while (layer := graph.provenance.layers[name]) not in outputs:
         readers = [operator for operator in graph.operators if name in operator.inputs]
-        if len(readers) != 1 or not _copies(graph, readers[0]):
+        if len(readers) != 1 or not _copies(readers[0]):
             return None, None
         name = readers[0].output
     return outputs[layer]
 
 
-def _copies(graph: IntegerGraph, operator: Operator) -> bool:
-    """Whether the output of an operator is on the grid of its input because it moves codes."""
-    if len(operator.inputs) != 1 or isinstance(operator, Weighted):
-        return False
-    return graph.tensors[operator.inputs[0]].grid == graph.tensors[operator.output].grid
+def _copies(operator: Operator) -> bool:
+    """Whether the output of an operator has the scale of its one input, whose codes it moves."""
+    shared = (ScaleConstraint.SAME_AS_INPUT, ScaleConstraint.ALL_EQUAL)
+    return len(operator.inputs) == 1 and operator.scale_constraint in shared
 
 
 def _settle_scale(pairs: _Pairs, quantizer: Any, variables: Mapping[str, Any]) -> float:
     """Moves the variables of one sum's output quantizer; returns its scale."""
     trained = {name: variable.numpy() for name, variable in variables.items()}
 
-    def move(share: float) -> OutputGrid:
+    def move(share: float) -> QuantizationParameters:
         for name, variable in variables.items():
             variable.assign(trained[name] * np.float32(1 + share))
         return quantizer.grid(variables)
@@ -101,36 +102,33 @@ class _Pairs:
       scales: the present scales of the tensors.
     """
 
-    def __init__(
-        self, graph: IntegerGraph, operator: Add | Subtract, scales: Mapping[str, float]
-    ) -> None:
+    def __init__(self, graph: IntegerGraph, operator: Sum, scales: Mapping[str, float]) -> None:
         self._operator = operator
-        tensors = [graph.tensors[name] for name in operator.inputs]
-        self._grids = [
-            Grid(scale=scales[name], zero_point=tensor.grid.zero_point)
-            for name, tensor in zip(operator.inputs, tensors, strict=True)
-        ]
-        left, right = every_pair(*tensors)
+        one, other = (
+            dataclasses.replace(graph.tensors[name].quantization, scale=scales[name])
+            for name in operator.inputs
+        )
+        self._inputs = one, other
+        left, right = every_pair(one, other)
         size = left.size + -left.size % _VECTOR
-        self._left, self._right = np.resize(left, size), np.resize(right, size)
+        self._codes = np.resize(left, size), np.resize(right, size)
         steps = [
-            part.astype(np.int64) - grid.zero_point
-            for part, grid in zip((self._left, self._right), self._grids, strict=True)
+            part.astype(np.int64) - each.zero_point
+            for part, each in zip(self._codes, self._inputs, strict=True)
         ]
-        sign = -1 if isinstance(operator, Subtract) else 1
-        one, other = (grid.scale for grid in self._grids)
-        self._real = steps[0] * one + sign * (steps[1] * other)  # Exact: scales are float32.
+        # Exact: scales are float32.
+        self._real = steps[0] * one.scale + operator.sign * (steps[1] * other.scale)
         products = [
-            step.astype(np.float32) * np.float32(scale)
-            for step, scale in zip(steps, (one, other), strict=True)
+            step.astype(np.float32) * np.float32(each.scale)
+            for step, each in zip(steps, self._inputs, strict=True)
         ]
-        self._float32 = products[0] + sign * products[1]
+        self._float32 = products[0] + operator.sign * products[1]
 
-    def different(self, output: OutputGrid, enough: float = np.inf) -> int:
+    def different(self, output: QuantizationParameters, enough: float = np.inf) -> int:
         """How many pairs Keras or a kernel rounds otherwise than exact arithmetic does.
 
         Args:
-          output: grid of the output.
+          output: quantization parameters of the output.
           enough: a number from which on it need not be counted further.
         """
         exact = np.floor(self._real / output.scale + 0.5)
@@ -139,11 +137,10 @@ class _Pairs:
             self._float32, output.scale, output.low, output.high
         )
         count = np.count_nonzero(keras_codes != wanted)
-        one, other = self._grids
-        grids = (one, other, Grid(scale=output.scale, zero_point=output.zero_point))
+        parameters = (*self._inputs, output)
         for kernel_set in KERNEL_SETS:
             if count >= enough:
                 break
-            codes = addition.add_codes(self._operator, self._left, self._right, grids, kernel_set)
+            codes = addition.add_codes(self._operator, *self._codes, parameters, kernel_set)
             count += np.count_nonzero(codes != wanted + output.zero_point)
         return int(count)

@@ -7,19 +7,23 @@ import math
 import pathlib
 import re
 import textwrap
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from export.c99 import arena, literals, templates
 from export.c99.literals import number
 from export.ir import geometry
-from export.ir.graph import (
+from export.ir.graph import IntegerGraph
+from export.ir.operators import (
     Add,
     Concatenate,
     Conv2D,
+    Convolution,
     DepthwiseConv2D,
     FullyConnected,
-    IntegerGraph,
+    GroupedConv2D,
     Operator,
     Pad,
     Pool2D,
@@ -29,7 +33,6 @@ from export.ir.graph import (
 from export.kernel_sets import addition, requantization, rules
 
 RUNTIME = pathlib.Path(__file__).parent / "runtime"
-SUPPORTED = (Add, Concatenate, Conv2D, DepthwiseConv2D, FullyConnected, Pad, Pool2D, Reshape)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,7 @@ def generate(graph: IntegerGraph, name: str) -> Source:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise ValueError(f"{name!r} is no name in C: letters, digits and underscores are")
     for operator in graph.operators:
-        if not isinstance(operator, SUPPORTED):
+        if type(operator) not in CALLS:
             raise ValueError(
                 f"{operator.output!r}: {type(operator).__name__} has no C form; export the part "
                 "of the network before it"
@@ -84,7 +87,7 @@ class _Generator:
         for index, operator in enumerate(self._graph.operators):
             title = _comment(f"{index}: {type(operator).__name__} {operator.output}")
             calls.append(f"/* {title} */")
-            calls += self._calls(f"{self._name}_{index}", operator)
+            calls += CALLS[type(operator)](self, f"{self._name}_{index}", operator)
             calls.append(self._observed(operator.output))
         for name in self._graph.outputs:
             calls.append(f"memcpy(*outputs++, {self._at(name)}, {self._size(name)});")
@@ -112,11 +115,10 @@ class _Generator:
     def _body(self, calls: list[str]) -> str:
         rows = []
         for name in self._order:
-            grid = self._graph.tensors[name].grid
-            scale = number(np.float32(grid.scale))
-            rows.append(
-                f"{{{literals.string(name)}, {self._size(name)}, {scale}, {grid.zero_point}}}"
-            )
+            quantization = self._graph.tensors[name].quantization
+            scale = number(np.float32(quantization.scale))
+            fields = (literals.string(name), self._size(name), scale, quantization.zero_point)
+            rows.append(f"{{{', '.join(map(str, fields))}}}")
         return templates.BODY.format(
             name=self._name,
             prototype=templates.PROTOTYPE.format(name=self._name),
@@ -137,47 +139,75 @@ class _Generator:
         index = self._order.index(name)
         return f"if (observe) observe(&{self._name}_tensors[{index}], {self._at(name)});"
 
-    def _calls(self, prefix: str, operator: Operator) -> list[str]:
-        """The statements that compute an operator; arrays and sizes are collected."""
-        grids = [self._graph.tensors[name].grid for name in operator.inputs]
-        codes = [self._at(name) for name in (*operator.inputs, operator.output)]
-        last = ", ".join(codes)
-        if isinstance(operator, Weighted):
-            zero_point = grids[0].zero_point
-            arrays = self._weights(prefix, operator)
-            arguments = f"{arrays}, {zero_point}, {self._to(operator)}, {last}"
-            if isinstance(operator, FullyConnected):
-                outputs, inputs = operator.kernel.shape
-                rows = self._size(operator.output) // outputs
-                return [f"wrpn_fully_connected({rows}, {inputs}, {outputs}, {arguments});"]
-            assert isinstance(operator, (Conv2D, DepthwiseConv2D))
-            window = self._window(prefix, operator, operator.kernel.shape[1:3], operator.dilation)
-            if isinstance(operator, DepthwiseConv2D):
-                return [f"wrpn_depthwise_conv2d({window}, {arguments});"]
-            depth = self._graph.tensors[operator.inputs[0]].shape[3]
-            groups = depth // operator.kernel.shape[3]
-            return [f"wrpn_conv2d({window}, {groups}, {arguments});"]
-        if isinstance(operator, Add):
-            output = self._graph.tensors[operator.output].grid
-            multipliers = addition.builtin_multipliers((grids[0], grids[1], output))
-            name = self._multipliers(prefix, *multipliers)
-            points = f"{grids[0].zero_point}, {grids[1].zero_point}"
-            size = self._size(operator.output)
-            return [f"wrpn_add({size}, {name}, {points}, {self._to(operator)}, {last});"]
-        if isinstance(operator, Pool2D):
-            window = self._window(prefix, operator, operator.window, (1, 1))
-            return [f"wrpn_{operator.kind}_pool({window}, {last});"]
-        if isinstance(operator, Pad):
-            window = self._pad_window(prefix, operator)
-            return [f"wrpn_pad({window}, {grids[0].zero_point}, {last});"]
-        if isinstance(operator, Concatenate):
-            return self._concatenation(operator)
-        return [f"memcpy({codes[1]}, {codes[0]}, {self._size(operator.output)});"]
+    def _arguments(self, operator: Operator) -> str:
+        """Where the codes of its inputs and of its output are."""
+        return ", ".join(self._at(name) for name in (*operator.inputs, operator.output))
+
+    def _zero_points(self, operator: Operator) -> str:
+        points = (self._graph.tensors[name].quantization.zero_point for name in operator.inputs)
+        return ", ".join(map(str, points))
+
+    def _weighted(self, prefix: str, operator: Weighted) -> str:
+        arrays = self._weights(prefix, operator)
+        ends = f"{self._zero_points(operator)}, {self._to(operator)}, {self._arguments(operator)}"
+        return f"{arrays}, {ends}"
+
+    def dense(self, prefix: str, operator: FullyConnected) -> list[str]:
+        arguments = self._weighted(prefix, operator)
+        outputs, inputs = operator.kernel.shape
+        rows = self._size(operator.output) // outputs
+        return [f"wrpn_fully_connected({rows}, {inputs}, {outputs}, {arguments});"]
+
+    def depthwise(self, prefix: str, operator: DepthwiseConv2D) -> list[str]:
+        arguments = self._weighted(prefix, operator)
+        window = self._window(prefix, operator, operator.kernel.shape[1:3], operator.dilation)
+        return [f"wrpn_depthwise_conv2d({window}, {arguments});"]
+
+    def conv(self, prefix: str, operator: Conv2D) -> list[str]:
+        arguments = self._weighted(prefix, operator)
+        window = self._window(prefix, operator, operator.kernel.shape[1:3], operator.dilation)
+        groups = self._graph.tensors[operator.inputs[0]].shape[3] // operator.kernel.shape[3]
+        return [f"wrpn_conv2d({window}, {groups}, {arguments});"]
+
+    def add(self, prefix: str, operator: Add) -> list[str]:
+        left, right, output = (
+            self._graph.tensors[name].quantization for name in (*operator.inputs, operator.output)
+        )
+        multipliers = addition.builtin_multipliers((left, right, output))
+        name = self._multipliers(prefix, *multipliers)
+        ends = f"{self._zero_points(operator)}, {self._to(operator)}, {self._arguments(operator)}"
+        return [f"wrpn_add({self._size(operator.output)}, {name}, {ends});"]
+
+    def pool(self, prefix: str, operator: Pool2D) -> list[str]:
+        window = self._window(prefix, operator, operator.window, (1, 1))
+        return [f"wrpn_{operator.kind}_pool({window}, {self._arguments(operator)});"]
+
+    def pad(self, prefix: str, operator: Pad) -> list[str]:
+        window = self._pad_window(prefix, operator)
+        point = self._zero_points(operator)
+        return [f"wrpn_pad({window}, {point}, {self._arguments(operator)});"]
+
+    def reshape(self, prefix: str, operator: Reshape) -> list[str]:
+        source, output = self._at(operator.inputs[0]), self._at(operator.output)
+        return [f"memcpy({output}, {source}, {self._size(operator.output)});"]
+
+    def concatenate(self, prefix: str, operator: Concatenate) -> list[str]:
+        shape = self._graph.tensors[operator.output].shape
+        outer = math.prod(shape[: operator.axis])
+        stride = math.prod(shape[operator.axis :])
+        calls, start = [], self._offsets[operator.output]
+        for name in operator.inputs:
+            inner = self._size(name) // outer
+            calls.append(
+                f"wrpn_concatenate({outer}, {inner}, {stride}, {self._at(name)}, arena + {start});"
+            )
+            start += inner
+        return calls
 
     def _weights(self, prefix: str, operator: Weighted) -> str:
         """Arrays of kernel, bias and multipliers; returns their names, in a call's order."""
         source, target = (
-            self._graph.tensors[name].grid for name in (operator.inputs[0], operator.output)
+            self._graph.tensors[name].quantization for name in (operator.inputs[0], operator.output)
         )
         real = rules.real_multiplier(operator, source.scale, target.scale, "reference")
         self._arrays += [
@@ -185,7 +215,7 @@ class _Generator:
             literals.array(f"{prefix}_kernel_scale", operator.kernel_scale),
             literals.array(f"{prefix}_bias", operator.bias),
         ]
-        if isinstance(operator, FullyConnected):  # Its rounding rule is real_away.
+        if rules.ROUNDING[type(operator)]["reference"] == "real_away":
             self._arrays.append(literals.array(f"{prefix}_multiplier", real))
             multipliers = f"{prefix}_multiplier"
         else:
@@ -198,13 +228,13 @@ class _Generator:
         return name
 
     def _to(self, operator: Add | Weighted) -> str:
-        zero_point = self._graph.tensors[operator.output].grid.zero_point
+        zero_point = self._graph.tensors[operator.output].quantization.zero_point
         return f"(wrpn_output){{{zero_point}, {zero_point if operator.relu else -128}}}"
 
     def _window(
         self,
         prefix: str,
-        operator: Conv2D | DepthwiseConv2D | Pool2D,
+        operator: Convolution | Pool2D,
         window: tuple[int, int],
         dilation: tuple[int, int],
     ) -> str:
@@ -226,19 +256,6 @@ class _Generator:
         self._arrays.append((f"extern const {kind} {name};", f"const {kind} {name} = {fields};"))
         return f"&{name}"
 
-    def _concatenation(self, operator: Concatenate) -> list[str]:
-        shape = self._graph.tensors[operator.output].shape
-        outer = math.prod(shape[: operator.axis])
-        stride = math.prod(shape[operator.axis :])
-        calls, start = [], self._offsets[operator.output]
-        for name in operator.inputs:
-            inner = self._size(name) // outer
-            calls.append(
-                f"wrpn_concatenate({outer}, {inner}, {stride}, {self._at(name)}, arena + {start});"
-            )
-            start += inner
-        return calls
-
 
 def _wrapped(statement: str) -> str:
     return textwrap.fill(
@@ -249,3 +266,17 @@ def _wrapped(statement: str) -> str:
 def _comment(text: str) -> str:
     """Text that may stand in a C comment."""
     return text.replace("*/", "* /")
+
+
+CALLS: dict[type[Operator], Callable[[_Generator, str, Any], list[str]]] = {
+    Conv2D: _Generator.conv,
+    GroupedConv2D: _Generator.conv,
+    DepthwiseConv2D: _Generator.depthwise,
+    FullyConnected: _Generator.dense,
+    Add: _Generator.add,
+    Pool2D: _Generator.pool,
+    Concatenate: _Generator.concatenate,
+    Pad: _Generator.pad,
+    Reshape: _Generator.reshape,
+}
+"""By operator that has a C form: the statements that compute it, from the prefix of its arrays."""

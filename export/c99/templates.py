@@ -38,9 +38,8 @@ typedef void (*{name}_observer)(const {name}_tensor *tensor, const int8_t *codes
  */
 {prototype};
 
-/* By operator: kernel codes (times their code multiplier), the scale of each output channel, bias,
-and
- * what the accumulator is multiplied by. */
+/* By operator: kernel codes (times their code multiplier), the scale of each output channel,
+ * bias, and what the accumulator is multiplied by. */
 {arrays}
 
 #ifdef __cplusplus

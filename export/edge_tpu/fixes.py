@@ -142,7 +142,9 @@ def _equal_grids(model: Model, say: Callable[[str], None], parsed: Any) -> None:
             continue
         source = operator.inputs[1 if operator.name == "SPLIT" else 0]
         for output in operator.outputs:
-            if output not in read and graph.tensors[output].grid != graph.tensors[source].grid:
+            if output in read:
+                continue
+            if graph.tensors[output].quantization != graph.tensors[source].quantization:
                 tables[output].quantization = tables[source].quantization
                 say(f"{graph.tensors[output].name}: the scale and zero point of its input.")
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from export.edge_tpu.rules import MAPPED_VERSIONS, RULES, Rule, Site, Verdict, rule
+from wrpn_tf import QuantizationParameters
 
 # Operators that move codes, or choose among them, without computing new ones.
 _SAME_GRID = frozenset(
@@ -22,6 +23,7 @@ _TRANSPOSE_MAPS, _TRANSPOSE_FAILS = 57_600, 230_400
 _CONCATENATION_FAILS = 300_000
 _RESIZE_MAPS, _RESIZE_FAILS = 48 * 48 * 24, 513 * 513
 _SOFTMAX_LONGEST = 16_000
+_PROBABILITIES = QuantizationParameters(scale=1 / 256, low=0, high=255, bits=8)
 
 
 @rule(
@@ -41,8 +43,8 @@ def _fused_activation(site: Site) -> bool:
     *_SAME_GRID,
 )
 def _unequal_grids(site: Site) -> bool:
-    quantized = [tensor.grid for tensor in site.inputs + site.outputs if len(tensor.scale)]
-    return any(grid != quantized[0] for grid in quantized)
+    found = {tensor.quantization for tensor in site.inputs + site.outputs if len(tensor.scale)}
+    return len(found) > 1
 
 
 @rule(
@@ -186,8 +188,7 @@ def _softmax_shape(site: Site) -> bool:
     "LOGISTIC",
 )
 def _probability_grid(site: Site) -> bool:
-    lowest = -128 if site.outputs[0].type == "INT8" else 0
-    return site.outputs[0].grid != ([1 / 256], [lowest])
+    return site.outputs[0].quantization != _PROBABILITIES
 
 
 @rule(

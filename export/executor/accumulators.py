@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from export.ir import geometry
-from export.ir.graph import Conv2D, DepthwiseConv2D, IntegerGraph, TransposeConv2D, Weighted
+from export.ir.graph import IntegerGraph
+from export.ir.operators import (
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    GroupedConv2D,
+    Operator,
+    TransposeConv2D,
+    Weighted,
+)
 
 _FLOAT32_EXACT = 1 << 24
 
@@ -21,29 +32,24 @@ def accumulate(graph: IntegerGraph, operator: Weighted, codes: np.ndarray) -> np
     Returns:
       int64 ``[batch, ..., channels]``.
     """
-    zero_point = graph.tensors[operator.inputs[0]].grid.zero_point
+    zero_point = graph.tensors[operator.inputs[0]].quantization.zero_point
     # Dividing the common factor out (the code multiplier) keeps most layers exact in float32.
     factor = max(1, int(np.gcd.reduce(np.abs(operator.kernel.astype(np.int32)), axis=None)))
     kernel: np.ndarray = operator.kernel.astype(np.int32) // factor
-    channel_axis = 3 if isinstance(operator, DepthwiseConv2D) else 0
-    axes = tuple(axis for axis in range(kernel.ndim) if axis != channel_axis)
+    axes = tuple(axis for axis in range(kernel.ndim) if axis != operator.channel_axis)
     largest = max(127 - zero_point, zero_point + 128)
     exact = int(np.abs(kernel).sum(axis=axes).max()) * largest < _FLOAT32_EXACT
     dtype = np.dtype(np.float32 if exact else np.float64)
     steps: np.ndarray = (codes.astype(np.int16) - zero_point).astype(dtype)
-    kernel = kernel.astype(dtype)
-    if isinstance(operator, Conv2D):
-        total = _conv(operator, steps, kernel)
-    elif isinstance(operator, DepthwiseConv2D):
-        total = _depthwise(operator, steps, kernel)
-    elif isinstance(operator, TransposeConv2D):
-        total = _transposed(operator, steps, kernel)
-    else:
-        total = steps @ kernel.T
+    total = ACCUMULATORS[type(operator)](operator, steps, kernel.astype(dtype))
     result = total.astype(np.int64)
     result *= factor
     result += operator.bias
     return result
+
+
+def _dense(operator: FullyConnected, steps: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    return steps @ kernel.T
 
 
 def _conv(operator: Conv2D, steps: np.ndarray, kernel: np.ndarray) -> np.ndarray:
@@ -98,3 +104,13 @@ def _transposed(operator: TransposeConv2D, steps: np.ndarray, kernel: np.ndarray
         first = geometry.pad_amounts(length, window, stride, 1, operator.padding)[0]
         kept.append(slice(first, first + length))
     return total[:, kept[0], kept[1]]
+
+
+ACCUMULATORS: dict[type[Operator], Callable[..., np.ndarray]] = {
+    Conv2D: _conv,
+    GroupedConv2D: _conv,
+    DepthwiseConv2D: _depthwise,
+    TransposeConv2D: _transposed,
+    FullyConnected: _dense,
+}
+"""By operator: the sums of products, from the operator, steps of the input and the kernel."""

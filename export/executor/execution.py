@@ -11,15 +11,15 @@ import numpy as np
 
 from export.executor.accumulators import accumulate
 from export.ir import geometry
-from export.ir.graph import (
+from export.ir.graph import IntegerGraph
+from export.ir.operators import (
     Add,
+    Binary,
     Concatenate,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
-    Grid,
     GroupedConv2D,
-    IntegerGraph,
     Logistic,
     Maximum,
     Minimum,
@@ -33,6 +33,7 @@ from export.ir.graph import (
     Slice,
     Softmax,
     Subtract,
+    Sum,
     TransposeConv2D,
     Weighted,
 )
@@ -97,13 +98,9 @@ def run_operator(
       int8 ``[batch, ...]``.
     """
     kernel_set = rules.effective_kernel_set(graph, operator, kernel_set)
-    if not isinstance(operator, (Weighted, Multiply, Softmax)):
-        kernel_set = rules.family(kernel_set)
-    function = _FUNCTIONS[type(operator)]
+    function = FUNCTIONS[type(operator)]
     batch = inputs[0].shape[0]
-    if isinstance(
-        operator, (Add, Multiply, Subtract)
-    ):  # rounds by position in the whole tensor; slices by itself
+    if type(operator) in WHOLE:
         return function(graph, operator, list(inputs), kernel_set)
     step = max(1, _SLICE_BYTES // max(1, _bytes_per_image(graph, operator)))
     parts = [
@@ -119,17 +116,17 @@ def _run_weighted(
     return rules.weighted_codes(
         accumulate(graph, operator, inputs[0]),
         operator,
-        graph.tensors[operator.inputs[0]].grid,
-        graph.tensors[operator.output].grid,
+        graph.tensors[operator.inputs[0]].quantization,
+        graph.tensors[operator.output].quantization,
         kernel_set,
     )
 
 
-def _run_add(
-    graph: IntegerGraph, operator: Add | Subtract, inputs: list[np.ndarray], kernel_set: str
+def _run_sum(
+    graph: IntegerGraph, operator: Sum, inputs: list[np.ndarray], kernel_set: str
 ) -> np.ndarray:
-    grids = _binary_grids(graph, operator)
-    return addition.add_codes(operator, inputs[0], inputs[1], grids, kernel_set)
+    family, parameters = rules.family(kernel_set), _parameters(graph, operator)
+    return addition.add_codes(operator, inputs[0], inputs[1], parameters, family)
 
 
 def _run_maximum(
@@ -147,13 +144,13 @@ def _run_minimum(
 def _run_multiply(
     graph: IntegerGraph, operator: Multiply, inputs: list[np.ndarray], kernel_set: str
 ) -> np.ndarray:
-    grids = _binary_grids(graph, operator)
-    return multiplication.multiply_codes(operator, inputs[0], inputs[1], grids, kernel_set)
+    parameters = _parameters(graph, operator)
+    return multiplication.multiply_codes(operator, inputs[0], inputs[1], parameters, kernel_set)
 
 
-def _binary_grids(graph: IntegerGraph, operator: Operator) -> tuple[Grid, Grid, Grid]:
-    left, right = (graph.tensors[name].grid for name in operator.inputs)
-    return left, right, graph.tensors[operator.output].grid
+def _parameters(graph: IntegerGraph, operator: Binary) -> addition.Parameters:
+    left, right = (graph.tensors[name].quantization for name in operator.inputs)
+    return left, right, graph.tensors[operator.output].quantization
 
 
 def _run_pool(
@@ -179,7 +176,7 @@ def _run_concatenate(
 def _run_pad(
     graph: IntegerGraph, operator: Pad, inputs: list[np.ndarray], kernel_set: str
 ) -> np.ndarray:
-    zero_point = graph.tensors[operator.output].grid.zero_point
+    zero_point = graph.tensors[operator.output].quantization.zero_point
     amounts = ((0, 0), *operator.padding, (0, 0))
     return np.pad(inputs[0], amounts, constant_values=zero_point)
 
@@ -195,16 +192,16 @@ def _run_slice(
 def _run_resize(
     graph: IntegerGraph, operator: ResizeNearest, inputs: list[np.ndarray], kernel_set: str
 ) -> np.ndarray:
-    (_, height, width, _), output = inputs[0].shape, graph.tensors[operator.output].shape
-    return inputs[0].repeat(output[1] // height, axis=1).repeat(output[2] // width, axis=2)
+    down, right = operator.factors(inputs[0].shape, graph.tensors[operator.output].shape)
+    return inputs[0].repeat(down, axis=1).repeat(right, axis=2)
 
 
 def _run_bilinear(
     graph: IntegerGraph, operator: ResizeBilinear, inputs: list[np.ndarray], kernel_set: str
 ) -> np.ndarray:
-    (_, height, width, _), output = inputs[0].shape, graph.tensors[operator.output].shape
-    total, divisor = geometry.bilinear(inputs[0], (output[1] // height, output[2] // width))
-    return requantization.bilinear_codes(total, divisor, kernel_set)
+    factors = operator.factors(inputs[0].shape, graph.tensors[operator.output].shape)
+    total, divisor = geometry.bilinear(inputs[0], factors)
+    return requantization.bilinear_codes(total, divisor, rules.family(kernel_set))
 
 
 def _run_reshape(
@@ -218,32 +215,34 @@ def _run_softmax(
 ) -> np.ndarray:
     optimized = {"optimized": softmax.optimized, "optimized_arm": softmax.optimized_arm}
     function = optimized.get(kernel_set, softmax.reference)
-    return function(inputs[0], graph.tensors[operator.inputs[0]].grid.scale)
+    return function(inputs[0], graph.tensors[operator.inputs[0]].quantization.scale)
 
 
 def _run_logistic(
     graph: IntegerGraph, operator: Logistic, inputs: list[np.ndarray], kernel_set: str
 ) -> np.ndarray:
-    grid = graph.tensors[operator.inputs[0]].grid
-    return logistic.table(grid, kernel_set)[inputs[0].astype(np.int16) + 128]
+    source = graph.tensors[operator.inputs[0]].quantization
+    return logistic.table(source, rules.family(kernel_set))[inputs[0].astype(np.int16) + 128]
 
 
 def _bytes_per_image(graph: IntegerGraph, operator: Operator) -> int:
     """Roughly what an operator's working arrays take for one image."""
     elements = int(np.prod(graph.tensors[operator.output].shape))
-    if isinstance(operator, Conv2D):
-        return 8 * elements * (operator.kernel[0].size // operator.kernel.shape[0] + 3)
-    return 24 * elements
+    return elements * _BYTES.get(type(operator), lambda _: 24)(operator)
 
 
-_FUNCTIONS: dict[type[Operator], Callable[..., np.ndarray]] = {
+def _bytes_of_windows(operator: Conv2D) -> int:
+    return 8 * (operator.kernel[0].size // operator.kernel.shape[0] + 3)
+
+
+FUNCTIONS: dict[type[Operator], Callable[..., np.ndarray]] = {
     Conv2D: _run_weighted,
     GroupedConv2D: _run_weighted,
     DepthwiseConv2D: _run_weighted,
     TransposeConv2D: _run_weighted,
     FullyConnected: _run_weighted,
-    Add: _run_add,
-    Subtract: _run_add,
+    Add: _run_sum,
+    Subtract: _run_sum,
     Maximum: _run_maximum,
     Minimum: _run_minimum,
     Multiply: _run_multiply,
@@ -256,4 +255,13 @@ _FUNCTIONS: dict[type[Operator], Callable[..., np.ndarray]] = {
     Reshape: _run_reshape,
     Logistic: _run_logistic,
     Softmax: _run_softmax,
+}
+"""By operator: its output codes, from graph, operator, codes of its inputs and kernel set."""
+
+WHOLE: frozenset[type[Operator]] = frozenset({Add, Subtract, Multiply})
+"""Operators whose kernels round by position in the whole tensor, and which slice it themselves."""
+
+_BYTES: dict[type[Operator], Callable[..., int]] = {
+    Conv2D: _bytes_of_windows,
+    GroupedConv2D: _bytes_of_windows,
 }

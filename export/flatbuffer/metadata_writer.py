@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import flatbuffers
 
 from export.flatbuffer.archive import append_files
-from export.ir.graph import IntegerGraph, Tensor
+from export.ir.graph import IntegerGraph
+from export.ir.tensors import Tensor
 
 LABELS_FILE = "labels.txt"
 _MIN_PARSER_VERSION = "1.0.0"
@@ -106,7 +107,8 @@ def _tensor(
         )
         unit = _table(builder, {1: options}, bytes_={0: _NORMALIZATION_OPTIONS})
         fields[4] = _offsets(builder, [unit])
-    low, high = (tensor.grid.scale * (code - tensor.grid.zero_point) for code in (-128, 127))
+    scale, zero_point = tensor.quantization.scale, tensor.quantization.zero_point
+    low, high = (scale * (code - zero_point) for code in (-128, 127))
     fields[5] = _table(builder, {0: _floats(builder, [high]), 1: _floats(builder, [low])})
     if labels_file is not None:
         file = _table(

@@ -1,4 +1,4 @@
-"""The TFLite operator that stands for each operator of the integer graph: code, version, options.
+"""The TFLite form of each operator of the integer graph: code, version, options, constant inputs.
 
 Versions are the lowest that mean int8, which is what fixed-function compilers and older runtimes
 parse.
@@ -7,18 +7,21 @@ parse.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from export.ir.graph import (
+from export.ir.graph import IntegerGraph
+from export.ir.operators import (
     Add,
     Concatenate,
     Conv2D,
+    Convolution,
     DepthwiseConv2D,
     FullyConnected,
     GroupedConv2D,
-    IntegerGraph,
     Logistic,
     Maximum,
     Minimum,
@@ -27,6 +30,7 @@ from export.ir.graph import (
     Pad,
     Pool2D,
     Reshape,
+    Resize,
     ResizeBilinear,
     ResizeNearest,
     Slice,
@@ -34,6 +38,10 @@ from export.ir.graph import (
     Subtract,
     TransposeConv2D,
 )
+
+RuntimeVersion = tuple[int, int, int]
+# INT4 kernels came with 2.11 (TFLite tools/versioning/runtime_version.cc).
+_NARROW_KERNELS: RuntimeVersion = (2, 11, 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,75 +61,51 @@ class Opcode:
     options: Any
 
 
-def opcode(graph: IntegerGraph, operator: Operator) -> Opcode:
-    """The TFLite operator of `operator`, which is part of `graph`.
+Constants = Mapping[str, Any]
 
-    Raises:
-      TypeError: for a class of operators that has none.
+
+def no_constants(graph: IntegerGraph, operator: Operator) -> Constants:
+    """Those of an operator that has none."""
+    return {}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Form:
+    """How a class of operators is written.
+
+    Attributes:
+      opcode: its TFLite operator, from graph and operator.
+      constants: its constant inputs beside a kernel and a bias, by name: int32 arrays, from graph
+        and operator. They follow the other inputs.
+      runtime_version: the first TensorFlow Lite that runs it with int8; most are in 1.14.
     """
-    if isinstance(operator, Conv2D):
-        version = 6 if isinstance(operator, GroupedConv2D) else 3 if operator.dtype_bits == 8 else 7
-        return _named("CONV_2D", version, "Conv2D", **_convolution(operator))
-    if isinstance(operator, DepthwiseConv2D):
-        depth = graph.tensors[operator.inputs[0]].shape[3]
-        return _named(
-            "DEPTHWISE_CONV_2D",
-            3,  # INT4 too, nominally 7: the reference kernels compute it but refuse the number
-            "DepthwiseConv2D",
-            depthMultiplier=operator.kernel.shape[3] // depth,
-            **_convolution(operator),
-        )
-    if isinstance(operator, TransposeConv2D):
-        # 3 is the first with a bias and the last that the Edge TPU takes; 4 fuses activations.
-        return _named("TRANSPOSE_CONV", 3, "TransposeConv", **_window(operator))
-    if isinstance(operator, FullyConnected):
-        keeps = len(graph.tensors[operator.inputs[0]].shape) > 2
-        version = 10 if operator.dtype_bits < 8 else 5 if keeps else 4
-        fields = _activation(operator) | {"keepNumDims": keeps}
-        return _named("FULLY_CONNECTED", version, "FullyConnected", **fields)
-    if isinstance(operator, Add):
-        return _named("ADD", 2, "Add", **_activation(operator))
-    if isinstance(operator, Subtract):
-        return _named("SUB", 2, "Sub", **_activation(operator))
-    if isinstance(operator, (Maximum, Minimum)):
-        name = type(operator).__name__.upper()
-        return _named(name, 2, "MaximumMinimum")
-    if isinstance(operator, Multiply):
-        return _named("MUL", 2, "Mul", **_activation(operator))
-    if isinstance(operator, Pool2D):
-        name = "MAX_POOL_2D" if operator.kind == "max" else "AVERAGE_POOL_2D"
-        height, width = operator.window
-        return _named(
-            name, 2, "Pool2D", filterHeight=height, filterWidth=width, **_window(operator)
-        )
-    if isinstance(operator, Concatenate):
-        return _named("CONCATENATION", 2, "Concatenation", axis=operator.axis)
-    if isinstance(operator, Pad):
-        return _named("PAD", 2, "Pad")
-    if isinstance(operator, Slice):
-        # All of the batch, whatever it is: SLICE itself would not run at another.
-        return _named("STRIDED_SLICE", 2, "StridedSlice", beginMask=1, endMask=1)
-    if isinstance(operator, ResizeNearest):
-        return _named("RESIZE_NEAREST_NEIGHBOR", 2, "ResizeNearestNeighbor")
-    if isinstance(operator, ResizeBilinear):
-        return _named("RESIZE_BILINEAR", 3, "ResizeBilinear", halfPixelCenters=True)
-    if isinstance(operator, Reshape):
-        shape = [-1, *graph.tensors[operator.output].shape[1:]]
-        return _named("RESHAPE", 1, "Reshape", newShape=shape)
-    if isinstance(operator, Logistic):
-        none = schema.BuiltinOptions.NONE
-        code = schema.BuiltinOperator.LOGISTIC
-        return Opcode(code=code, version=2, options_type=none, options=None)
-    if isinstance(operator, Softmax):
-        return _named("SOFTMAX", 2, "Softmax", beta=1.0)
-    raise TypeError(f"{type(operator).__name__} has no TFLite operator")
+
+    opcode: Callable[[IntegerGraph, Any], Opcode]
+    constants: Callable[[IntegerGraph, Any], Constants] = no_constants
+    runtime_version: RuntimeVersion = (1, 14, 0)
+
+
+def opcode(graph: IntegerGraph, operator: Operator) -> Opcode:
+    """The TFLite operator of `operator`, which is part of `graph`."""
+    return FORMS[type(operator)].opcode(graph, operator)
+
+
+def constants(graph: IntegerGraph, operator: Operator) -> Constants:
+    """The constant inputs of `operator` beside kernel and bias, by name: see `Form`."""
+    return FORMS[type(operator)].constants(graph, operator)
+
+
+def min_runtime_version(graph: IntegerGraph) -> RuntimeVersion:
+    """The first TensorFlow Lite that runs a graph."""
+    needed = [FORMS[type(operator)].runtime_version for operator in graph.operators]
+    if any(operator.dtype_bits < 8 for operator in graph.weighted):
+        needed.append(_NARROW_KERNELS)
+    return max(needed, default=(1, 14, 0))
 
 
 def relu_opcode() -> Opcode:
-    """RELU on one grid: clips codes below the zero point."""
-    none = schema.BuiltinOptions.NONE
-    code = schema.BuiltinOperator.RELU
-    return Opcode(code=code, version=2, options_type=none, options=None)
+    """RELU with one scale: clips codes below the zero point."""
+    return _without_options("RELU", 2)
 
 
 def _named(code: str, version: int, options: str, **fields: Any) -> Opcode:
@@ -137,18 +121,169 @@ def _named(code: str, version: int, options: str, **fields: Any) -> Opcode:
     )
 
 
+def _without_options(code: str, version: int) -> Opcode:
+    return Opcode(
+        code=getattr(schema.BuiltinOperator, code),
+        version=version,
+        options_type=schema.BuiltinOptions.NONE,
+        options=None,
+    )
+
+
+def _conv(graph: IntegerGraph, operator: Conv2D) -> Opcode:
+    version = 3 if operator.dtype_bits == 8 else 7
+    return _named("CONV_2D", version, "Conv2D", **_convolution(operator))
+
+
+def _grouped(graph: IntegerGraph, operator: GroupedConv2D) -> Opcode:
+    return _named("CONV_2D", 6, "Conv2D", **_convolution(operator))
+
+
+def _depthwise(graph: IntegerGraph, operator: DepthwiseConv2D) -> Opcode:
+    depth = graph.tensors[operator.inputs[0]].shape[3]
+    return _named(
+        "DEPTHWISE_CONV_2D",
+        3,  # INT4 too, nominally 7: the reference kernels compute it but refuse the number
+        "DepthwiseConv2D",
+        depthMultiplier=operator.kernel.shape[3] // depth,
+        **_convolution(operator),
+    )
+
+
+def _transposed(graph: IntegerGraph, operator: TransposeConv2D) -> Opcode:
+    # 3 is the first with a bias and the last that the Edge TPU takes; 4 fuses activations.
+    return _named("TRANSPOSE_CONV", 3, "TransposeConv", **_window(operator))
+
+
+def _dense(graph: IntegerGraph, operator: FullyConnected) -> Opcode:
+    keeps = len(graph.tensors[operator.inputs[0]].shape) > 2
+    version = 10 if operator.dtype_bits < 8 else 5 if keeps else 4
+    fields = _activation(operator) | {"keepNumDims": keeps}
+    return _named("FULLY_CONNECTED", version, "FullyConnected", **fields)
+
+
+def _add(graph: IntegerGraph, operator: Add) -> Opcode:
+    return _named("ADD", 2, "Add", **_activation(operator))
+
+
+def _subtract(graph: IntegerGraph, operator: Subtract) -> Opcode:
+    return _named("SUB", 2, "Sub", **_activation(operator))
+
+
+def _maximum(graph: IntegerGraph, operator: Maximum) -> Opcode:
+    return _named("MAXIMUM", 2, "MaximumMinimum")
+
+
+def _minimum(graph: IntegerGraph, operator: Minimum) -> Opcode:
+    return _named("MINIMUM", 2, "MaximumMinimum")
+
+
+def _multiply(graph: IntegerGraph, operator: Multiply) -> Opcode:
+    return _named("MUL", 2, "Mul", **_activation(operator))
+
+
+def _pool(graph: IntegerGraph, operator: Pool2D) -> Opcode:
+    name = "MAX_POOL_2D" if operator.kind == "max" else "AVERAGE_POOL_2D"
+    height, width = operator.window
+    size = {"filterHeight": height, "filterWidth": width}
+    return _named(name, 2, "Pool2D", **size, **_window(operator))
+
+
+def _concatenate(graph: IntegerGraph, operator: Concatenate) -> Opcode:
+    return _named("CONCATENATION", 2, "Concatenation", axis=operator.axis)
+
+
+def _pad(graph: IntegerGraph, operator: Pad) -> Opcode:
+    return _named("PAD", 2, "Pad")
+
+
+def _slice(graph: IntegerGraph, operator: Slice) -> Opcode:
+    # All of the batch, whatever it is: SLICE itself would not run at another.
+    return _named("STRIDED_SLICE", 2, "StridedSlice", beginMask=1, endMask=1)
+
+
+def _nearest(graph: IntegerGraph, operator: ResizeNearest) -> Opcode:
+    return _named("RESIZE_NEAREST_NEIGHBOR", 2, "ResizeNearestNeighbor")
+
+
+def _bilinear(graph: IntegerGraph, operator: ResizeBilinear) -> Opcode:
+    return _named("RESIZE_BILINEAR", 3, "ResizeBilinear", halfPixelCenters=True)
+
+
+def _reshape(graph: IntegerGraph, operator: Reshape) -> Opcode:
+    return _named("RESHAPE", 1, "Reshape", newShape=_free_batch(graph, operator))
+
+
+def _logistic(graph: IntegerGraph, operator: Logistic) -> Opcode:
+    return _without_options("LOGISTIC", 2)
+
+
+def _softmax(graph: IntegerGraph, operator: Softmax) -> Opcode:
+    return _named("SOFTMAX", 2, "Softmax", beta=1.0)
+
+
 def _activation(operator: Any) -> dict[str, int]:
     kinds = schema.ActivationFunctionType
     return {"fusedActivationFunction": kinds.RELU if operator.relu else kinds.NONE}
 
 
-def _window(operator: Any) -> dict[str, int]:
+def _window(operator: Convolution | TransposeConv2D | Pool2D) -> dict[str, int]:
     padding = schema.Padding.SAME if operator.padding == "SAME" else schema.Padding.VALID
     height, width = operator.strides
     return {"padding": padding, "strideH": height, "strideW": width}
 
 
-def _convolution(operator: Conv2D | DepthwiseConv2D) -> dict[str, int]:
+def _convolution(operator: Convolution) -> dict[str, int]:
     height, width = operator.dilation
     dilation = {"dilationHFactor": height, "dilationWFactor": width}
     return _activation(operator) | _window(operator) | dilation
+
+
+def _free_batch(graph: IntegerGraph, operator: Operator) -> list[int]:
+    return [-1, *graph.tensors[operator.output].shape[1:]]
+
+
+def _shape(graph: IntegerGraph, operator: TransposeConv2D) -> Constants:
+    return {"shape": graph.tensors[operator.output].shape}
+
+
+def _amounts(graph: IntegerGraph, operator: Pad) -> Constants:
+    return {"padding": [(0, 0), *operator.padding, (0, 0)]}
+
+
+def _part(graph: IntegerGraph, operator: Slice) -> Constants:
+    shape = graph.tensors[operator.output].shape
+    begin = np.array([0, *operator.begin])
+    return {"begin": begin, "end": begin + shape, "strides": np.ones(len(shape))}
+
+
+def _size(graph: IntegerGraph, operator: Resize) -> Constants:
+    return {"size": graph.tensors[operator.output].shape[1:3]}
+
+
+def _new_shape(graph: IntegerGraph, operator: Reshape) -> Constants:
+    return {"shape": _free_batch(graph, operator)}
+
+
+FORMS: dict[type[Operator], Form] = {
+    Conv2D: Form(opcode=_conv),
+    GroupedConv2D: Form(opcode=_grouped),
+    DepthwiseConv2D: Form(opcode=_depthwise),
+    TransposeConv2D: Form(opcode=_transposed, constants=_shape, runtime_version=(2, 3, 0)),
+    FullyConnected: Form(opcode=_dense),
+    Add: Form(opcode=_add),
+    Subtract: Form(opcode=_subtract),
+    Maximum: Form(opcode=_maximum),
+    Minimum: Form(opcode=_minimum),
+    Multiply: Form(opcode=_multiply),
+    Pool2D: Form(opcode=_pool),
+    Concatenate: Form(opcode=_concatenate),
+    Pad: Form(opcode=_pad, constants=_amounts),
+    Slice: Form(opcode=_slice, constants=_part),
+    ResizeNearest: Form(opcode=_nearest, constants=_size),
+    ResizeBilinear: Form(opcode=_bilinear, constants=_size, runtime_version=(2, 2, 0)),
+    Reshape: Form(opcode=_reshape, constants=_new_shape),
+    Logistic: Form(opcode=_logistic),
+    Softmax: Form(opcode=_softmax),
+}
+"""How each operator is written."""

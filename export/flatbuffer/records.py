@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from export.ir import weight_dtypes
+from wrpn_tf import QuantizationParameters
 
 CUSTOM = 32  # The builtin code of custom operators.
 # Bits of an element, by type; types that are not here have no fixed size.
@@ -74,9 +75,17 @@ class Tensor:
         return _DTYPES[self.type]
 
     @property
-    def grid(self) -> tuple[list[float], list[int]]:
-        """Scales and zero points, to be compared."""
-        return self.scale.tolist(), self.zero_point.tolist()
+    def quantization(self) -> QuantizationParameters | None:
+        """Of integers with one scale: the whole range of their type. Else None."""
+        signed = self.type.startswith("INT")
+        if len(self.scale) != 1 or not (signed or self.type.startswith("UINT")):
+            return None
+        bits = BITS[self.type]
+        lowest = -(2 ** (bits - 1)) if signed else 0
+        low = lowest - int(self.zero_point.sum())  # There are files without a zero point.
+        return QuantizationParameters(
+            scale=float(self.scale[0]), low=low, high=low + 2**bits - 1, bits=bits
+        )
 
     def array(self) -> np.ndarray:
         """A constant's values; INT4 and INT2 are unpacked to int8, low bits first.

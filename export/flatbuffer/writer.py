@@ -14,30 +14,22 @@ from ai_edge_litert import schema_py_generated as schema
 
 from export.flatbuffer import metadata_writer
 from export.flatbuffer.editing import pack
-from export.flatbuffer.opcodes import Opcode, opcode, relu_opcode
-from export.ir import weight_dtypes
-from export.ir.graph import (
-    DepthwiseConv2D,
-    Grid,
-    IntegerGraph,
-    Operator,
-    Pad,
-    Reshape,
-    ResizeBilinear,
-    ResizeNearest,
-    Slice,
-    TransposeConv2D,
-    Weighted,
+from export.flatbuffer.opcodes import (
+    Opcode,
+    constants,
+    min_runtime_version,
+    opcode,
+    relu_opcode,
 )
+from export.ir import weight_dtypes
+from export.ir.graph import IntegerGraph
+from export.ir.operators import Operator, TransposeConv2D, Weighted
 from export.ir.validation import validate
 from export.kernel_sets.rules import is_per_tensor
+from wrpn_tf import QuantizationParameters
 
 SIGNATURE = "serving_default"
 _SCHEMA_VERSION = 3
-# Most int8 operators were in TensorFlow Lite 1.14, INT4 kernels came with 2.11 (TFLite
-# tools/versioning/runtime_version.cc).
-_MIN_RUNTIME_VERSION = {8: (1, 14, 0), 4: (2, 11, 0), 2: (2, 11, 0)}
-_OPERATOR_VERSIONS = {TransposeConv2D: (2, 3, 0), ResizeBilinear: (2, 2, 0)}
 _KERNEL_TYPES = {
     8: schema.TensorType.INT8,
     4: schema.TensorType.INT4,
@@ -80,7 +72,7 @@ class _Writer:
         self._codes: dict[tuple[int, int], int] = {}
         self._index = {
             name: self._tensor(
-                name, tensor.shape, schema.TensorType.INT8, _quantization(tensor.grid)
+                name, tensor.shape, schema.TensorType.INT8, _per_tensor(tensor.quantization)
             )
             for name, tensor in graph.tensors.items()
         }
@@ -143,11 +135,7 @@ class _Writer:
         return index
 
     def _runtime_version(self) -> bytes:
-        weighted = (op for op in self._graph.operators if isinstance(op, Weighted))
-        narrowest = min((operator.dtype_bits for operator in weighted), default=8)
-        needed = [_MIN_RUNTIME_VERSION[narrowest]]
-        needed += [_OPERATOR_VERSIONS.get(type(op), (0, 0, 0)) for op in self._graph.operators]
-        return ".".join(map(str, max(needed))).encode()
+        return ".".join(map(str, min_runtime_version(self._graph))).encode()
 
     def _metadata(self, name: str, data: bytes) -> Any:
         entry = schema.MetadataT()
@@ -172,19 +160,31 @@ class _Writer:
     def _operators(self, operator: Operator) -> list[Any]:
         """One operator; two for a transposed convolution with a ReLU."""
         found, output = opcode(self._graph, operator), self._index[operator.output]
-        sources = [self._index[name] for name in operator.inputs]
-        if not isinstance(operator, TransposeConv2D):
-            return [self._operator(found, sources + self._constants(operator), output)]
-        tensor = self._graph.tensors[operator.output]
-        kernel, bias = self._weights(operator)
-        inputs = [self._integers(f"{operator.output}/shape", tensor.shape), kernel, *sources, bias]
+        inputs = [self._index[name] for name in operator.inputs]
+        if isinstance(operator, Weighted):
+            inputs += self._weights(operator)
+        inputs += [
+            self._constant(f"{operator.output}/{name}", np.array(values, np.int32))
+            for name, values in constants(self._graph, operator).items()
+        ]
+        if isinstance(operator, TransposeConv2D):
+            return self._transposed(operator, found, inputs, output)
+        return [self._operator(found, inputs, output)]
+
+    def _transposed(
+        self, operator: TransposeConv2D, found: Opcode, inputs: list[int], output: int
+    ) -> list[Any]:
+        """TRANSPOSE_CONV has its inputs in another order, and no fused activation."""
+        source, kernel, bias, shape = inputs
+        inputs = [shape, kernel, source, bias]
         if not operator.relu:
             return [self._operator(found, inputs, output)]
+        tensor = self._graph.tensors[operator.output]
         linear = self._tensor(
             f"{operator.output}/linear",
             tensor.shape,
             schema.TensorType.INT8,
-            _quantization(tensor.grid),
+            _per_tensor(tensor.quantization),
         )
         return [
             self._operator(found, inputs, linear),
@@ -201,38 +201,14 @@ class _Writer:
         result.builtinOptions = found.options
         return result
 
-    def _constants(self, operator: Operator) -> list[int]:
-        """The operator's constant inputs, which follow its tensors."""
-        name, shape = operator.output, self._graph.tensors[operator.output].shape
-        if isinstance(operator, Weighted):
-            return self._weights(operator)
-        if isinstance(operator, Pad):
-            return [self._integers(f"{name}/padding", [(0, 0), *operator.padding, (0, 0)])]
-        if isinstance(operator, Slice):
-            begin = np.array([0, *operator.begin])
-            return [
-                self._integers(f"{name}/begin", begin),
-                self._integers(f"{name}/end", begin + shape),
-                self._integers(f"{name}/strides", np.ones(len(shape))),
-            ]
-        if isinstance(operator, (ResizeBilinear, ResizeNearest)):
-            return [self._integers(f"{name}/size", shape[1:3])]
-        if isinstance(operator, Reshape):
-            return [self._integers(f"{name}/shape", [-1, *shape[1:]])]
-        return []
-
-    def _integers(self, name: str, values: Any) -> int:
-        return self._constant(name, np.array(values, np.int32))
-
     def _weights(self, operator: Weighted) -> list[int]:
-        input_scale = np.float32(self._graph.tensors[operator.inputs[0]].grid.scale)
+        input_scale = np.float32(self._graph.tensors[operator.inputs[0]].quantization.scale)
         scale = operator.kernel_scale
         if is_per_tensor(type(operator), operator.kernel_scale, operator.dtype_bits):
             scale = scale[:1]
-        axis = 3 if isinstance(operator, DepthwiseConv2D) else 0
         bias_scale = _per_channel(input_scale * scale, 0)
         return [
-            self._kernel(operator, _per_channel(scale, axis)),
+            self._kernel(operator, _per_channel(scale, operator.channel_axis)),
             self._constant(f"{operator.output}/bias", operator.bias, bias_scale),
         ]
 
@@ -245,10 +221,10 @@ def _per_channel(scale: np.ndarray, axis: int) -> Any:
     return quantization
 
 
-def _quantization(grid: Grid) -> Any:
+def _per_tensor(parameters: QuantizationParameters) -> Any:
     quantization = schema.QuantizationParametersT()
-    quantization.scale = [float(grid.scale)]
-    quantization.zeroPoint = [int(grid.zero_point)]
+    quantization.scale = [float(parameters.scale)]
+    quantization.zeroPoint = [int(parameters.zero_point)]
     return quantization
 
 

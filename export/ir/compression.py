@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.ir.graph import Weighted, channel_rows
+from export.ir.operators import Weighted
 
 _MOST_CODES = 16
 _WORD_BITS = 64
@@ -27,7 +27,7 @@ def digits_per_word(base: int) -> int:
 
 def pack(operator: Weighted) -> dict[str, np.ndarray] | None:
     """The kernel of an operator as `FIELDS`, or None where it has too many different codes."""
-    channels = channel_rows(operator)
+    channels = operator.rows
     alive = channels.any(axis=1)
     alphabet, digits = np.unique(channels[alive], return_inverse=True)
     base = max(2, len(alphabet))
@@ -45,14 +45,18 @@ def pack(operator: Weighted) -> dict[str, np.ndarray] | None:
     }
 
 
-def unpack(fields: dict[str, np.ndarray], is_depthwise: bool) -> np.ndarray:
+def unpack(fields: dict[str, np.ndarray], operator: type[Weighted]) -> np.ndarray:
     """The int8 kernel that `pack` packed.
+
+    Args:
+      fields: from `pack`.
+      operator: class of the operator that has the kernel.
 
     Raises:
       ValueError: the fields do not fit together.
     """
     alphabet, shape = fields["alphabet"], tuple(int(size) for size in fields["shape"])
-    channels = shape[3] if is_depthwise else shape[0]
+    channels = shape[operator.channel_axis]
     taps = int(np.prod(shape)) // channels
     alive = np.unpackbits(fields["alive"], count=channels).astype(bool)
     base = max(2, len(alphabet))
@@ -68,4 +72,4 @@ def unpack(fields: dict[str, np.ndarray], is_depthwise: bool) -> np.ndarray:
     rows = np.zeros((channels, taps), np.int8)
     if wanted:
         rows[alive] = alphabet[digits].reshape(-1, taps)
-    return np.ascontiguousarray(rows.T if is_depthwise else rows).reshape(shape)
+    return operator.kernel_of(rows, shape[1:3])

@@ -1,12 +1,13 @@
-"""The training that a graph carries with it, and whether that is the model's."""
+"""Where an integer graph comes from: the layers behind its tensors, and what was trained."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
-from export.ir.graph import IntegerGraph, Operator, Weighted
+from wrpn_tf import QuantizationParameters
 
 TRAINED = np.dtype(
     [(name, np.float64) for name in ("scale", "shift", "gain", "variance", "offset")]
@@ -23,63 +24,34 @@ trained float32 numbers, so that nothing was rounded. `digest` is `digest` of th
 """
 
 
-def trained_grids(graph: IntegerGraph) -> dict[str, tuple[float, int, int]]:
-    """Scale, smallest and largest code of each tensor as trained.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitConvolution:
+    """A grouped convolution that was replaced (`export.realization.grouped_convolutions`).
 
-    Raises:
-      ValueError: if the graph carries no training.
+    Attributes:
+      source: the tensor that it read.
+      parts: the tensors that are concatenated to its output.
     """
-    try:
-        found = graph.metadata["trained_grids"]
-        grids = {name: (float(a), int(b), int(c)) for name, (a, b, c) in found.items()}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        grids = {}
-    weighted = [operator for operator in graph.operators if isinstance(operator, Weighted)]
-    if set(graph.tensors) - set(grids) or any(operator.trained is None for operator in weighted):
-        raise ValueError(
-            "The graph does not carry what was trained, so there is nothing to prove it against: "
-            "write it again with python -m export.tflite --graph=…, or name the training's "
-            "--workdir."
-        )
-    return grids
+
+    source: str
+    parts: tuple[str, ...]
 
 
-def training_problems(graph: IntegerGraph, trained: IntegerGraph) -> list[str]:
-    """What a graph carries as its training that another graph, lowered anew, does not.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What is known of the training behind a graph; empty where nothing is.
 
-    Args:
-      graph: the graph to be proven.
-      trained: the graph of the training itself, from `export.lower`.
-
-    Returns:
-      A sentence for each difference; empty where a proof against what `graph` carries is one
-      against the training.
+    Attributes:
+      layers: by tensor, the Keras layer whose output it is. Parts of a layer are not in it.
+      quantization: by tensor, its quantization parameters as trained. Behind a ReLU `low` is 0,
+        also where the codes of the tensor go further down.
+      inexact_channels: by the output of an operator with a kernel, and by target
+        (`export.kernel_sets.rules.TARGETS`), how many of its channels do not give the trained code
+        for every possible input.
+      split_convolutions: by output, the grouped convolutions that are no longer one operator.
     """
-    grids, wanted = trained_grids(graph), trained_grids(trained)
-    problems = [
-        f"{name}: the training has no such tensor, or another grid for it."
-        for name, grid in grids.items()
-        if wanted.get(name) != grid
-    ]
-    theirs = {operator.output: operator for operator in trained.operators}
-    for operator in graph.operators:
-        other = theirs.get(operator.output)
-        if other is None or not _same_training(operator, other):
-            problems.append(
-                f"{operator.output}: what it carries as trained is not what the model has."
-            )
-    if len(theirs) != len(graph.operators):
-        problems.append(f"The training has {len(theirs)} operators, not {len(graph.operators)}.")
-    return problems
 
-
-def _same_training(one: Operator, other: Operator) -> bool:
-    """Whether two operators are the same but for what lowering chooses."""
-    chosen = {"kernel", "kernel_scale", "bias", "code_multiplier"}
-    if type(one) is not type(other):
-        return False
-    for field in dataclasses.fields(one):
-        mine, yours = getattr(one, field.name), getattr(other, field.name)
-        if field.name not in chosen and not np.array_equal(mine, yours):
-            return False
-    return True
+    layers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    quantization: Mapping[str, QuantizationParameters] = dataclasses.field(default_factory=dict)
+    inexact_channels: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    split_convolutions: Mapping[str, SplitConvolution] = dataclasses.field(default_factory=dict)

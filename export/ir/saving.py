@@ -13,25 +13,20 @@ import lzma
 import os
 import zipfile
 import zlib
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from export.ir import compression
 from export.ir.files import write_bytes
-from export.ir.graph import (
-    OPERATORS,
-    DepthwiseConv2D,
-    Grid,
-    IntegerGraph,
-    Operator,
-    Tensor,
-    Weighted,
-)
+from export.ir.graph import IntegerGraph
+from export.ir.operators import OPERATORS, Operator, Weighted
+from export.ir.provenance import Provenance, SplitConvolution
+from export.ir.tensors import Tensor
 from export.ir.validation import validate
+from wrpn_tf import QuantizationParameters
 
-FORMAT_VERSION = 1
-_RENAMED = {"stretch": "code_multiplier", "storage": "dtype_bits"}  # In files of earlier versions.
+FORMAT_VERSION = 2
 _XZ = b"\xfd7zXZ\0"
 
 
@@ -73,6 +68,7 @@ def save(graph: IntegerGraph, path: str | os.PathLike[str], *, for_transport: bo
         "inputs": graph.inputs,
         "outputs": graph.outputs,
         "metadata": graph.metadata,
+        "provenance": dataclasses.asdict(graph.provenance),
     }
     text = np.array(json.dumps(structure, default=_plain))
     content = io.BytesIO()
@@ -101,7 +97,9 @@ def load(path: str | os.PathLike[str]) -> IntegerGraph:
             structure = json.loads(str(members["graph"]))
             version = structure["format_version"]
             arrays = {key: members[key] for key in members.files if key != "graph"}
-        if version == FORMAT_VERSION:
+        if version == 1:
+            structure = _from_version_1(structure)
+        if version in (1, FORMAT_VERSION):
             graph = _build(structure, arrays)
     except (
         ValueError,
@@ -116,9 +114,9 @@ def load(path: str | os.PathLike[str]) -> IntegerGraph:
         lzma.LZMAError,
     ) as error:
         raise ValueError(f"{name} is not a saved integer graph.") from error
-    if version != FORMAT_VERSION:
+    if version not in (1, FORMAT_VERSION):
         raise ValueError(
-            f"{name} has integer graph format {version}; this version reads {FORMAT_VERSION}."
+            f"{name} has integer graph format {version}; this version reads 1 to {FORMAT_VERSION}."
         )
     try:
         validate(graph)
@@ -131,23 +129,21 @@ def _build(structure: dict[str, Any], arrays: dict[str, np.ndarray]) -> IntegerG
     tensors = {
         name: Tensor(
             shape=tuple(fields["shape"]),
-            grid=Grid(**fields["grid"]),
-            bits=fields["bits"],
+            quantization=QuantizationParameters(**fields["quantization"]),
         )
         for name, fields in structure["tensors"].items()
     }
     operators: list[Operator] = []
     for index, fields in enumerate(structure["operators"]):
         operator_type = OPERATORS[fields.pop("type")]
-        values = {_RENAMED.get(key, key): _tuples(value) for key, value in fields.items()}
+        values = {key: _tuples(value) for key, value in fields.items()}
         for field in dataclasses.fields(operator_type):
             key = f"{index}.{field.name}"
             if key in arrays:
                 values[field.name] = arrays[key]
             elif f"{key}.digits" in arrays:
                 packed = {part: arrays[f"{key}.{part}"] for part in compression.FIELDS}
-                is_depthwise = issubclass(operator_type, DepthwiseConv2D)
-                values[field.name] = compression.unpack(packed, is_depthwise)
+                values[field.name] = compression.unpack(packed, cast(type[Weighted], operator_type))
         operators.append(operator_type(**values))
     return IntegerGraph(
         tensors=tensors,
@@ -155,7 +151,57 @@ def _build(structure: dict[str, Any], arrays: dict[str, np.ndarray]) -> IntegerG
         inputs=tuple(structure["inputs"]),
         outputs=tuple(structure["outputs"]),
         metadata=structure["metadata"],
+        provenance=_provenance(structure["provenance"]),
     )
+
+
+def _provenance(fields: dict[str, Any]) -> Provenance:
+    return Provenance(
+        layers=fields["layers"],
+        quantization={
+            name: QuantizationParameters(**values)
+            for name, values in fields["quantization"].items()
+        },
+        inexact_channels=fields["inexact_channels"],
+        split_convolutions={
+            name: SplitConvolution(source=values["source"], parts=tuple(values["parts"]))
+            for name, values in fields["split_convolutions"].items()
+        },
+    )
+
+
+def _from_version_1(structure: dict[str, Any]) -> dict[str, Any]:
+    """The structure of a file of version 1, whose provenance was part of its metadata."""
+    bits = {name: fields["bits"] for name, fields in structure["tensors"].items()}
+    tensors = {}
+    for name, fields in structure["tensors"].items():
+        quantization = QuantizationParameters.int8(**fields["grid"], bits=bits[name])
+        tensors[name] = {
+            "shape": fields["shape"],
+            "quantization": dataclasses.asdict(quantization),
+        }
+    renamed = {"stretch": "code_multiplier", "storage": "dtype_bits"}
+    operators = [
+        {renamed.get(key, key): value for key, value in fields.items()}
+        for fields in structure["operators"]
+    ]
+    metadata = dict(structure["metadata"])
+    trained = metadata.pop("trained_grids", {})
+    provenance = {
+        "layers": metadata.pop("keras_layers", {}),
+        "quantization": {
+            name: {"scale": scale, "low": low, "high": high, "bits": bits[name]}
+            for name, (scale, low, high) in trained.items()
+        },
+        "inexact_channels": metadata.pop("inexact_channels", {}),
+        "split_convolutions": metadata.pop("split_groups", {}),
+    }
+    return structure | {
+        "tensors": tensors,
+        "operators": operators,
+        "metadata": metadata,
+        "provenance": provenance,
+    }
 
 
 def _tuples(value: Any) -> Any:

@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.ir.graph import Add, Grid, Subtract
+from export.ir.operators import Sum
 from export.kernel_sets.requantization import (
     multiply_double_rounding,
     quantize_multiplier,
     to_codes,
 )
 from export.kernel_sets.rules import check_kernel_set
+from wrpn_tf import QuantizationParameters
 
 _ADD_SHIFT = 20
 _ADD_VECTOR = 16  # elements that the vector loop of the optimized kernel takes at a time
 _ADD_PART = 1 << 18  # elements worked on at once
 
+Parameters = tuple[QuantizationParameters, QuantizationParameters, QuantizationParameters]
+"""Those of left, right and output."""
+
 
 def add_codes(
-    operator: Add | Subtract,
+    operator: Sum,
     left: np.ndarray,
     right: np.ndarray,
-    grids: tuple[Grid, Grid, Grid],
+    parameters: Parameters,
     kernel_set: str,
 ) -> np.ndarray:
     """Output codes of ADD, or of SUB, whose optimized kernel is the reference.
@@ -36,15 +40,14 @@ def add_codes(
       operator: the operator.
       left: int8 codes, a whole tensor.
       right: int8 codes of the same shape.
-      grids: grids of left, right and output.
+      parameters: of left, right and output.
       kernel_set: a kernel set.
 
     Returns:
       int8 of the inputs' shape.
     """
     check_kernel_set(kernel_set)
-    sign = -1 if isinstance(operator, Subtract) else 1
-    if sign < 0 and kernel_set == "optimized":
+    if operator.sign < 0 and kernel_set == "optimized":
         kernel_set = "reference"
     rule = {
         "xnnpack": _add_xnnpack,
@@ -59,38 +62,39 @@ def add_codes(
     flat = (left.reshape(-1), right.reshape(-1))
     for start, stop, function in parts:
         steps = [
-            codes[start:stop].astype(np.int64) - grid.zero_point
-            for codes, grid in zip(flat, grids[:2], strict=True)
+            codes[start:stop].astype(np.int64) - side.zero_point
+            for codes, side in zip(flat, parameters[:2], strict=True)
         ]
-        total = function(steps, grids, sign)
-        result[start:stop] = to_codes(total, grids[2].zero_point, operator.relu)
+        total = function(steps, parameters, operator.sign)
+        result[start:stop] = to_codes(total, parameters[2].zero_point, operator.relu)
     return result.reshape(left.shape)
 
 
-def _add_xnnpack(inputs: list[np.ndarray], grids: tuple[Grid, Grid, Grid], sign: int) -> np.ndarray:
+def _add_xnnpack(inputs: list[np.ndarray], parameters: Parameters, sign: int) -> np.ndarray:
     """XNNPACK src/microparams-init.c xnn_init_qs8_add_minmax_*_params: one shift, half up."""
-    output_scale = np.float32(grids[2].scale)
-    ratios = np.array([np.float32(grid.scale) / output_scale for grid in grids[:2]], np.float32)
+    output_scale = np.float32(parameters[2].scale)
+    scales = np.array([side.scale for side in parameters[:2]], np.float32)
+    ratios = scales / output_scale
     shift = _ADD_SHIFT - (int(np.frexp(ratios.max())[1]) - 1)
     factors = np.rint(np.ldexp(ratios.astype(np.float64), shift)).astype(np.int64)
     total = inputs[0] * factors[0] + inputs[1] * (sign * factors[1])
     return (total + (1 << (shift - 1))) >> shift
 
 
-def _add_vector(inputs: list[np.ndarray], grids: tuple[Grid, Grid, Grid], sign: int) -> np.ndarray:
+def _add_vector(inputs: list[np.ndarray], parameters: Parameters, sign: int) -> np.ndarray:
     """TFLite optimized/integer_ops/add.h: the inputs' shifts are merged, one rounding each."""
-    return _add_builtin(inputs, grids, sign, merge_shifts=True)
+    return _add_builtin(inputs, parameters, sign, merge_shifts=True)
 
 
-def _add_scalar(inputs: list[np.ndarray], grids: tuple[Grid, Grid, Grid], sign: int) -> np.ndarray:
+def _add_scalar(inputs: list[np.ndarray], parameters: Parameters, sign: int) -> np.ndarray:
     """TFLite reference/integer_ops/add.h AddElementwise: two roundings for each input."""
-    return _add_builtin(inputs, grids, sign, merge_shifts=False)
+    return _add_builtin(inputs, parameters, sign, merge_shifts=False)
 
 
 def _add_builtin(
-    inputs: list[np.ndarray], grids: tuple[Grid, Grid, Grid], sign: int, *, merge_shifts: bool
+    inputs: list[np.ndarray], parameters: Parameters, sign: int, *, merge_shifts: bool
 ) -> np.ndarray:
-    mantissas, shifts = builtin_multipliers(grids)
+    mantissas, shifts = builtin_multipliers(parameters)
     total = np.zeros_like(inputs[0])
     signs = (1, sign)
     for steps, mantissa, shift, side in zip(inputs, mantissas[:2], shifts[:2], signs, strict=True):
@@ -104,14 +108,14 @@ def _add_builtin(
     return multiply_double_rounding(total, mantissas[2], shifts[2], half_up=False)
 
 
-def builtin_multipliers(grids: tuple[Grid, Grid, Grid]) -> tuple[np.ndarray, np.ndarray]:
+def builtin_multipliers(parameters: Parameters) -> tuple[np.ndarray, np.ndarray]:
     """What left, right and their sum are multiplied by: TFLite kernels/add.cc Prepare.
 
     Returns:
       Mantissas and shifts as from `export.kernel_sets.rules.quantize_multiplier`, int64 ``[3]``
       each.
     """
-    left, right, output = (float(grid.scale) for grid in grids)
+    left, right, output = (float(each.scale) for each in parameters)
     twice_largest = 2 * max(left, right)
     total = twice_largest / ((1 << _ADD_SHIFT) * output)
     return quantize_multiplier(np.array([left / twice_largest, right / twice_largest, total]))

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.ir.graph import Grid
+from wrpn_tf import QuantizationParameters
 
-_STEPS = np.float32(256)  # of the output's grid in [0, 1]
+_STEPS = np.float32(256)  # of the output in [0, 1]
 
 
-def table(grid: Grid, kernel_set: str) -> np.ndarray:
+def table(source: QuantizationParameters, kernel_set: str) -> np.ndarray:
     """The output codes for input codes -128 to 127.
 
     XNNPACK (src/reference/unary-elementwise.cc) rounds the quotient to float32, adds the zero point
@@ -21,14 +21,14 @@ def table(grid: Grid, kernel_set: str) -> np.ndarray:
     halves up.
 
     Args:
-      grid: grid of the input.
+      source: of the input.
       kernel_set: a kernel set.
 
     Returns:
-      int8 ``[256]``, codes of grid (1/256, -128).
+      int8 ``[256]``, codes of scale 1/256 and zero point -128.
     """
     codes = np.arange(-128, 128, dtype=np.float32)
-    reals = (codes - np.float32(grid.zero_point)) * np.float32(grid.scale)
+    reals = (codes - np.float32(source.zero_point)) * np.float32(source.scale)
     with np.errstate(over="ignore"):  # exp(-x) may be infinite: the quotient is 0.
         powers = np.exp(-reals.astype(np.float64))
         if kernel_set == "xnnpack":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.ir.graph import Grid, Multiply
+from export.ir.operators import Multiply
+from export.kernel_sets.addition import Parameters
 from export.kernel_sets.requantization import requantize, to_codes
 from export.kernel_sets.rules import check_kernel_set
 
@@ -15,7 +16,7 @@ def multiply_codes(
     operator: Multiply,
     left: np.ndarray,
     right: np.ndarray,
-    grids: tuple[Grid, Grid, Grid],
+    parameters: Parameters,
     kernel_set: str,
 ) -> np.ndarray:
     """Output codes of MUL.
@@ -30,17 +31,17 @@ def multiply_codes(
       operator: the operator.
       left: int8 codes.
       right: int8 codes that broadcast to `left`.
-      grids: grids of left, right and output.
+      parameters: of left, right and output.
       kernel_set: a kernel set.
 
     Returns:
       int8 of the shape of `left`.
     """
     check_kernel_set(kernel_set)
-    product = left.astype(np.int32) - grids[0].zero_point
-    product *= right.astype(np.int32) - grids[1].zero_point
-    left_scale, right_scale, output_scale = (np.float32(grid.scale) for grid in grids)
+    product = left.astype(np.int32) - parameters[0].zero_point
+    product *= right.astype(np.int32) - parameters[1].zero_point
+    left_scale, right_scale, output_scale = (np.float32(each.scale) for each in parameters)
     scale = left_scale * right_scale / output_scale
     rule = _XNNPACK_RULES.get(kernel_set, "double_away")
     steps = requantize(product, rule, np.full(product.shape[-1], scale))
-    return to_codes(steps, grids[2].zero_point, operator.relu)
+    return to_codes(steps, parameters[2].zero_point, operator.relu)

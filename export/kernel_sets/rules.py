@@ -31,28 +31,38 @@ layers by single_up, or double_up for the product of a matrix and one vector (`i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from export.ir.graph import (
+from export.ir.graph import IntegerGraph
+from export.ir.operators import (
     Add,
+    Concatenate,
+    Conv2D,
     DepthwiseConv2D,
     FullyConnected,
-    Grid,
     GroupedConv2D,
-    IntegerGraph,
+    Logistic,
+    Maximum,
+    Minimum,
     Multiply,
     Operator,
+    Pad,
     Pool2D,
+    Reshape,
+    ResizeBilinear,
+    ResizeNearest,
+    Slice,
     Softmax,
     Subtract,
     TransposeConv2D,
     Weighted,
-    channel_rows,
 )
-from export.ir.weight_dtypes import is_delegated
+from export.kernel_sets.narrow_weights import is_delegated
 from export.kernel_sets.requantization import requantize, to_codes
+from wrpn_tf import QuantizationParameters
 
 KERNEL_SETS = ("xnnpack", "optimized", "reference")
 # All that convolutions and dense layers are proven for.
@@ -60,6 +70,9 @@ TARGETS = ("xnnpack", "optimized", "optimized_arm", "reference", "reference_2_14
 # All that the executor runs. 'xnnpack_arm' differs from 'xnnpack' in MUL and in what XNNPACK leaves
 # to the optimized kernels.
 EXECUTABLE = (*TARGETS, "xnnpack_arm")
+
+
+_Inputs = Sequence[QuantizationParameters]
 
 
 def check_kernel_set(kernel_set: str) -> None:
@@ -77,34 +90,84 @@ def family(kernel_set: str) -> str:
 def effective_kernel_set(graph: IntegerGraph, operator: Operator, kernel_set: str) -> str:
     """The kernel set that runs `operator` when `kernel_set` is asked for.
 
-    XNNPACK leaves to the built-in kernels int8 AVERAGE_POOL_2D, int8 SOFTMAX, ADD and SUB with an
-    input scale outside ``[2 ** -10, 2 ** 8)`` output scales, MUL with a product of input scales
-    outside ``[2 ** -16, 2 ** 8)`` output scales and TRANSPOSE_CONV with SAME padding and strides
-    beyond the window. (It leaves some operators too that are exact everywhere.) Of kernels stored
-    in fewer than 8 bits it takes few: `storage.is_delegated`.
+    XNNPACK leaves to the built-in kernels what `TAKEN_BY_XNNPACK` says. (It leaves some operators
+    too that are exact everywhere.)
     """
     check_kernel_set(kernel_set)
     if family(kernel_set) != "xnnpack":
         return kernel_set
-    scales = [np.float32(graph.tensors[name].grid.scale) for name in operator.inputs]
-    output_scale = np.float32(graph.tensors[operator.output].grid.scale)
-    if isinstance(operator, (Add, Subtract)):
-        taken = all(2.0**-10 <= scale / output_scale < 2.0**8 for scale in scales)
-    elif isinstance(operator, Multiply):
-        taken = bool(2.0**-16 <= scales[0] * scales[1] / output_scale < 2.0**8)
-    elif isinstance(operator, TransposeConv2D):
-        window = operator.kernel.shape[1:3]
-        within = all(step <= size for step, size in zip(operator.strides, window, strict=True))
-        taken = operator.padding == "VALID" or within
-    elif isinstance(operator, Weighted):
-        taken = is_delegated(type(operator), operator.dtype_bits, operator.kernel.shape[-1])
-    else:
-        taken = not isinstance(operator, Softmax) and not (
-            isinstance(operator, Pool2D) and operator.kind == "average"
-        )
-    if not taken:
+    inputs = [graph.tensors[name].quantization for name in operator.inputs]
+    output = graph.tensors[operator.output].quantization
+    if not TAKEN_BY_XNNPACK[type(operator)](operator, inputs, output):
         return kernel_set.replace("xnnpack", "optimized")
-    return kernel_set if isinstance(operator, Multiply) else "xnnpack"
+    return kernel_set if type(operator) in XNNPACK_ARM else "xnnpack"
+
+
+def _always(operator: Operator, inputs: _Inputs, output: QuantizationParameters) -> bool:
+    return True
+
+
+def _never(operator: Operator, inputs: _Inputs, output: QuantizationParameters) -> bool:
+    """No int8 SOFTMAX."""
+    return False
+
+
+def _takes_storage(operator: Weighted, inputs: _Inputs, output: QuantizationParameters) -> bool:
+    """Of kernels stored in fewer than 8 bits few."""
+    return is_delegated(type(operator), operator.dtype_bits, operator.row_length)
+
+
+def _takes_window(
+    operator: TransposeConv2D, inputs: _Inputs, output: QuantizationParameters
+) -> bool:
+    """Not SAME padding with strides beyond the window."""
+    window = operator.kernel.shape[1:3]
+    within = all(step <= size for step, size in zip(operator.strides, window, strict=True))
+    return operator.padding == "VALID" or within
+
+
+def _takes_scales(operator: Operator, inputs: _Inputs, output: QuantizationParameters) -> bool:
+    """Input scales in ``[2 ** -10, 2 ** 8)`` output scales."""
+    ratios = [np.float32(each.scale) / np.float32(output.scale) for each in inputs]
+    return all(2.0**-10 <= ratio < 2.0**8 for ratio in ratios)
+
+
+def _takes_product(operator: Operator, inputs: _Inputs, output: QuantizationParameters) -> bool:
+    """A product of input scales in ``[2 ** -16, 2 ** 8)`` output scales."""
+    left, right = (np.float32(each.scale) for each in inputs)
+    return bool(2.0**-16 <= left * right / np.float32(output.scale) < 2.0**8)
+
+
+def _takes_maximum(operator: Pool2D, inputs: _Inputs, output: QuantizationParameters) -> bool:
+    """No int8 AVERAGE_POOL_2D."""
+    return operator.kind == "max"
+
+
+TAKEN_BY_XNNPACK: dict[type[Operator], Callable[[Any, _Inputs, QuantizationParameters], bool]] = {
+    Conv2D: _takes_storage,
+    GroupedConv2D: _takes_storage,
+    DepthwiseConv2D: _takes_storage,
+    TransposeConv2D: _takes_window,
+    FullyConnected: _takes_storage,
+    Add: _takes_scales,
+    Subtract: _takes_scales,
+    Maximum: _always,
+    Minimum: _always,
+    Multiply: _takes_product,
+    Pool2D: _takes_maximum,
+    Concatenate: _always,
+    Pad: _always,
+    Slice: _always,
+    ResizeNearest: _always,
+    ResizeBilinear: _always,
+    Reshape: _always,
+    Logistic: _always,
+    Softmax: _never,
+}
+"""By operator: whether XNNPACK takes it, given it and the parameters of its inputs and output."""
+
+XNNPACK_ARM: frozenset[type[Operator]] = frozenset({Multiply})
+"""Operators that XNNPACK computes otherwise on ARM."""
 
 
 def is_vector_product(rows: np.ndarray, output_shape: Sequence[int | None]) -> bool:
@@ -128,28 +191,41 @@ def rounding_rules(operator: type[Weighted], vector_product: bool) -> dict[str, 
       operator: the class.
       vector_product: from `is_vector_product`.
     """
-    rules = {
-        "xnnpack": "float_even",
-        "optimized": "double_up",
-        "optimized_arm": "double_up" if vector_product else "single_up",
-        "reference": "double_away",
-        "reference_2_14": "double_away",
-    }
-    if issubclass(operator, DepthwiseConv2D | TransposeConv2D):
-        rules |= {"optimized": "double_mixed", "optimized_arm": "double_mixed"}
-    if issubclass(operator, FullyConnected):
-        rules |= {"reference": "real_away"}
-    if issubclass(operator, GroupedConv2D):  # The optimized kernel leaves groups to the reference.
-        rules |= {"optimized": "double_away", "optimized_arm": "double_away"}
+    rules = ROUNDING[operator]
+    if vector_product and rules["optimized_arm"] == "single_up":
+        return rules | {"optimized_arm": "double_up"}
     return rules
 
 
+_MATRIX_PRODUCT = {
+    "xnnpack": "float_even",
+    "optimized": "double_up",
+    "optimized_arm": "single_up",
+    "reference": "double_away",
+    "reference_2_14": "double_away",
+}
+_CHANNEL_LOOP = _MATRIX_PRODUCT | {"optimized": "double_mixed", "optimized_arm": "double_mixed"}
+# The optimized kernel leaves groups to the reference.
+_LEFT_TO_REFERENCE = _MATRIX_PRODUCT | {"optimized": "double_away", "optimized_arm": "double_away"}
+ROUNDING: dict[type[Operator], dict[str, str]] = {
+    Conv2D: _MATRIX_PRODUCT,
+    GroupedConv2D: _LEFT_TO_REFERENCE,
+    DepthwiseConv2D: _CHANNEL_LOOP,
+    TransposeConv2D: _CHANNEL_LOOP,
+    FullyConnected: _MATRIX_PRODUCT | {"reference": "real_away"},
+}
+"""By operator with a kernel and by target: how the product with a matrix is rounded."""
+
+ONE_SCALE: frozenset[type[Operator]] = frozenset({FullyConnected})
+"""Operators whose kernel has a single scale in a file where all its channels' are equal."""
+
+
 def is_per_tensor(operator: type[Weighted], kernel_scale: np.ndarray, dtype_bits: int) -> bool:
-    """Whether the writer gives the kernel a single scale: dense layers with equal scales.
+    """Whether the writer gives the kernel a single scale: see `ONE_SCALE`.
 
     Not those with INT2 codes, which XNNPACK takes with a scale for each channel only.
     """
-    takes_one = issubclass(operator, FullyConnected) and dtype_bits > 2
+    takes_one = operator in ONE_SCALE and dtype_bits > 2
     return takes_one and bool((kernel_scale == kernel_scale[0]).all())
 
 
@@ -194,8 +270,8 @@ def multipliers(
 def weighted_codes(
     accumulator: np.ndarray,
     operator: Weighted,
-    input_grid: Grid,
-    output_grid: Grid,
+    source: QuantizationParameters,
+    target: QuantizationParameters,
     kernel_set: str,
 ) -> np.ndarray:
     """Output codes of a convolution or dense layer.
@@ -203,15 +279,15 @@ def weighted_codes(
     Args:
       accumulator: ``[batch, ..., channels]``, bias included, within int32.
       operator: the layer.
-      input_grid: grid of its input.
-      output_grid: grid of its output.
+      source: of its input.
+      target: of its output.
       kernel_set: a kernel set.
 
     Returns:
       int8 ``[batch, ..., channels]``.
     """
-    multiplier = real_multiplier(operator, input_grid.scale, output_grid.scale, kernel_set)
-    vector_product = is_vector_product(channel_rows(operator), accumulator.shape)
+    multiplier = real_multiplier(operator, source.scale, target.scale, kernel_set)
+    vector_product = is_vector_product(operator.rows, accumulator.shape)
     rule = rounding_rules(type(operator), vector_product)[kernel_set]
     steps = requantize(accumulator, rule, multiplier)
-    return to_codes(steps, output_grid.zero_point, operator.relu)
+    return to_codes(steps, target.zero_point, operator.relu)

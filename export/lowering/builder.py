@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from export.ir.graph import Grid, Operator, Tensor, Weighted
+from export.ir.operators import Operator, Weighted
+from export.ir.provenance import Provenance
+from export.ir.tensors import Tensor
 from export.realization.channels import Channels
-from wrpn_tf import Kind, LayerView, OutputGrid
+from wrpn_tf import Kind, LayerView, QuantizationParameters
 
 
 class GraphBuilder:
@@ -16,29 +19,36 @@ class GraphBuilder:
     Attributes:
       tensors: finished tensors by name.
       operators: in execution order.
-      grids: the grid of each tensor, as the Keras model has it.
-      layers: for each tensor, the Keras layer whose output it is.
-      inexact: for each weighted operator's output, how many channels are not exact, by target.
-      trained_grids: for each tensor, the scale, smallest and largest code (zero point subtracted)
-        that the Keras model gives it; a ReLU's smallest code is 0.
+      layers: see `Provenance`.
     """
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self.operators: list[Operator] = []
-        self.grids: dict[str, OutputGrid] = {}
         self.layers: dict[str, str] = {}
-        self.inexact: dict[str, dict[str, int]] = {}
-        self.trained_grids: dict[str, tuple[float, int, int]] = {}
+        self._trained: dict[str, QuantizationParameters] = {}
+        self._inexact: dict[str, dict[str, int]] = {}
 
-    def tensor(self, name: str, layer: str, shape: Sequence[int | None], grid: OutputGrid) -> str:
+    def provenance(self) -> Provenance:
+        """What is known of the training behind the tensors and operators so far."""
+        return Provenance(
+            layers=self.layers, quantization=self._trained, inexact_channels=self._inexact
+        )
+
+    def tensor(
+        self,
+        name: str,
+        layer: str,
+        shape: Sequence[int | None],
+        quantization: QuantizationParameters,
+    ) -> str:
         """Adds a tensor; returns its name, made unique.
 
         Args:
           name: the name wanted.
           layer: the Keras layer whose output it holds.
           shape: with the batch first, which becomes 1.
-          grid: the grid of its codes.
+          quantization: of its codes.
         """
         unique, count = name, 1
         while unique in self.tensors:
@@ -46,11 +56,9 @@ class GraphBuilder:
             unique = f"{name}_{count}"
         self.tensors[unique] = Tensor(
             shape=(1, *(size or 1 for size in shape[1:])),
-            grid=Grid(scale=grid.scale, zero_point=grid.zero_point),
-            bits=grid.bits,
+            quantization=quantization,
         )
-        self.grids[unique] = grid
-        self.trained_grids[unique] = (grid.scale, grid.low, grid.high)
+        self._trained[unique] = quantization
         self.layers[unique] = layer
         return unique
 
@@ -59,7 +67,7 @@ class GraphBuilder:
         operator: type[Operator],
         inputs: Iterable[str],
         view: LayerView,
-        grid: OutputGrid,
+        quantization: QuantizationParameters,
         shape: Sequence[int | None] | None = None,
         part: str = "",
         **fields: Any,
@@ -70,15 +78,15 @@ class GraphBuilder:
           operator: class of the operator.
           inputs: names of the tensors it reads.
           view: the Keras layer whose output it computes.
-          grid: the grid of the output.
+          quantization: of the output.
           shape: shape of the output; None: that of the Keras layer's.
           part: appended to the layer's name where another operator writes the layer's output.
           **fields: what the operator's class has beyond inputs and output.
         """
         name = view.name.removeprefix("quant_") + part
-        output = self.tensor(name, view.name, shape or view.output_shape, grid)
+        output = self.tensor(name, view.name, shape or view.output_shape, quantization)
         if view.kind is Kind.RELU:
-            self.trained_grids[output] = (grid.scale, max(grid.low, 0), grid.high)
+            self._trained[output] = dataclasses.replace(quantization, low=max(quantization.low, 0))
         self.operators.append(operator(inputs=tuple(inputs), output=output, **fields))
         return output
 
@@ -87,7 +95,7 @@ class GraphBuilder:
         operator: type[Weighted],
         source: str,
         view: LayerView,
-        grid: OutputGrid,
+        quantization: QuantizationParameters,
         fitted: Channels,
         shape: Sequence[int | None] | None = None,
         **fields: Any,
@@ -97,7 +105,7 @@ class GraphBuilder:
             operator,
             [source],
             view,
-            grid,
+            quantization,
             shape,
             kernel_scale=fitted.scale,
             bias=fitted.bias,
@@ -106,7 +114,7 @@ class GraphBuilder:
             trained=fitted.trained,
             **fields,
         )
-        self.inexact[output] = {
+        self._inexact[output] = {
             target: int((~exact).sum()) for target, exact in fitted.exact.items()
         }
         return output

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tf_keras as keras
 
-from export.ir import weight_dtypes as weight_dtypes
-from export.ir.graph import (
+from export.ir.operators import (
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
@@ -19,10 +19,17 @@ from export.ir.graph import (
     Weighted,
 )
 from export.ir.provenance import TRAINED
-from export.kernel_sets import ideal, rules
+from export.kernel_sets import ideal, narrow_weights, rules
 from export.realization import channels
 from export.realization.context import RequantizationContext
-from wrpn_tf import KernelCodes, LayerView, OutputGrid
+from wrpn_tf import KernelCodes, LayerView, QuantizationParameters
+
+_ATTRIBUTES: dict[str, Callable[[keras.layers.Layer], Any]] = {
+    "strides": lambda layer: tuple(layer.strides),
+    "padding": lambda layer: layer.padding.upper(),
+    "dilation": lambda layer: tuple(layer.dilation_rate),
+}
+"""How a layer calls the attributes that some operators with a kernel have."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,8 +95,8 @@ def fit(
     codes: np.ndarray,
     scale: np.ndarray,
     affine: Affine,
-    source: OutputGrid,
-    target: OutputGrid,
+    source: QuantizationParameters,
+    target: QuantizationParameters,
     output_shape: Sequence[int | None],
     dtype_bits: int = 8,
 ) -> channels.Channels:
@@ -102,14 +109,10 @@ def fit(
     context = RequantizationContext(
         operator=operator,
         vector_product=rules.is_vector_product(codes, output_shape),
-        input_scale=source.scale,
-        input_low=source.low,
-        input_high=source.high,
-        output_scale=target.scale,
-        output_low=target.low,
-        output_high=target.high,
+        source=source,
+        target=target,
         dtype_bits=dtype_bits,
-        delegated=weight_dtypes.is_delegated(operator, dtype_bits, codes.shape[1]),
+        delegated=narrow_weights.is_delegated(operator, dtype_bits, codes.shape[1]),
     )
     return channels.fit(codes, trained, context)
 
@@ -118,8 +121,8 @@ def fit_kernel(
     view: LayerView,
     kernel: KernelCodes,
     affine: Affine,
-    source: OutputGrid,
-    target: OutputGrid,
+    source: QuantizationParameters,
+    target: QuantizationParameters,
     weights: str,
 ) -> tuple[type[Weighted], channels.Channels, dict[str, Any]]:
     """A convolution or dense layer as an operator, its kernel stored as `weights` says.
@@ -130,28 +133,20 @@ def fit_kernel(
     """
     layer, operator = view.layer, _operator(view.layer)
     codes = channels_last(layer, kernel.codes)
-    shape, depthwise = codes.shape, operator is DepthwiseConv2D
-    taps = int(np.prod(shape[:2])) if depthwise else int(np.prod(shape[:-1]))
+    window = codes.shape[:2]  # A dense layer has none, and its operator does not ask.
+    taps = math.prod(window if operator is DepthwiseConv2D else codes.shape[:-1])
     scale = channels_last(layer, np.broadcast_to(kernel.scale, kernel.codes.shape))
     scale = scale.reshape(taps, -1)[0]
-    if operator is Conv2D and weight_dtypes.is_cheaper_as_dense(codes, layer.strides, weights):
+    if operator is Conv2D and narrow_weights.is_cheaper_as_dense(codes, layer.strides, weights):
         operator = FullyConnected
-    dtype_bits = weight_dtypes.narrowest(weights, operator, codes)
+    dtype_bits = narrow_weights.narrowest(weights, operator, codes)
     rows = np.ascontiguousarray(codes.reshape(taps, -1).T, np.int8)
     fitted = fit(operator, rows, scale, affine, source, target, view.output_shape, dtype_bits)
     fields: dict[str, Any] = {"bits": kernel.bits, "dtype_bits": dtype_bits}
-    if operator is FullyConnected:
-        return operator, fitted, fields | {"kernel": fitted.kernel}
-    fields |= {
-        "strides": tuple(layer.strides),
-        "padding": layer.padding.upper(),
-    }
-    if operator is not TransposeConv2D:
-        fields["dilation"] = tuple(layer.dilation_rate)
-    if depthwise:
-        integers = np.ascontiguousarray(fitted.kernel.T).reshape(1, *shape[:2], -1)
-        return operator, fitted, fields | {"kernel": integers}
-    return operator, fitted, fields | {"kernel": fitted.kernel.reshape(-1, *shape[:3])}
+    fields["kernel"] = operator.kernel_of(fitted.kernel, window)
+    names = {field.name for field in dataclasses.fields(operator)}
+    fields |= {name: read(layer) for name, read in _ATTRIBUTES.items() if name in names}
+    return operator, fitted, fields
 
 
 def channels_last(layer: keras.layers.Layer, kernel: np.ndarray) -> np.ndarray:

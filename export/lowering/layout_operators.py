@@ -7,7 +7,7 @@ from typing import Any
 import tf_keras as keras
 
 import wrpn_tf
-from export.ir.graph import Pad, Pool2D, Reshape, ResizeBilinear, ResizeNearest, Slice
+from export.ir.operators import Pad, Pool2D, Reshape, ResizeBilinear, ResizeNearest, Slice
 from export.lowering.builder import GraphBuilder
 from wrpn_tf import LayerView
 
@@ -23,7 +23,7 @@ def moved(builder: GraphBuilder, view: LayerView, source: str) -> str:
     Returns:
       The name of its output, which is `source` where nothing happens in inference.
     """
-    grid, shape = builder.grids[source], builder.tensors[source].shape
+    grid, shape = builder.tensors[source].quantization, builder.tensors[source].shape
     match view.layer:
         case keras.layers.MaxPooling2D():
             return pool(builder, "max", view, source)
@@ -48,7 +48,7 @@ def moved(builder: GraphBuilder, view: LayerView, source: str) -> str:
 def averaged(builder: GraphBuilder, view: LayerView, source: str) -> str:
     """The output of a layer of kind AVERAGE, whose input is on the grid of its output."""
     if isinstance(view.layer, wrpn_tf.QuantizedUpSampling2D):
-        return builder.emit(ResizeBilinear, [source], view, builder.grids[source])
+        return builder.emit(ResizeBilinear, [source], view, builder.tensors[source].quantization)
     return pool(builder, "average", view, source)
 
 
@@ -59,7 +59,7 @@ def pool(builder: GraphBuilder, kind: str, view: LayerView, source: str) -> str:
         Pool2D,
         [source],
         view,
-        builder.grids[source],
+        builder.tensors[source].quantization,
         kind=kind,
         window=tuple(layer.pool_size),
         strides=tuple(layer.strides),

@@ -16,13 +16,12 @@ import numpy as np
 import tf_keras as keras
 
 import wrpn_tf
-from export.ir import weight_dtypes
-from export.ir.graph import (
+from export.ir.graph import IntegerGraph
+from export.ir.operators import (
+    PROBABILITIES,
     Add,
     Concatenate,
     DepthwiseConv2D,
-    Grid,
-    IntegerGraph,
     Logistic,
     Maximum,
     Minimum,
@@ -32,13 +31,13 @@ from export.ir.graph import (
     Softmax,
     Subtract,
 )
+from export.ir.weight_dtypes import check_weights
 from export.lowering import folding, layout_operators
 from export.lowering.builder import GraphBuilder
 from export.lowering.folding import Affine
 from export.realization import grouped_convolutions
-from wrpn_tf import Kind, LayerView, OutputGrid
+from wrpn_tf import Kind, LayerView, QuantizationParameters
 
-_PROBABILITY_GRID = OutputGrid(scale=1 / 256, low=0, high=255, bits=8)
 _PROBABILITIES: dict[Kind, type[Operator]] = {Kind.SIGMOID: Logistic, Kind.SOFTMAX: Softmax}
 _EXTREMA: dict[type, type[Operator]] = {
     keras.layers.Maximum: Maximum,
@@ -61,16 +60,12 @@ def lower(
     """The integer graph of a quantized model.
 
     Batch normalization is folded exactly: the codes trained are the codes in the graph, times the
-    stretch, negated where a channel's gain is negative and 0 where it is 0.
+    code multiplier, negated where a channel's gain is negative and 0 where it is 0.
 
     Args:
       model: from `wrpn_tf.quantize_model(..., first_last='integer')`, calibrated or trained.
       metadata: for `IntegerGraph.metadata`: 'name', 'labels', 'description'. 'normalization' is set
-        from the grid of each input, 'keras_layers' maps tensors to the Keras layers whose output
-        they are, and 'inexact_channels' counts by operator and by target
-        (`export.kernel_sets.rules.TARGETS`) the channels whose integers do not give the trained
-        code for every possible input; 'trained_grids' holds each tensor's scale, smallest and
-        largest code as trained.
+        from the quantization of each input.
       weights: how a .tflite file is to hold the codes, 'int8', 'int4' or 'int2': each kernel in the
         narrowest storage from there on that holds its codes (`export.ir.weight_dtypes`). The
         narrower, the smaller the code multiplier and the coarser the grid of the biases.
@@ -90,25 +85,21 @@ def lower(
             lowering.produce(view.name, None)
     outputs = [lowering.produce(name, None) for name in model.output_names]
     built = lowering.builder
-    pixels = {name: _normalization(built.tensors[name].grid) for name in inputs}
-    facts = {
-        "keras_layers": built.layers,
-        "inexact_channels": built.inexact,
-        "trained_grids": {name: list(grid) for name, grid in built.trained_grids.items()},
-    }
+    pixels = {name: _normalization(built.tensors[name].quantization) for name in inputs}
     graph = IntegerGraph(
         tensors=built.tensors,
         operators=built.operators,
         inputs=tuple(inputs),
         outputs=tuple(outputs),
-        metadata={"name": model.name, "normalization": pixels} | dict(metadata or {}) | facts,
+        metadata={"name": model.name, "normalization": pixels} | dict(metadata or {}),
+        provenance=built.provenance(),
     )
     return grouped_convolutions.split(graph) if split_groups else graph
 
 
-def _normalization(grid: Grid) -> dict[str, list[float]]:
+def _normalization(quantization: QuantizationParameters) -> dict[str, list[float]]:
     """``real = (pixel - mean) / std`` for the pixels 0 to 255 that stand for codes -128 to 127."""
-    return {"mean": [float(grid.zero_point + 128)], "std": [1.0 / grid.scale]}
+    return {"mean": [float(quantization.zero_point + 128)], "std": [1.0 / quantization.scale]}
 
 
 def _check_quantized(views: Mapping[str, LayerView]) -> None:
@@ -131,7 +122,7 @@ def _check_quantized(views: Mapping[str, LayerView]) -> None:
         )
 
 
-def _clipped(view: LayerView, grid: OutputGrid) -> OutputGrid:
+def _clipped(view: LayerView, grid: QuantizationParameters) -> QuantizationParameters:
     """The codes of `grid` that the layer's output can take: a ReLU's are not negative."""
     return dataclasses.replace(grid, low=max(grid.low, 0)) if view.kind is Kind.RELU else grid
 
@@ -140,10 +131,10 @@ class _Lowering:
     """Produces tensors on demand, each once."""
 
     def __init__(self, views: Mapping[str, LayerView], weights: str):
-        weight_dtypes.check_weights(weights)
+        check_weights(weights)
         self._views = views
         self._weights = weights
-        self._made: dict[tuple[str, OutputGrid | None], str] = {}
+        self._made: dict[tuple[str, QuantizationParameters | None], str] = {}
         self.builder = GraphBuilder()
 
     def input(self, name: str) -> str:
@@ -158,7 +149,7 @@ class _Lowering:
         self._made[quantizer.name, None] = tensor
         return tensor
 
-    def produce(self, name: str, grid: OutputGrid | None) -> str:
+    def produce(self, name: str, grid: QuantizationParameters | None) -> str:
         """The tensor of a layer's output on `grid`; None: on its own."""
         if grid == self._views[name].grid:
             grid = None
@@ -166,14 +157,14 @@ class _Lowering:
             self._made[name, grid] = self._make(self._views[name], grid)
         return self._made[name, grid]
 
-    def _make(self, view: LayerView, grid: OutputGrid | None) -> str:
+    def _make(self, view: LayerView, grid: QuantizationParameters | None) -> str:
         if view.grid is not None and grid is not None and view.grid != grid:
             return self._move(self.produce(view.name, None), view, grid)
         if view.kind is Kind.PASS:
             return layout_operators.moved(self.builder, view, self.produce(view.inputs[0], grid))
         if view.kind in _PROBABILITIES:
             source = self.produce(view.inputs[0], None)
-            return self.builder.emit(_PROBABILITIES[view.kind], [source], view, _PROBABILITY_GRID)
+            return self.builder.emit(_PROBABILITIES[view.kind], [source], view, PROBABILITIES)
         grid = grid or view.grid
         if grid is None:
             raise LoweringError(
@@ -187,7 +178,7 @@ class _Lowering:
         except ValueError as error:
             raise LoweringError(f"Layer {view.name!r}: {error}.") from error
 
-    def _compute(self, view: LayerView, grid: OutputGrid) -> str:
+    def _compute(self, view: LayerView, grid: QuantizationParameters) -> str:
         """The operator behind a layer, or behind the chain of layers that ends in it.
 
         A k-bit grid starts at 0: its quantizer clips there, so a ReLU before it adds nothing.
@@ -229,7 +220,9 @@ class _Lowering:
                 return layout_operators.averaged(self.builder, view, source)
         raise LoweringError(f"Layer {view.name!r} ({view.kind}) has no integer form.")
 
-    def _weighted(self, body: LayerView, view: LayerView, grid: OutputGrid, affine: Affine) -> str:
+    def _weighted(
+        self, body: LayerView, view: LayerView, grid: QuantizationParameters, affine: Affine
+    ) -> str:
         """A convolution or dense layer, and the batch normalization after it, if any."""
         assert body.kernel is not None
         kernel, origin = body.kernel, self._views[body.inputs[0]]
@@ -242,20 +235,22 @@ class _Lowering:
             body,
             kernel,
             affine,
-            self.builder.grids[source],
+            self.builder.tensors[source].quantization,
             _clipped(view, grid),
             self._weights,
         )
         return self.builder.emit_weighted(operator, source, view, grid, fitted, **fields)
 
-    def _move(self, source: str, view: LayerView, grid: OutputGrid) -> str:
+    def _move(self, source: str, view: LayerView, grid: QuantizationParameters) -> str:
         """The same values on another grid."""
         return self._affine(source, view, grid, folding.identity(self._channels(view)))
 
-    def _affine(self, source: str, view: LayerView, grid: OutputGrid, affine: Affine) -> str:
+    def _affine(
+        self, source: str, view: LayerView, grid: QuantizationParameters, affine: Affine
+    ) -> str:
         """A gain and an offset for each channel: a 1x1 depthwise convolution with codes of 1."""
         count = len(affine.gain)
-        origin = self.builder.grids[source]
+        origin = self.builder.tensors[source].quantization
         fitted = folding.fit(
             DepthwiseConv2D,
             np.ones((count, 1), np.int64),
@@ -271,7 +266,6 @@ class _Lowering:
             layer = self.builder.layers[source]
             source = self.builder.emit(Reshape, [source], view, origin, image, "_image")
             self.builder.layers[source] = layer
-        kernel = np.ascontiguousarray(fitted.kernel.T).reshape(1, 1, 1, count)
         output = self.builder.emit_weighted(
             DepthwiseConv2D,
             source,
@@ -280,7 +274,7 @@ class _Lowering:
             fitted,
             image,
             part="_moved" if flat else "",
-            kernel=kernel,
+            kernel=DepthwiseConv2D.kernel_of(fitted.kernel, (1, 1)),
             bits=1,
         )
         return self.builder.emit(Reshape, [output], view, grid) if flat else output

@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from export.ir import geometry
-from export.ir.graph import (
+from export.ir.graph import IntegerGraph
+from export.ir.operators import (
     Add,
-    IntegerGraph,
+    Binary,
     Multiply,
     Operator,
     Pool2D,
     ResizeBilinear,
     Subtract,
-    Tensor,
+    Sum,
 )
 from export.kernel_sets import addition, multiplication, requantization, rules
 from export.kernel_sets.rules import TARGETS
 from export.proof.result import OperatorProof
-
-_PAIR_RULES: dict[type[Operator], Callable[..., np.ndarray]] = {
-    Add: addition.add_codes,
-    Subtract: addition.add_codes,
-    Multiply: multiplication.multiply_codes,
-}
+from export.proof.training import Trained
+from wrpn_tf import QuantizationParameters
 
 
 def prove_pairs(
     graph: IntegerGraph,
-    operator: Add | Multiply | Subtract,
-    grids: Mapping[str, Any],
+    operator: Binary,
+    trained: Trained,
     common: OperatorProof,
 ) -> OperatorProof:
     """A sum, difference or product of every pair of codes, in integers: scales are dyadic.
@@ -41,32 +37,26 @@ def prove_pairs(
     Args:
       graph: the graph.
       operator: the operator.
-      grids: scale, smallest and largest code of each tensor as trained.
+      trained: quantization parameters of each tensor as trained.
       common: what is known of the operator before.
     """
-    inputs = [graph.tensors[name] for name in operator.inputs]
-    left, right = every_pair(*inputs)
-    scale, low, high = grids[operator.output]
-    units = [float(grids[name][0]).as_integer_ratio() for name in operator.inputs]
-    units.append(float(scale).as_integer_ratio())
+    one, other = (graph.tensors[name].quantization for name in operator.inputs)
+    left, right = every_pair(one, other)
+    known = [trained[name] for name in (*operator.inputs, operator.output)]
+    output = known[2]
+    units = [each.scale.as_integer_ratio() for each in known]
     common_unit = max(denominator for _, denominator in units)  # Powers of 2.
-    one, other, output = (top * (common_unit // bottom) for top, bottom in units)
+    scales = [top * (common_unit // bottom) for top, bottom in units]
     steps = [
-        codes.astype(object) - (127 - grids[name][2])
-        for codes, name in zip((left, right), operator.inputs, strict=True)
+        codes.astype(object) - each.zero_point
+        for codes, each in zip((left, right), known[:2], strict=True)
     ]
-    if isinstance(operator, Add):
-        total, step = steps[0] * one + steps[1] * other, output
-    elif isinstance(operator, Subtract):
-        total, step = steps[0] * one - steps[1] * other, output
-    else:
-        total, step = steps[0] * steps[1] * (one * other), output * common_unit
-    wanted = np.clip(((2 * total + step) // (2 * step)).astype(np.int64), low, high)
-    wanted += 127 - high
+    rule, exact = PAIRS[type(operator)]
+    total, step = exact(operator, steps, scales, common_unit)
+    wanted = np.clip(((2 * total + step) // (2 * step)).astype(np.int64), output.low, output.high)
+    wanted += output.zero_point
 
-    device = graph.tensors[operator.output].grid
-    triple = (inputs[0].grid, inputs[1].grid, device)
-    rule = _PAIR_RULES[type(operator)]
+    triple = (one, other, graph.tensors[operator.output].quantization)
     different, worst = {}, {}
     for name in TARGETS:
         kernel = rules.effective_kernel_set(graph, operator, name.split("_")[0])
@@ -81,34 +71,59 @@ def prove_pairs(
     return dataclasses.replace(common, cases=left.size, different=different, worst=worst)
 
 
-def every_pair(one: Tensor, other: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _exact_sum(
+    operator: Sum, steps: Sequence[np.ndarray], scales: Sequence[int], unit: int
+) -> tuple[np.ndarray, int]:
+    """The sums, and one step of the output, in units that both have; so below."""
+    return steps[0] * scales[0] + operator.sign * (steps[1] * scales[1]), scales[2]
+
+
+def _exact_product(
+    operator: Multiply, steps: Sequence[np.ndarray], scales: Sequence[int], unit: int
+) -> tuple[np.ndarray, int]:
+    return steps[0] * steps[1] * (scales[0] * scales[1]), scales[2] * unit
+
+
+PAIRS: dict[type[Operator], tuple[Callable[..., np.ndarray], Callable]] = {
+    Add: (addition.add_codes, _exact_sum),
+    Subtract: (addition.add_codes, _exact_sum),
+    Multiply: (multiplication.multiply_codes, _exact_product),
+}
+"""By operator: what the kernels compute, and what is exact."""
+
+
+def every_pair(
+    one: QuantizationParameters, other: QuantizationParameters
+) -> tuple[np.ndarray, np.ndarray]:
     """Every pair of a code of one tensor and a code of another: int8 ``[pairs]`` each."""
-    codes = [np.arange(each.low, each.high + 1) + each.grid.zero_point for each in (one, other)]
+    codes = [np.arange(each.low, each.high + 1) + each.zero_point for each in (one, other)]
     left, right = (grid.ravel().astype(np.int8) for grid in np.meshgrid(*codes, indexing="ij"))
     return left, right
 
 
-def prove_average(graph: IntegerGraph, operator: Pool2D, common: OperatorProof) -> OperatorProof:
+def prove_average(
+    graph: IntegerGraph, operator: Pool2D, trained: Trained, common: OperatorProof
+) -> OperatorProof:
     """An average for every sum that a window can hold: half away from int8 zero, as in training.
 
     Args:
       graph: the graph.
       operator: the operator.
+      trained: quantization parameters of each tensor as trained.
       common: what is known of the operator before.
     """
-    source = graph.tensors[operator.inputs[0]]
+    image = graph.tensors[operator.inputs[0]]
+    source = image.quantization
     problems = list(common.problems)
-    if source.grid != graph.tensors[operator.output].grid:
+    if not source.same_scale(graph.tensors[operator.output].quantization):
         problems.append("Input and output are on different grids.")
-    ones = np.ones((1, *source.shape[1:3], 1), np.int64)
+    ones = np.ones((1, *image.shape[1:3], 1), np.int64)
     windows = geometry.windows(
         ones, operator.window, operator.strides, (1, 1), operator.padding, 0
     ).sum(axis=(4, 5))
     cases, gaps = 0, [0]
     for count in map(int, np.unique(windows)):
-        first, last = (
-            count * (code + source.grid.zero_point) for code in (source.low, source.high)
-        )
+        first, last = (count * (code + source.zero_point) for code in (source.low, source.high))
         total = np.arange(first, last + 1)
         wanted = np.sign(total) * ((2 * np.abs(total) + count) // (2 * count))
         gap = np.abs(requantization.average_codes(total, np.array(count)) - wanted)
@@ -121,24 +136,24 @@ def prove_average(graph: IntegerGraph, operator: Pool2D, common: OperatorProof) 
 
 
 def prove_bilinear(
-    graph: IntegerGraph, operator: ResizeBilinear, common: OperatorProof
+    graph: IntegerGraph, operator: ResizeBilinear, trained: Trained, common: OperatorProof
 ) -> OperatorProof:
     """Bilinear upsampling for every value that codes interpolate to: half up, as in training.
 
     Args:
       graph: the graph.
       operator: the operator.
+      trained: quantization parameters of each tensor as trained.
       common: what is known of the operator before.
     """
-    source, output = (graph.tensors[name] for name in (operator.inputs[0], operator.output))
+    image, output = (graph.tensors[name] for name in (operator.inputs[0], operator.output))
+    source = image.quantization
     problems = list(common.problems)
-    if source.grid != output.grid:
+    if not source.same_scale(output.quantization):
         problems.append("Input and output are on different grids.")
-    _, divisor = geometry.bilinear(
-        np.zeros((1, 1, 1, 1)),
-        (output.shape[1] // source.shape[1], output.shape[2] // source.shape[2]),
-    )
-    first, last = (divisor * (code + source.grid.zero_point) for code in (source.low, source.high))
+    factors = operator.factors(image.shape, output.shape)
+    _, divisor = geometry.bilinear(np.zeros((1, 1, 1, 1)), factors)
+    first, last = (divisor * (code + source.zero_point) for code in (source.low, source.high))
     total = np.arange(first, last + 1)
     wanted = (2 * total + divisor) // (2 * divisor)
     different, worst = {}, {}

@@ -10,16 +10,19 @@ that a graph whose operators are all proven is proven as a whole.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import tf_keras as keras
 
-from export.ir.graph import (
+from export.ir.graph import IntegerGraph
+from export.ir.operators import (
     Add,
     Concatenate,
-    IntegerGraph,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    GroupedConv2D,
     Maximum,
     Minimum,
     Multiply,
@@ -31,11 +34,9 @@ from export.ir.graph import (
     ResizeNearest,
     Slice,
     Subtract,
-    Tensor,
+    TransposeConv2D,
     Weighted,
-    channel_rows,
 )
-from export.ir.provenance import trained_grids
 from export.ir.weight_dtypes import LARGEST
 from export.kernel_sets import ideal, rules
 from export.kernel_sets.ideal import BEYOND
@@ -43,11 +44,12 @@ from export.kernel_sets.rules import TARGETS
 from export.lowering.network import lower
 from export.proof import enumeration
 from export.proof.result import OperatorProof, Proof
+from export.proof.training import Trained, trained_quantization
 from export.realization.accumulator_range import AccumulatorRange
 from export.realization.channels import Rounding
 from export.realization.context import RequantizationContext
+from wrpn_tf import QuantizationParameters
 
-_COPIES = (Concatenate, Maximum, Minimum, Pad, Reshape, ResizeNearest, Slice)
 _MOST_CODES = 256
 
 
@@ -69,80 +71,86 @@ def prove(model: IntegerGraph | keras.Model) -> Proof:
       LoweringError: if the model has no integer form.
     """
     graph = model if isinstance(model, IntegerGraph) else lower(model)
-    grids = trained_grids(graph)
+    trained = trained_quantization(graph)
     rows = [
         OperatorProof(
             name=name,
             kind="Input",
-            output_bits=graph.tensors[name].bits,
-            problems=_grid_problems(graph, name, grids),
+            output_bits=graph.tensors[name].quantization.bits,
+            problems=_scale_problems(graph, name, trained),
         )
         for name in graph.inputs
     ]
-    rows += [_prove_operator(graph, operator, grids) for operator in graph.operators]
+    rows += [_prove_operator(graph, operator, trained) for operator in graph.operators]
     return Proof(operators=tuple(rows))
 
 
-def _grid_problems(graph: IntegerGraph, name: str, grids: Mapping[str, Any]) -> tuple[str, ...]:
-    grid, (scale, _, high) = graph.tensors[name].grid, grids[name]
-    if (grid.scale, grid.zero_point) == (scale, 127 - high):
+def _scale_problems(graph: IntegerGraph, name: str, trained: Trained) -> tuple[str, ...]:
+    found, wanted = graph.tensors[name].quantization, trained[name]
+    if found.same_scale(wanted):
         return ()
     return (
-        f"The tensor has scale {grid.scale} and zero point {grid.zero_point}, trained were "
-        f"{scale} and {127 - high}.",
+        f"The tensor has scale {found.scale} and zero point {found.zero_point}, trained were "
+        f"{wanted.scale} and {wanted.zero_point}.",
     )
 
 
-def _prove_operator(
-    graph: IntegerGraph, operator: Operator, grids: Mapping[str, Any]
-) -> OperatorProof:
+def _prove_operator(graph: IntegerGraph, operator: Operator, trained: Trained) -> OperatorProof:
     common = OperatorProof(
         name=operator.output,
         kind=type(operator).__name__,
-        output_bits=graph.tensors[operator.output].bits,
-        problems=_grid_problems(graph, operator.output, grids),
+        output_bits=graph.tensors[operator.output].quantization.bits,
+        problems=_scale_problems(graph, operator.output, trained),
     )
-    if isinstance(operator, Weighted):
-        return _prove_weighted(graph, operator, grids, common)
-    if isinstance(operator, Add | Multiply | Subtract):
-        return enumeration.prove_pairs(graph, operator, grids, common)
-    if isinstance(operator, Pool2D) and operator.kind == "average":
-        return enumeration.prove_average(graph, operator, common)
-    if isinstance(operator, ResizeBilinear):
-        return enumeration.prove_bilinear(graph, operator, common)
-    if isinstance(operator, (*_COPIES, Pool2D)):  # Codes are copied: the grids must be one.
-        moved = [
-            f"Input {name!r} is on another grid than the output."
-            for name in operator.inputs
-            if graph.tensors[name].grid != graph.tensors[operator.output].grid
-        ]
-        return dataclasses.replace(common, problems=(*common.problems, *moved))
-    return dataclasses.replace(common, covered=False)
+    if type(operator) not in RULES:
+        return dataclasses.replace(common, covered=False)
+    return RULES[type(operator)](graph, operator, trained, common)
+
+
+def _prove_pool(
+    graph: IntegerGraph, operator: Pool2D, trained: Trained, common: OperatorProof
+) -> OperatorProof:
+    rule = enumeration.prove_average if operator.kind == "average" else _prove_copy
+    return rule(graph, operator, trained, common)
+
+
+def _prove_copy(
+    graph: IntegerGraph, operator: Operator, trained: Trained, common: OperatorProof
+) -> OperatorProof:
+    """Codes are copied: scale and zero point must be the same."""
+    output = graph.tensors[operator.output].quantization
+    moved = [
+        f"Input {name!r} is on another grid than the output."
+        for name in operator.inputs
+        if not graph.tensors[name].quantization.same_scale(output)
+    ]
+    return dataclasses.replace(common, problems=(*common.problems, *moved))
 
 
 def _prove_weighted(
-    graph: IntegerGraph, operator: Weighted, grids: Mapping[str, Any], common: OperatorProof
+    graph: IntegerGraph, operator: Weighted, trained: Trained, common: OperatorProof
 ) -> OperatorProof:
     """Threshold by threshold: see the module."""
     assert operator.trained is not None
-    trained, rows = operator.trained, channel_rows(operator)
-    source, target = (graph.tensors[name] for name in (operator.inputs[0], operator.output))
-    input_scale, (output_scale, low, high) = grids[operator.inputs[0]][0], grids[operator.output]
+    rows = operator.rows
+    source, target = (
+        graph.tensors[name].quantization for name in (operator.inputs[0], operator.output)
+    )
+    output = trained[operator.output]
     problems = [*common.problems, *_code_problems(operator, rows)]
 
     # Levels above the lowest code of either side, so that their different clips are thresholds too.
-    device_low = max(-128 - target.grid.zero_point, 0 if operator.relu else -BEYOND)
-    device_high = 127 - target.grid.zero_point
-    context = dataclasses.replace(
-        RequantizationContext.of(graph, operator),
-        output_low=min(low, device_low),
-        output_high=max(high, device_high),
+    device_low = max(-128 - target.zero_point, 0 if operator.relu else -BEYOND)
+    widened = dataclasses.replace(
+        target, low=min(output.low, device_low), high=max(output.high, target.high)
     )
+    context = dataclasses.replace(RequantizationContext.of(graph, operator), target=widened)
     levels = context.levels[:, None]
     accumulators = _trained_accumulators(operator, rows, source)
     rounding = Rounding(context, operator.kernel_scale, operator.code_multiplier, accumulators)
-    wanted = ideal.thresholds(trained, input_scale, output_scale, context.levels)
-    wanted = accumulators.at_or_above(_clipped(wanted, levels, low, high))
+    input_scale = trained[operator.inputs[0]].scale
+    wanted = ideal.thresholds(operator.trained, input_scale, output.scale, context.levels)
+    wanted = accumulators.at_or_above(_clipped(wanted, levels, output.low, output.high))
 
     bias = operator.bias.astype(np.int64)
     constant = ~rows.any(axis=1)
@@ -150,7 +158,7 @@ def _prove_weighted(
     for name in TARGETS:
         found = rounding.positions(name, bias)
         found = np.where(constant, rounding.constants(name, bias), found)
-        found = accumulators.at_or_above(_clipped(found, levels, device_low, device_high))
+        found = accumulators.at_or_above(_clipped(found, levels, device_low, target.high))
         overflow = ~constant & ~rounding.fits(name, bias)
         wrong = np.flatnonzero((found != wanted).any(axis=0) | overflow)
         gaps = [
@@ -206,19 +214,45 @@ def _code_problems(operator: Weighted, rows: np.ndarray) -> list[str]:
     return [f"The kernel does not hold the trained codes in channels {wrong}."] if wrong else []
 
 
-def _trained_accumulators(operator: Weighted, rows: np.ndarray, source: Tensor) -> AccumulatorRange:
+def _trained_accumulators(
+    operator: Weighted, rows: np.ndarray, source: QuantizationParameters
+) -> AccumulatorRange:
     """The accumulators that the trained codes can take.
 
     Where a kernel was set to 0 the codes are not known: all that the code multiplier allows count.
     """
     assert operator.trained is not None
     accumulators = AccumulatorRange(rows // operator.code_multiplier, source.low, source.high)
-    limit = (
-        LARGEST[operator.dtype_bits] // operator.code_multiplier
-    )  # The stretch was as large as it could.
+    # The code multiplier was as large as it could be.
+    limit = LARGEST[operator.dtype_bits] // operator.code_multiplier
     bound = rows.shape[1] * limit * max(source.high, -source.low)
     nothing = ideal.digest(np.zeros(rows.shape[1]))
     unknown = ~rows.any(axis=1) & (operator.trained["digest"] != nothing)
     accumulators.least = np.where(unknown, -bound, accumulators.least)
     accumulators.most = np.where(unknown, bound, accumulators.most)
     return accumulators
+
+
+RULES: dict[type[Operator], Callable[..., OperatorProof]] = {
+    Conv2D: _prove_weighted,
+    GroupedConv2D: _prove_weighted,
+    DepthwiseConv2D: _prove_weighted,
+    TransposeConv2D: _prove_weighted,
+    FullyConnected: _prove_weighted,
+    Add: enumeration.prove_pairs,
+    Subtract: enumeration.prove_pairs,
+    Maximum: _prove_copy,
+    Minimum: _prove_copy,
+    Multiply: enumeration.prove_pairs,
+    Pool2D: _prove_pool,
+    Concatenate: _prove_copy,
+    Pad: _prove_copy,
+    Slice: _prove_copy,
+    ResizeNearest: _prove_copy,
+    ResizeBilinear: enumeration.prove_bilinear,
+    Reshape: _prove_copy,
+}
+"""By operator: its proof, from graph, operator, quantization as trained, and what is known of it.
+
+Not of SOFTMAX and LOGISTIC, which are approximations in every kernel.
+"""

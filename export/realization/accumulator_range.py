@@ -22,7 +22,7 @@ import math
 
 import numpy as np
 
-from export.ir.graph import Weighted, channel_rows
+from export.ir.operators import Weighted
 from export.kernel_sets.ideal import BEYOND
 
 _MAGNITUDES = 129  # An int8 code may be -128, in a graph from elsewhere.
@@ -132,7 +132,7 @@ def accumulated_codes(operator: Weighted) -> np.ndarray:
     Returns:
       int8 ``[channels, taps]``.
     """
-    return channel_rows(operator) // np.int8(operator.code_multiplier)
+    return operator.rows // np.int8(operator.code_multiplier)
 
 
 def _bounds(codes: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -167,8 +167,8 @@ def _first_sums(counts: np.ndarray, steps: int) -> tuple[np.ndarray, int]:
       steps: the largest input step.
 
     Returns:
-      The first sums, int64, sorted, and a period: from the last of them up to its mirror image, sums
-      repeat those of the period that ends there.
+      The first sums, int64, sorted, and a period: from the last of them up to its mirror image,
+      sums repeat those of the period that ends there.
     """
     magnitudes = np.flatnonzero(counts)
     most = {int(magnitude): steps * int(counts[magnitude]) for magnitude in magnitudes}

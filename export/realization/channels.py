@@ -33,8 +33,8 @@ class Channels:
     """The integers of one weighted operator, channel first.
 
     Attributes:
-      kernel: int8 ``[channels, taps]``: codes times stretch, negated where the gain is negative, 0
-        where the output does not depend on the input.
+      kernel: int8 ``[channels, taps]``: codes times code multiplier, negated where the gain is
+        negative, 0 where the output does not depend on the input.
       scale: float32 ``[channels]``, positive: kernel scale for TFLite.
       bias: int32 ``[channels]``.
       code_multiplier: the factor on the codes.
@@ -147,7 +147,8 @@ def fit(codes: np.ndarray, trained: np.ndarray, context: RequantizationContext) 
     """Chooses the integers of trained channels.
 
     Where a bias is right under the rounding rules of all targets, one in the middle of all such is
-    taken; else one that is right for as many as go together, `Setting.targets` in order.
+    taken; else one that is right for as many as go together, `RequantizationContext.targets` in
+    order.
 
     Args:
       codes: int ``[channels, taps]`` as trained, magnitudes up to 127.
@@ -157,21 +158,21 @@ def fit(codes: np.ndarray, trained: np.ndarray, context: RequantizationContext) 
     Raises:
       ValueError: if a channel's parameters are not finite.
     """
-    slope, start = ideal.line(trained, context.input_scale)
+    slope, start = ideal.line(trained, context.source.scale)
     if not (np.isfinite(slope).all() and np.isfinite(start).all()):
         raise ValueError("a gain or offset is not finite; check the batch normalization's variance")
     codes = codes.astype(np.int8) * ideal.signs(trained)
     code_multiplier = max(
         1, LARGEST[context.dtype_bits] // max(1, int(np.abs(codes).max(initial=0)))
     )
-    accumulators = AccumulatorRange(codes, context.input_low, context.input_high)
+    accumulators = AccumulatorRange(codes, context.source.low, context.source.high)
 
-    wanted = ideal.thresholds(trained, context.input_scale, context.output_scale, context.levels)
+    wanted = ideal.thresholds(trained, context.source.scale, context.target.scale, context.levels)
     scale = kernel_scale(slope, context, code_multiplier)
-    steep = slope / context.output_scale >= context.output_high - context.output_low
+    steep = slope / context.target.scale >= context.target.high - context.target.low
     if not rules.is_per_tensor(context.operator, scale, context.dtype_bits):
         scale = np.where(steep, _steep_scale(context, code_multiplier, wanted), scale)
-    constant_scale = np.float32(_CONSTANT_MULTIPLIER * context.output_scale / context.input_scale)
+    constant_scale = np.float32(_CONSTANT_MULTIPLIER * context.target.scale / context.source.scale)
     # Channels that do not move the output, or by so little that no int32 bias reaches, are the
     # constant that they are at accumulator 0.
     usable = scale >= np.finfo(np.float32).tiny
@@ -181,7 +182,7 @@ def fit(codes: np.ndarray, trained: np.ndarray, context: RequantizationContext) 
             context, scale, code_multiplier, accumulators, np.where(usable, wanted, BEYOND)
         )
         rounding = Rounding(context, scale, code_multiplier, accumulators)
-        real = start / context.output_scale / context.multipliers(scale, "reference")
+        real = start / context.target.scale / context.multipliers(scale, "reference")
         bias = _choose_bias(rounding, context.targets, wanted, real, code_multiplier)
         too_large = usable & (np.abs(bias) > _MAX_BIAS)
         if not too_large.any():
@@ -189,7 +190,7 @@ def fit(codes: np.ndarray, trained: np.ndarray, context: RequantizationContext) 
         usable &= ~too_large
 
     wanted = accumulators.at_or_above(wanted)
-    constant = (wanted <= 0).sum(axis=0) + context.output_low
+    constant = (wanted <= 0).sum(axis=0) + context.target.low
     is_constant = ((wanted <= accumulators.least) | (wanted == BEYOND)).all(axis=0)
     constant_bias = np.floor(constant / context.multipliers(scale, "reference") + 0.5)
     bias = np.where(usable, bias, constant_bias).astype(np.int32)
@@ -203,7 +204,7 @@ def fit(codes: np.ndarray, trained: np.ndarray, context: RequantizationContext) 
         scale=scale,
         bias=bias,
         code_multiplier=code_multiplier,
-        relu=context.output_low == 0,
+        relu=context.target.low == 0,
         trained=trained,
         exact={target: np.where(usable, exact[target], is_constant) for target in TARGETS},
     )
@@ -222,8 +223,8 @@ def kernel_scale(
     Returns:
       float32 ``[channels]``.
     """
-    steepest = _MOST_MULTIPLIER * context.output_scale / context.input_scale
-    return np.minimum(slope / context.input_scale / code_multiplier, steepest).astype(np.float32)
+    steepest = _MOST_MULTIPLIER * context.target.scale / context.source.scale
+    return np.minimum(slope / context.source.scale / code_multiplier, steepest).astype(np.float32)
 
 
 def _steep_scale(
@@ -243,11 +244,11 @@ def _steep_scale(
     Returns:
       float32 ``[channels]``.
     """
-    code = context.output_low + (wanted <= wanted.min(axis=0)).sum(axis=0)
-    needed = np.maximum(context.output_high - code, code - context.output_low) / code_multiplier
+    code = context.target.low + (wanted <= wanted.min(axis=0)).sum(axis=0)
+    needed = np.maximum(context.target.high - code, code - context.target.low) / code_multiplier
     bias = np.maximum(1, np.floor(np.abs(code) / needed))
     multiplier = np.where(code == 0, needed, np.abs(code) / bias)
-    return (multiplier * context.output_scale / context.input_scale).astype(np.float32)
+    return (multiplier * context.target.scale / context.source.scale).astype(np.float32)
 
 
 def moved_scale(scale: np.ndarray, ulps: int) -> np.ndarray:

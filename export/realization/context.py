@@ -1,4 +1,4 @@
-"""Where the channels of an operator compute: grids, storage and the kernels that run them."""
+"""Where the channels of an operator compute: between which tensors, and which kernels run them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import dataclasses
 
 import numpy as np
 
-from export.ir.graph import IntegerGraph, Weighted, channel_rows
-from export.ir.weight_dtypes import is_delegated
+from export.ir.graph import IntegerGraph
+from export.ir.operators import Weighted
 from export.kernel_sets import rules
+from export.kernel_sets.narrow_weights import is_delegated
 from export.kernel_sets.rules import TARGETS
+from wrpn_tf import QuantizationParameters
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,42 +21,31 @@ class RequantizationContext:
     Attributes:
       operator: class of the operator.
       vector_product: from `export.kernel_sets.rules.is_vector_product`.
-      input_scale: scale of the input tensor.
-      input_low: smallest input code, zero point subtracted.
-      input_high: largest input code, zero point subtracted.
-      output_scale: scale of the output tensor.
-      output_low: smallest output code, zero point subtracted; 0 behind a ReLU.
-      output_high: largest output code, zero point subtracted.
+      source: quantization parameters of the input.
+      target: those of the output; `low` is 0 behind a ReLU.
       dtype_bits: bits in which a file holds a code of the kernel.
       delegated: whether XNNPACK takes the operator.
     """
 
     operator: type[Weighted]
     vector_product: bool
-    input_scale: float
-    input_low: int
-    input_high: int
-    output_scale: float
-    output_low: int
-    output_high: int
+    source: QuantizationParameters
+    target: QuantizationParameters
     dtype_bits: int = 8
     delegated: bool = True
 
     @classmethod
     def of(cls, graph: IntegerGraph, operator: Weighted) -> RequantizationContext:
         """That of an operator in a graph."""
-        source, target = (graph.tensors[name] for name in (operator.inputs[0], operator.output))
+        output = graph.tensors[operator.output]
+        target = output.quantization
         return cls(
             operator=type(operator),
-            vector_product=rules.is_vector_product(channel_rows(operator), target.shape),
-            input_scale=source.grid.scale,
-            input_low=source.low,
-            input_high=source.high,
-            output_scale=target.grid.scale,
-            output_low=0 if operator.relu else target.low,
-            output_high=target.high,
+            vector_product=rules.is_vector_product(operator.rows, output.shape),
+            source=graph.tensors[operator.inputs[0]].quantization,
+            target=dataclasses.replace(target, low=0) if operator.relu else target,
             dtype_bits=operator.dtype_bits,
-            delegated=is_delegated(type(operator), operator.dtype_bits, operator.kernel.shape[-1]),
+            delegated=is_delegated(type(operator), operator.dtype_bits, operator.row_length),
         )
 
     @property
@@ -65,11 +56,11 @@ class RequantizationContext:
     @property
     def levels(self) -> np.ndarray:
         """The output codes above the lowest, each of which has a threshold."""
-        return np.arange(self.output_low + 1, self.output_high + 1)
+        return np.arange(self.target.low + 1, self.target.high + 1)
 
     def multipliers(self, kernel_scale: np.ndarray, target: str) -> np.ndarray:
         """`export.kernel_sets.rules.multipliers` for kernel scales ``[channels]``."""
         per_tensor = rules.is_per_tensor(self.operator, kernel_scale, self.dtype_bits)
         return rules.multipliers(
-            kernel_scale, per_tensor, self.input_scale, self.output_scale, target
+            kernel_scale, per_tensor, self.source.scale, self.target.scale, target
         )

@@ -7,62 +7,49 @@ versions up to 5 and leaves it, and all that follows, to the CPU.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
-from export.ir.graph import (
-    Concatenate,
-    Conv2D,
-    GroupedConv2D,
-    IntegerGraph,
-    Operator,
-    Slice,
-    Tensor,
-    Weighted,
-)
-
-
-def groups(graph: IntegerGraph, operator: GroupedConv2D) -> int:
-    """How many groups a grouped convolution has."""
-    return graph.tensors[operator.inputs[0]].shape[3] // operator.kernel.shape[3]
+from export.ir.graph import IntegerGraph
+from export.ir.operators import Concatenate, Conv2D, GroupedConv2D, Operator, Slice, Weighted
+from export.ir.provenance import SplitConvolution
+from export.ir.tensors import Tensor
 
 
 def split(graph: IntegerGraph) -> IntegerGraph:
     """The graph with each grouped convolution replaced; it computes the same numbers.
 
     The convolution's output keeps its name and is written by the concatenation.
-    ``metadata['split_groups']`` has by that name the convolution's 'source' and its 'parts', the
-    tensors that are concatenated.
+    `Provenance.split_convolutions` knows it by that name.
     """
     tensors, operators = dict(graph.tensors), list[Operator]()
-    facts: dict[str, dict[str, Any]] = {}
+    found: dict[str, SplitConvolution] = {}
     for operator in graph.operators:
         if isinstance(operator, GroupedConv2D):
             *parts, whole = _parts(graph, operator, tensors)
             operators += [*parts, whole]
-            facts[whole.output] = {"source": operator.inputs[0], "parts": list(whole.inputs)}
+            found[whole.output] = SplitConvolution(source=operator.inputs[0], parts=whole.inputs)
         else:
             operators.append(operator)
-    if not facts:
+    if not found:
         return graph
-    metadata = graph.metadata | {"split_groups": facts}
-    if grids := graph.metadata.get("trained_grids"):
-        for output, fact in facts.items():
-            for part in fact["parts"]:
-                grids = grids | {part: grids[output], f"{part}/input": grids[fact["source"]]}
-        metadata["trained_grids"] = grids
-    return dataclasses.replace(graph, tensors=tensors, operators=operators, metadata=metadata)
+    trained = dict(graph.provenance.quantization)
+    for output, split in found.items():
+        for part in split.parts if output in trained else ():
+            trained |= {part: trained[output], f"{part}/input": trained[split.source]}
+    provenance = dataclasses.replace(
+        graph.provenance, quantization=trained, split_convolutions=found
+    )
+    return dataclasses.replace(graph, tensors=tensors, operators=operators, provenance=provenance)
 
 
 def kernels_by_layer(graph: IntegerGraph) -> dict[str, list[Weighted]]:
     """The operators with a kernel, by the tensor of the whole layer where it was split."""
-    facts = graph.metadata.get("split_groups", {})
-    whole = {part: output for output, fact in facts.items() for part in fact["parts"]}
+    known = graph.provenance.split_convolutions
+    whole = {part: output for output, split in known.items() for part in split.parts}
     found: dict[str, list[Weighted]] = {}
-    for operator in graph.operators:
-        if isinstance(operator, Weighted):
-            found.setdefault(whole.get(operator.output, operator.output), []).append(operator)
+    for operator in graph.weighted:
+        found.setdefault(whole.get(operator.output, operator.output), []).append(operator)
     return found
 
 
@@ -71,11 +58,11 @@ def _parts(
 ) -> list[Operator]:
     """The operators of one convolution; adds the tensors that they write."""
     (source,), output = operator.inputs, operator.output
-    depth, count = operator.kernel.shape[3], groups(graph, operator)
+    depth, count = operator.kernel.shape[3], operator.groups(graph.tensors[source].shape[3])
     channels = operator.kernel.shape[0] // count
+    names = tuple(f"{output}/group{group}" for group in range(count))
     result: list[Operator] = []
-    for group in range(count):
-        name = f"{output}/group{group}"
+    for group, name in enumerate(names):
         tensors[f"{name}/input"] = _channels(graph.tensors[source], depth)
         tensors[name] = _channels(graph.tensors[output], channels)
         begin = (0, 0, group * depth)
@@ -89,8 +76,7 @@ def _parts(
         }
         edges = {"inputs": (f"{name}/input",), "output": name}
         result.append(Conv2D(**fields | arrays | edges))
-    parts = tuple(each.output for each in result if isinstance(each, Conv2D))
-    return [*result, Concatenate(inputs=parts, output=output, axis=3)]
+    return [*result, Concatenate(inputs=names, output=output, axis=3)]
 
 
 def _channels(tensor: Tensor, count: int) -> Tensor:

@@ -9,8 +9,7 @@ import time
 import numpy as np
 
 from export.flatbuffer.writer import to_flatbuffer
-from export.ir import weight_dtypes
-from export.ir.graph import IntegerGraph, Weighted
+from export.ir.graph import IntegerGraph, as_int8
 from export.runtime import runner
 
 _ROUNDS = 7
@@ -21,7 +20,7 @@ _FLOAT_BYTES = 4
 def transport(graph: IntegerGraph, path: str | os.PathLike[str]) -> str:
     """The size of a file that `IntegerGraph.save` wrote, beside float32 kernels and biases."""
     size = os.path.getsize(path)
-    reals = _FLOAT_BYTES * sum(op.kernel.size + op.bias.size for op in _weighted(graph))
+    reals = _FLOAT_BYTES * sum(op.kernel.size + op.bias.size for op in graph.weighted)
     return f"{path}: {size:,} bytes, 1/{reals / size:.1f} of the weights in float32"
 
 
@@ -35,7 +34,7 @@ def beside_int8(graph: IntegerGraph, file: bytes, weights: str) -> str:
       file: the .tflite file.
       weights: 'int4' or 'int2'.
     """
-    twin = to_flatbuffer(weight_dtypes.as_int8(graph))
+    twin = to_flatbuffer(as_int8(graph))
     times = _latencies(graph, {"int8": twin, weights: file})
     ratio = times[weights] / times["int8"]
     lines = [
@@ -49,14 +48,10 @@ def beside_int8(graph: IntegerGraph, file: bytes, weights: str) -> str:
             f"Smaller is slower here: {len(file) / len(twin):.2f} of the size at {ratio:.2f} times "
             "the latency. XNNPACK takes int4 and int2 in dense layers and 1x1 convolutions only."
         )
-    kept = [op.output for op in _weighted(graph) if op.dtype_bits == 8]
+    kept = [op.output for op in graph.weighted if op.dtype_bits == 8]
     if kept:
         lines.append(f"Kept in int8, as their codes do not fit: {', '.join(kept)}.")
     return "\n".join(lines)
-
-
-def _weighted(graph: IntegerGraph) -> list[Weighted]:
-    return [operator for operator in graph.operators if isinstance(operator, Weighted)]
 
 
 def _latencies(graph: IntegerGraph, files: dict[str, bytes]) -> dict[str, float]:

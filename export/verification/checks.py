@@ -11,7 +11,8 @@ import tf_keras as keras
 import wrpn_tf
 from export.executor.execution import execute
 from export.flatbuffer import editing, reader
-from export.ir.graph import DepthwiseConv2D, IntegerGraph, Weighted
+from export.ir.graph import IntegerGraph
+from export.ir.operators import DepthwiseConv2D, Weighted
 from export.lowering import folding
 from export.realization import grouped_convolutions
 from export.runtime import runner
@@ -58,7 +59,7 @@ def wrong_kernels(model: keras.Model, graph: IntegerGraph, file: bytes) -> list[
         operator = operators[0]
         parts = [in_file[part.output] for part in operators if part.output in in_file]
         kernel = np.concatenate(parts) if len(parts) == len(operators) else None
-        expected = trained.get(graph.metadata["keras_layers"][output])
+        expected = trained.get(graph.provenance.layers[output])
         is_move = isinstance(operator, DepthwiseConv2D) and operator.kernel.shape[1:3] == (1, 1)
         if kernel is None:
             wrong.append(f"{output} (not in the file)")
@@ -97,9 +98,7 @@ def _trained_kernels(views: list[LayerView]) -> dict[str, np.ndarray]:
 
 def _channels_last(operator: Weighted, kernel: np.ndarray, rank: int) -> np.ndarray:
     """A TFLite kernel in the axis order of Keras, where a dense layer may be a 1x1 convolution."""
-    if isinstance(operator, DepthwiseConv2D):
-        return kernel
-    kernel = np.moveaxis(kernel, 0, -1)
+    kernel = np.moveaxis(kernel, operator.channel_axis, -1)
     return kernel.reshape(*(1,) * (rank - kernel.ndim), *kernel.shape)
 
 
@@ -190,9 +189,9 @@ def measure_accuracy(
 def too_many_codes(graph: IntegerGraph, seen: dict[str, set[int]]) -> list[str]:
     """Tensors that took more than ``2 ** bits`` values."""
     return [
-        f"{name} ({len(codes)} values, {graph.tensors[name].bits} bits)"
+        f"{name} ({len(codes)} values, {graph.tensors[name].quantization.bits} bits)"
         for name, codes in seen.items()
-        if len(codes) > 2 ** graph.tensors[name].bits
+        if len(codes) > 2 ** graph.tensors[name].quantization.bits
     ]
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import tf_keras as keras
 
 import wrpn_tf
-from export.ir.graph import IntegerGraph, Operator, Tensor
+from export.ir.graph import IntegerGraph
+from export.ir.operators import Operator
+from export.ir.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,15 +60,16 @@ def add(one: Difference, other: Difference) -> Difference:
 
 def dequantize(codes: np.ndarray, tensor: Tensor) -> np.ndarray:
     """float32 real values of int8 codes, as Keras computes them: code times scale."""
-    steps = codes.astype(np.float32) - np.float32(tensor.grid.zero_point)
-    return steps * np.float32(tensor.grid.scale)
+    steps = codes.astype(np.float32) - np.float32(tensor.quantization.zero_point)
+    return steps * np.float32(tensor.quantization.scale)
 
 
 def quantize(values: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """int8 codes of real values: half-way cases up, clipped to the grid's range."""
-    steps = np.floor(values.astype(np.float32) / np.float32(tensor.grid.scale) + np.float32(0.5))
-    low = max(-128, 127 - (2**tensor.bits - 1))
-    return np.clip(steps + tensor.grid.zero_point, low, 127).astype(np.int8)
+    """int8 codes of real values: half-way cases up, clipped to the tensor's range."""
+    quantization = tensor.quantization
+    steps = np.floor(values.astype(np.float32) / np.float32(quantization.scale) + np.float32(0.5))
+    steps = np.clip(steps, quantization.low, quantization.high)
+    return (steps + quantization.zero_point).astype(np.int8)
 
 
 class KerasTwin:
@@ -75,9 +78,9 @@ class KerasTwin:
     def __init__(self, model: keras.Model, graph: IntegerGraph):
         self._model = model
         self._graph = graph
-        self._layers: dict[str, str] = graph.metadata["keras_layers"]
-        split = graph.metadata.get("split_groups", {})
-        self._sources: dict[str, str] = {name: fact["source"] for name, fact in split.items()}
+        self._layers = graph.provenance.layers
+        split = graph.provenance.split_convolutions
+        self._sources = {name: convolution.source for name, convolution in split.items()}
         self._inputs = {view.name: view.inputs for view in wrpn_tf.view(model)}
 
     def knows(self, operator: Operator) -> bool:

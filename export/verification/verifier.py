@@ -107,7 +107,8 @@ def _difference(graph: IntegerGraph, model: reader.Model) -> str | None:
                 f"its tensor {name!r} is {tensor.type} {list(tensor.shape)}, not INT8 "
                 f"{list(expected.shape)}"
             )
-        if tensor.grid != ([expected.grid.scale], [expected.grid.zero_point]):
+        quantization = tensor.quantization
+        if quantization is None or not quantization.same_scale(expected.quantization):
             return f"its tensor {name!r} has another scale or zero point"
     return None
 
@@ -176,12 +177,12 @@ def _show_keras(
     inexact = {
         operator.output: counts[effective_kernel_set(graph, operator, "xnnpack")]
         for operator in graph.operators
-        if (counts := graph.metadata["inexact_channels"].get(operator.output))
+        if (counts := graph.provenance.inexact_channels.get(operator.output))
     }
     for row in checks.compare_with_keras(workdir.model, graph, file, sample).values():
         table.add_row(
             row.name,
-            str(graph.tensors[row.name].bits),
+            str(graph.tensors[row.name].quantization.bits),
             f"{row.total:,}",
             f"{row.different:,}",
             f"{row.different / row.total:.4%}",

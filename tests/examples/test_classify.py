@@ -63,7 +63,7 @@ def test_it_ranks_a_png_as_the_executor_does(channels, tmp_path):
     Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(picture)
     codes = (pixels.astype(np.int16) - 128).astype(np.int8)[None]
     (scores,) = export.execute(graph, {"image": codes}, "xnnpack")["logits"]
-    grid = graph.tensors["logits"].grid
+    grid = graph.tensors["logits"].quantization
     logits = (scores.astype(np.float32) - grid.zero_point) * np.float32(grid.scale)
     order = np.argsort(-logits)
     ran = run(model, picture, f"--top={len(LABELS)}")
@@ -79,7 +79,7 @@ def test_it_and_the_exporter_feed_pixels_as_training_did(classify, input_range):
     content = writer.to_flatbuffer(graph)
     pixels = np.arange(SIZE * SIZE, dtype=np.uint8).reshape(1, SIZE, SIZE, 1)
     expected = pixels.astype(np.int16) - 128
-    grid = graph.tensors["image"].grid
+    grid = graph.tensors["image"].quantization
     source = {
         "shape": (1, SIZE, SIZE, 1),
         "dtype": np.int8,

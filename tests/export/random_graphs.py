@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.ir import shapes, validation
-from export.ir.graph import (
+from export.ir.graph import IntegerGraph
+from export.ir.operators import (
+    PROBABILITIES,
     Add,
     Concatenate,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
-    Grid,
     GroupedConv2D,
-    IntegerGraph,
     Logistic,
     Maximum,
     Minimum,
@@ -27,9 +26,10 @@ from export.ir.graph import (
     Slice,
     Softmax,
     Subtract,
-    Tensor,
     TransposeConv2D,
 )
+from export.ir.tensors import Tensor
+from wrpn_tf import QuantizationParameters
 
 ZERO_POINTS = (112, 124, 126, -128, 0, -7)
 KINDS = (
@@ -56,7 +56,6 @@ KINDS = (
     "logistic",
     "softmax",
 )
-PROBABILITY_GRID = validation.PROBABILITY_GRID
 
 
 def float32(value: float) -> float:
@@ -75,17 +74,19 @@ class Draw:
     def size(self, low: int, high: int) -> int:
         return int(self.rng.integers(low, high + 1))
 
-    def grid(self) -> Grid:
+    def quantization(self) -> QuantizationParameters:
         scale = self.one(1 / 15, 1 / 3, 1.0, 0.25, float(self.rng.uniform(0.01, 0.5)))
-        return Grid(scale=float32(scale), zero_point=self.one(*ZERO_POINTS))
+        return QuantizationParameters.int8(scale=float32(scale), zero_point=self.one(*ZERO_POINTS))
 
-    def product_grid(self, left: Grid, right: Grid) -> Grid:
+    def product_quantization(
+        self, left: QuantizationParameters, right: QuantizationParameters
+    ) -> QuantizationParameters:
         """A grid for products; half of the time a step of theirs is a power of two of its own."""
         multiplier = 2.0 ** self.rng.uniform(-12, -1)
         if self.one(True, False):
             multiplier = 2.0 ** np.round(np.log2(multiplier))
         scale = float32(left.scale * right.scale / multiplier)
-        return Grid(scale=scale, zero_point=self.one(*ZERO_POINTS))
+        return QuantizationParameters.int8(scale=scale, zero_point=self.one(*ZERO_POINTS))
 
     def image(self) -> tuple[int, int, int, int]:
         return (1, self.size(3, 9), self.size(3, 9), self.size(1, 9))
@@ -97,37 +98,39 @@ class Draw:
 def one_operator(kind: str, seed: int) -> IntegerGraph:
     """A graph of one operator of `kind`, all else drawn from `seed`."""
     draw = Draw(seed)
-    inputs = {"input": Tensor(shape=draw.image(), grid=draw.grid())}
+    inputs = {"input": Tensor(shape=draw.image(), quantization=draw.quantization())}
     tensor = inputs["input"]
-    output_grid = tensor.grid
+    target = tensor.quantization
     names = ("input",)
     operator: Operator
     if kind in ("conv", "grouped conv", "depthwise"):
         if kind == "grouped conv":
             shape = (*tensor.shape[:3], draw.size(2, 4) * draw.size(1, 3))
-            inputs["input"] = tensor = Tensor(shape=shape, grid=tensor.grid)
-        operator, output_grid = _convolution(draw, kind, tensor)
+            inputs["input"] = tensor = Tensor(shape=shape, quantization=tensor.quantization)
+        operator, target = _convolution(draw, kind, tensor)
     elif kind == "transposed":
-        output_grid = draw.grid()
+        target = draw.quantization()
         shape = (draw.size(1, 20), draw.size(1, 4), draw.size(1, 4), tensor.shape[3])
         operator = TransposeConv2D(
             inputs=names,
             output="output",
             strides=(draw.size(1, 3), draw.size(1, 3)),
             padding=draw.one("SAME", "VALID"),
-            **_weights(draw, shape, shape[0], tensor.grid, output_grid),
+            **_weights(draw, shape, shape[0], tensor.quantization, target),
         )
     elif kind in ("dense", "dense per tensor"):
-        inputs["input"] = tensor = Tensor(shape=(1, draw.size(1, 40)), grid=tensor.grid)
-        output_grid = draw.grid()
+        inputs["input"] = tensor = Tensor(
+            shape=(1, draw.size(1, 40)), quantization=tensor.quantization
+        )
+        target = draw.quantization()
         shape = (draw.size(1, 12), tensor.shape[1])
-        weights = _weights(draw, shape, shape[0], tensor.grid, output_grid)
+        weights = _weights(draw, shape, shape[0], tensor.quantization, target)
         if kind == "dense per tensor":
             weights["kernel_scale"][:] = weights["kernel_scale"][0]
         operator = FullyConnected(inputs=names, output="output", **weights)
     elif kind in ("add", "subtract"):
-        inputs["other"] = Tensor(shape=tensor.shape, grid=draw.grid())
-        output_grid = draw.grid()
+        inputs["other"] = Tensor(shape=tensor.shape, quantization=draw.quantization())
+        target = draw.quantization()
         binary = Add if kind == "add" else Subtract
         operator = binary(inputs=("input", "other"), output="output", relu=draw.one(True, False))
     elif kind in ("maximum", "minimum"):
@@ -136,8 +139,8 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
         operator = extremum(inputs=("input", "other"), output="output")
     elif kind in ("multiply", "scale channels"):
         shape = (1, 1, 1, tensor.shape[3]) if kind == "scale channels" else tensor.shape
-        inputs["other"] = Tensor(shape=shape, grid=draw.grid())
-        output_grid = draw.product_grid(tensor.grid, inputs["other"].grid)
+        inputs["other"] = Tensor(shape=shape, quantization=draw.quantization())
+        target = draw.product_quantization(tensor.quantization, inputs["other"].quantization)
         operator = Multiply(inputs=("input", "other"), output="output", relu=draw.one(True, False))
     elif kind in ("max", "average"):
         operator = Pool2D(
@@ -153,7 +156,7 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
         parts = [list(tensor.shape) for _ in range(draw.size(1, 2))]
         for index, shape in enumerate(parts):
             shape[axis] = draw.size(1, 5)
-            inputs[f"other{index}"] = Tensor(shape=tuple(shape), grid=tensor.grid)
+            inputs[f"other{index}"] = Tensor(shape=tuple(shape), quantization=tensor.quantization)
         operator = Concatenate(inputs=tuple(inputs), output="output", axis=axis)
     elif kind == "pad":
         amounts = ((draw.size(0, 2), draw.size(0, 2)), (draw.size(0, 2), draw.size(0, 2)))
@@ -166,17 +169,19 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
     elif kind == "bilinear":
         operator = ResizeBilinear(inputs=names, output="output")
     elif kind == "logistic":
-        output_grid = PROBABILITY_GRID
+        target = PROBABILITIES
         operator = Logistic(inputs=names, output="output")
     elif kind == "reshape":
         operator = Reshape(inputs=names, output="output")
     elif kind == "softmax":
-        inputs["input"] = tensor = Tensor(shape=(1, draw.size(2, 20)), grid=tensor.grid)
-        output_grid = PROBABILITY_GRID
+        inputs["input"] = tensor = Tensor(
+            shape=(1, draw.size(2, 20)), quantization=tensor.quantization
+        )
+        target = PROBABILITIES
         operator = Softmax(inputs=names, output="output")
     else:
         raise ValueError(kind)
-    shape = shapes.output_shape(operator, [inputs[name].shape for name in operator.inputs])
+    shape = tensor.shape
     if kind == "reshape":
         shape = (1, int(np.prod(shape)))
     elif isinstance(operator, Slice):
@@ -187,16 +192,18 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
     elif kind == "bilinear":
         powers = (1, 2, 4, 8, 64)
         shape = (1, shape[1] * draw.one(*powers), shape[2] * draw.one(*powers), shape[3])
+    else:
+        shape = operator.output_shape([inputs[name].shape for name in operator.inputs], ())
     return IntegerGraph(
-        tensors={**inputs, "output": Tensor(shape=shape, grid=output_grid)},
+        tensors={**inputs, "output": Tensor(shape=shape, quantization=target)},
         operators=[operator],
         inputs=tuple(inputs),
         outputs=("output",),
     )
 
 
-def _convolution(draw: Draw, kind: str, tensor: Tensor) -> tuple[Operator, Grid]:
-    grid = draw.grid()
+def _convolution(draw: Draw, kind: str, tensor: Tensor) -> tuple[Operator, QuantizationParameters]:
+    target = draw.quantization()
     window = (draw.size(1, 3), draw.size(1, 3))
     options = {
         "padding": draw.one("SAME", "VALID"),
@@ -212,17 +219,23 @@ def _convolution(draw: Draw, kind: str, tensor: Tensor) -> tuple[Operator, Grid]
         )
         channels = draw.size(1, 20 // groups) * groups
         shape = (channels, *window, depth // groups)
-        weights = _weights(draw, shape, channels, tensor.grid, grid)
+        weights = _weights(draw, shape, channels, tensor.quantization, target)
         conv = GroupedConv2D if groups > 1 else Conv2D
         operator: Operator = conv(inputs=("input",), output="output", **weights, **options)
     else:
         channels = depth * draw.one(1, 2)
-        weights = _weights(draw, (1, *window, channels), channels, tensor.grid, grid)
+        weights = _weights(draw, (1, *window, channels), channels, tensor.quantization, target)
         operator = DepthwiseConv2D(inputs=("input",), output="output", **weights, **options)
-    return operator, grid
+    return operator, target
 
 
-def _weights(draw: Draw, shape: tuple[int, ...], channels: int, source: Grid, target: Grid) -> dict:
+def _weights(
+    draw: Draw,
+    shape: tuple[int, ...],
+    channels: int,
+    source: QuantizationParameters,
+    target: QuantizationParameters,
+) -> dict:
     """Codes of 1, 2, 4 or 8 bits, stretched or not, and scales that use the output's range.
 
     Half of the time the multiplier is a power of two, where rounding ties are common.
@@ -252,10 +265,10 @@ def _weights(draw: Draw, shape: tuple[int, ...], channels: int, source: Grid, ta
 def network(seed: int) -> IntegerGraph:
     """A residual block, a depthwise branch, concatenation, padding, pools, dense and softmax."""
     draw = Draw(seed)
-    image = Grid(scale=float32(1 / 127), zero_point=-1)
-    low = Grid(scale=float32(1 / 15), zero_point=112)
-    wide = Grid(scale=float32(0.03), zero_point=-4)
-    grids = {
+    image = QuantizationParameters.int8(scale=float32(1 / 127), zero_point=-1)
+    low = QuantizationParameters.int8(scale=float32(1 / 15), zero_point=112)
+    wide = QuantizationParameters.int8(scale=float32(0.03), zero_point=-4)
+    known = {
         "image": ((1, 9, 8, 3), image),
         "stem": ((1, 9, 8, 12), low),
         "branch": ((1, 9, 8, 12), wide),
@@ -266,14 +279,17 @@ def network(seed: int) -> IntegerGraph:
         "padded": ((1, 6, 7, 36), low),
         "mean": ((1, 1, 1, 36), low),
         "flat": ((1, 36), low),
-        "logits": ((1, 10), Grid(scale=float32(0.02), zero_point=7)),
-        "output": ((1, 10), PROBABILITY_GRID),
+        "logits": ((1, 10), QuantizationParameters.int8(scale=float32(0.02), zero_point=7)),
+        "output": ((1, 10), PROBABILITIES),
     }
-    tensors = {name: Tensor(shape=shape, grid=grid) for name, (shape, grid) in grids.items()}
+    tensors = {
+        name: Tensor(shape=shape, quantization=quantization)
+        for name, (shape, quantization) in known.items()
+    }
 
     def weights(shape: tuple[int, ...], channels: int, source: str, target: str) -> dict:
-        grid = tensors[source].grid, tensors[target].grid
-        return {"inputs": (source,), "output": target, **_weights(draw, shape, channels, *grid)}
+        ends = tensors[source].quantization, tensors[target].quantization
+        return {"inputs": (source,), "output": target, **_weights(draw, shape, channels, *ends)}
 
     operators: list[Operator] = [
         Conv2D(padding="SAME", **weights((12, 3, 3, 3), 12, "image", "stem")),

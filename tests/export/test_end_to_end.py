@@ -11,7 +11,7 @@ from tf_keras import layers
 import export
 import wrpn_tf
 from export.flatbuffer import reader, writer
-from export.ir.graph import DepthwiseConv2D, GroupedConv2D, Subtract, Weighted
+from export.ir.operators import DepthwiseConv2D, GroupedConv2D, Subtract, Weighted
 from export.ir.saving import load, save
 from export.ir.validation import validate
 from export.kernel_sets.rules import KERNEL_SETS, TARGETS, effective_kernel_set
@@ -34,7 +34,9 @@ def bias_steps(graph, operator):
     """The largest step of an operator's bias, in output codes."""
     if not isinstance(operator, Weighted):
         return 0.0
-    source, target = (graph.tensors[name].grid for name in (operator.inputs[0], operator.output))
+    source, target = (
+        graph.tensors[name].quantization for name in (operator.inputs[0], operator.output)
+    )
     return float(operator.kernel_scale.max()) * source.scale / target.scale
 
 
@@ -45,7 +47,7 @@ def low_bit_layers(graph):
         for operator in graph.operators
         if isinstance(operator, Weighted)
         and operator.bits <= 3
-        and graph.tensors[operator.output].bits <= 3
+        and graph.tensors[operator.output].quantization.bits <= 3
     ]
 
 
@@ -81,7 +83,7 @@ def test_every_integer_of_every_tensor(build, seed, weight_bits, activation_bits
         assert checks.too_many_codes(graph, seen) == []
     # In exact arithmetic the channels that lowering calls exact are those that are proven.
     proven = {row.name: row.different for row in export.prove(graph).operators}
-    inexact = graph.metadata["inexact_channels"]
+    inexact = graph.provenance.inexact_channels
     for name, parts in grouped_convolutions.kernels_by_layer(graph).items():
         used = effective_kernel_set(graph, parts[0], "xnnpack")
         assert sum(proven[part.output][used] for part in parts) == inexact[name][used], name
@@ -140,7 +142,7 @@ def test_low_bit_layers_are_exact_in_every_channel(bits):
     low = low_bit_layers(graph)
     assert len(low) >= 4
     none = dict.fromkeys(TARGETS, 0)
-    assert {name: graph.metadata["inexact_channels"][name] for name in low} == dict.fromkeys(
+    assert {name: graph.provenance.inexact_channels[name] for name in low} == dict.fromkeys(
         low, none
     )
 
@@ -175,7 +177,7 @@ def unsettled(seed, *, weight_bits=7, activation_bits=6):
 
 
 def inexact(graph, target="xnnpack"):
-    return sum(counts[target] for counts in graph.metadata["inexact_channels"].values())
+    return sum(counts[target] for counts in graph.provenance.inexact_channels.values())
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -196,7 +198,7 @@ def test_settling_makes_keras_and_device_compute_the_same(seed):
     assert inexact(graph) == 0
     assert different(graph, export.to_tflite(model)) == 0
     after = model.predict(small_networks.reals(images), verbose=0)
-    step = graph.tensors["logits"].grid.scale
+    step = graph.tensors["logits"].quantization.scale
     assert np.abs(after - before).max() <= 4 * step
 
 
@@ -205,7 +207,7 @@ def test_settling_leaves_no_channel_inexact(seed, weight_bits):
     model = unsettled(seed, weight_bits=weight_bits, activation_bits=4)
     export.settle(model)
     settled = export.lower(model)
-    assert inexact(settled) == 0, settled.metadata["inexact_channels"]
+    assert inexact(settled) == 0, settled.provenance.inexact_channels
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -224,7 +226,7 @@ def test_gains_beyond_those_of_kernels_are_steps(seed):
     bn.beta.assign(views["quant_bn"].grid.scale * np.array([3, -7, 20, -50, 0, 90, -1, 5.3]))
     export.settle(model)
     graph = export.lower(model)
-    assert max(graph.metadata["inexact_channels"]["bn"].values()) == 0
+    assert max(graph.provenance.inexact_channels["bn"].values()) == 0
     images = small_networks.codes(model, 64, 1)
     images[:32] = -128  # All the outputs of a constant layer are what its offsets are.
     differences = checks.compare_with_keras(model, graph, export.to_tflite(model), images)
@@ -256,8 +258,8 @@ def test_softmax_becomes_an_operator():
             graph, export.to_tflite(model), images, kernel_set
         )
         assert [row for row in differences.values() if row.different] == []
-    output = graph.tensors[graph.outputs[0]]
-    assert (output.grid.scale, output.grid.zero_point) == (1 / 256, -128)
+    output = graph.tensors[graph.outputs[0]].quantization
+    assert (output.scale, output.zero_point) == (1 / 256, -128)
 
 
 def test_the_file_says_how_to_use_it():
@@ -280,6 +282,7 @@ def test_the_graph_survives_saving(tmp_path):
     after = export.execute(loaded, {"image": images})
     assert all(np.array_equal(before[name], after[name]) for name in before)
     assert loaded.metadata == graph.metadata
+    assert loaded.provenance == graph.provenance
 
 
 def test_a_planted_wrong_code_is_found():
@@ -301,7 +304,7 @@ def test_groups_run_as_one_operator_too():
         differences, _ = checks.compare_with_executor(graph, file, images, kernel_set)
         assert [row for row in differences.values() if row.different] == []
     export.settle(model)
-    assert all(isinstance(name, str) for name in export.lower(model).metadata["split_groups"])
+    assert all(isinstance(name, str) for name in export.lower(model).provenance.split_convolutions)
 
 
 def test_a_factor_before_a_kernel_costs_nothing():

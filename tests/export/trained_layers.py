@@ -8,19 +8,14 @@ from fractions import Fraction
 
 import numpy as np
 
-from export.ir.graph import (
-    Conv2D,
-    DepthwiseConv2D,
-    FullyConnected,
-    Grid,
-    IntegerGraph,
-    Tensor,
-    TransposeConv2D,
-)
-from export.ir.provenance import TRAINED
+from export.ir.graph import IntegerGraph
+from export.ir.operators import Conv2D, DepthwiseConv2D, FullyConnected, TransposeConv2D
+from export.ir.provenance import TRAINED, Provenance
+from export.ir.tensors import Tensor
 from export.kernel_sets import ideal, rules
 from export.realization import channels
 from export.realization.context import RequantizationContext
+from wrpn_tf import QuantizationParameters
 
 OPERATORS = (Conv2D, DepthwiseConv2D, TransposeConv2D, FullyConnected)
 CHANNELS = 9  # One more than the optimized depthwise kernel takes at a time.
@@ -61,15 +56,13 @@ def layer(
     trained["shift"] = np.float32(random.normal(0, 0.5, CHANNELS) * spread)
     trained["offset"] = np.float32(random.uniform(low, high + 1, CHANNELS) * output_scale)
     trained["digest"] = [ideal.digest(row) for row in codes]
+    source = QuantizationParameters(scale=input_scale, low=0, high=input_high, bits=input_bits)
+    target = QuantizationParameters(scale=output_scale, low=low, high=high, bits=output_bits)
     context = RequantizationContext(
         operator=operator,
         vector_product=rules.is_vector_product(codes, (1, CHANNELS)),
-        input_scale=input_scale,
-        input_low=0,
-        input_high=input_high,
-        output_scale=output_scale,
-        output_low=low,
-        output_high=high,
+        source=source,
+        target=target,
     )
     fitted = channels.fit(codes, trained, context)
     shapes = {
@@ -80,15 +73,10 @@ def layer(
     }
     kernel_shape, input_shape, output_shape = shapes[operator]
     kernel = np.ascontiguousarray(fitted.kernel.T if depthwise else fitted.kernel)
-    output_grid = Grid(scale=output_scale, zero_point=127 - high)
     return IntegerGraph(
         tensors={
-            "input": Tensor(
-                shape=input_shape,
-                grid=Grid(scale=input_scale, zero_point=127 - input_high),
-                bits=input_bits,
-            ),
-            "output": Tensor(shape=output_shape, grid=output_grid, bits=output_bits),
+            "input": Tensor(shape=input_shape, quantization=source),
+            "output": Tensor(shape=output_shape, quantization=target),
         },
         operators=[
             operator(
@@ -105,13 +93,8 @@ def layer(
         ],
         inputs=("input",),
         outputs=("output",),
-        metadata={
-            "codes": codes.tolist(),
-            "trained_grids": {
-                "input": [input_scale, 0, input_high],
-                "output": [output_scale, low, high],
-            },
-        },
+        metadata={"codes": codes.tolist()},
+        provenance=Provenance(quantization={"input": source, "output": target}),
     )
 
 
@@ -124,26 +107,25 @@ def every_input(graph):
     """Every input code that one output channel can see, int64 ``[cases, taps]``, as steps."""
     source = graph.tensors["input"]
     taps = len(graph.metadata["codes"][0])
-    _, low, high = graph.metadata["trained_grids"]["input"]
-    zero_point = 127 - high
-    steps = np.array(list(itertools.product(range(low, high + 1), repeat=taps)), np.int64)
-    return steps, steps + zero_point - source.grid.zero_point
+    trained = graph.provenance.quantization["input"]
+    codes = range(trained.low, trained.high + 1)
+    steps = np.array(list(itertools.product(codes, repeat=taps)), np.int64)
+    return steps, steps + trained.zero_point - source.quantization.zero_point
 
 
 def trained_codes(graph):
     """int8 output codes ``[cases, channels]`` as trained, one by one, in exact arithmetic."""
     steps, _ = every_input(graph)
     operator = graph.operators[0]
-    scale, low, high = graph.metadata["trained_grids"]["output"]
-    input_scale = graph.metadata["trained_grids"]["input"][0]
+    source, target = (graph.provenance.quantization[name] for name in ("input", "output"))
     columns = []
     for record, codes in zip(operator.trained, graph.metadata["codes"], strict=True):
         accumulators = steps @ np.array(codes)
         known = {
-            int(a): exact_code(record, input_scale, scale, low, high, int(a))
+            int(a): exact_code(record, source.scale, target.scale, target.low, target.high, int(a))
             for a in np.unique(accumulators)
         }
-        columns.append([known[int(a)] + 127 - high for a in accumulators])
+        columns.append([known[int(a)] + target.zero_point for a in accumulators])
     return np.array(columns).T
 
 
@@ -174,5 +156,5 @@ def device_codes(graph, target):
     if not isinstance(operator, DepthwiseConv2D):
         rows = operator.kernel.reshape(CHANNELS, -1)
     accumulators = steps @ rows.T.astype(np.int64) + operator.bias
-    source, output = graph.tensors["input"].grid, graph.tensors["output"].grid
+    source, output = (graph.tensors[name].quantization for name in ("input", "output"))
     return rules.weighted_codes(accumulators, operator, source, output, target)

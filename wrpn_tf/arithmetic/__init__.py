@@ -1,4 +1,4 @@
-"""Quantization arithmetic: pure functions with NumPy twins, scales, bit-widths, names of methods.
+"""Quantization arithmetic: pure functions with NumPy twins, scales, parameters, names of methods.
 
 Imports nothing of ours.
 """

@@ -13,11 +13,12 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
     quantize_wrapper,
 )
 
+from wrpn_tf.arithmetic.quantization_parameters import QuantizationParameters
 from wrpn_tf.graph.nodes import Node
 from wrpn_tf.graph.roles import Kind, kind
 from wrpn_tf.tfmot import traversal
 from wrpn_tf.tfmot.one_grid_layers import OneGridLayer
-from wrpn_tf.tfmot.output_quantizers import ObservableQuantizer, OutputGrid
+from wrpn_tf.tfmot.output_quantizers import ObservableQuantizer
 from wrpn_tf.tfmot.weight_quantizer import WeightQuantizer
 
 
@@ -58,7 +59,7 @@ class LayerView:
     inputs: tuple[str, ...]
     output_shape: tuple[int | None, ...]
     kernel: KernelCodes | None
-    grid: OutputGrid | None
+    grid: QuantizationParameters | None
     observes: bool
 
 

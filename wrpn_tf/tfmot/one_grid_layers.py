@@ -7,8 +7,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from wrpn_tf.arithmetic import quantizers
+from wrpn_tf.arithmetic.quantization_parameters import QuantizationParameters
 from wrpn_tf.tfmot import quantize_config
-from wrpn_tf.tfmot.output_quantizers import OutputGrid
 
 # How finely means of few and of many codes are told apart, and with which floats they are computed.
 _FEW_CODES = 2048
@@ -33,7 +33,7 @@ class OneGridLayer(keras.layers.Layer):
         self.quantizer_vars = self.quantizer.build(input_shape, "output", self)
         super().build(input_shape)
 
-    def grid(self) -> OutputGrid | None:
+    def grid(self) -> QuantizationParameters | None:
         """The grid of input and output."""
         return self.quantizer.grid(self.quantizer_vars)
 

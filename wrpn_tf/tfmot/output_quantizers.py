@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,33 +12,12 @@ from tensorflow_model_optimization.quantization.keras import quantizers as tfmot
 
 from wrpn_tf.arithmetic import quantizers, related_work, scales
 from wrpn_tf.arithmetic.methods import ACTIVATION_METHODS, ActivationMethod, check_method
+from wrpn_tf.arithmetic.quantization_parameters import QuantizationParameters
 
 INITIAL_CLIP = 2.0
 """Activation clip before calibration: two standard deviations of a batch-normalized input."""
 
 RANGE_MOMENTUM = 0.99
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OutputGrid:
-    """Where a layer's output lives: ``real = scale * code``, ``low <= code <= high``.
-
-    Attributes:
-      scale: positive, exactly a float32.
-      low: smallest code; 0 for k-bit activations.
-      high: largest code; ``2 ** bits - 1`` for k-bit activations.
-      bits: bit-width.
-    """
-
-    scale: float
-    low: int
-    high: int
-    bits: int
-
-    @property
-    def zero_point(self) -> int:
-        """Zero point of the TFLite int8 tensor: saturation at 127 is the upper clip."""
-        return 127 - self.high
 
 
 class ObservableQuantizer(tfmot_quantizers.Quantizer):
@@ -135,10 +113,10 @@ class ActivationQuantizer(ObservableQuantizer):
         else:
             weights["scale"].assign(scale)
 
-    def grid(self, weights: dict[str, Any]) -> OutputGrid:
+    def grid(self, weights: dict[str, Any]) -> QuantizationParameters:
         """The grid of the output, from the variables' present values."""
         scale = float(self._scale(weights))
-        return OutputGrid(scale=scale, low=0, high=self.levels, bits=self.bits)
+        return QuantizationParameters(scale=scale, low=0, high=self.levels, bits=self.bits)
 
     def get_config(self):
         """The arguments."""
@@ -207,13 +185,13 @@ class RangeQuantizer(ObservableQuantizer):
             weights["minimum"].assign(min(float(sample.min()), 0.0))
             weights["maximum"].assign(max(float(sample.max()), 0.0))
 
-    def grid(self, weights: dict[str, Any]) -> OutputGrid | None:
+    def grid(self, weights: dict[str, Any]) -> QuantizationParameters | None:
         """The grid of the output, or None where no batch was observed yet."""
         minimum, maximum = (weights[bound].numpy() for bound in ("minimum", "maximum"))
         if minimum == maximum:
             return None
         scale, zero_point = quantizers.affine_grid_np(minimum, maximum)
-        return OutputGrid(scale=float(scale), low=-128 - zero_point, high=127 - zero_point, bits=8)
+        return QuantizationParameters.int8(scale=float(scale), zero_point=zero_point)
 
     def get_config(self):
         """The arguments."""

@@ -4,24 +4,21 @@ import numpy as np
 import pytest
 
 from export.alignment import bias_candidates
-from export.ir.graph import Conv2D
+from export.ir.operators import Conv2D
 from export.ir.provenance import TRAINED
 from export.kernel_sets import ideal
 from export.kernel_sets.rules import TARGETS
 from export.realization.accumulator_range import AccumulatorRange
 from export.realization.channels import Rounding
 from export.realization.context import RequantizationContext
+from wrpn_tf import QuantizationParameters
 
 CHANNELS = 64
 SETTING = RequantizationContext(
     operator=Conv2D,
     vector_product=False,
-    input_scale=0.125,
-    input_low=0,
-    input_high=15,
-    output_scale=1.0,
-    output_low=-8,
-    output_high=7,
+    source=QuantizationParameters(scale=0.125, low=0, high=15, bits=4),
+    target=QuantizationParameters(scale=1.0, low=-8, high=7, bits=4),
 )
 
 
@@ -29,18 +26,18 @@ def channels(code_multiplier, seed=0):
     """Trained channels whose 16 codes span their accumulators, with float32 kernel scales."""
     random = np.random.default_rng(seed)
     codes = random.integers(-7, 8, (CHANNELS, 90))
-    accumulators = AccumulatorRange(codes, SETTING.input_low, SETTING.input_high)
+    accumulators = AccumulatorRange(codes, SETTING.source.low, SETTING.source.high)
     trained = np.zeros(CHANNELS, TRAINED)
     trained["scale"] = np.float32(
-        16 / (accumulators.most - accumulators.least) / SETTING.input_scale
+        16 / (accumulators.most - accumulators.least) / SETTING.source.scale
     )
     trained["gain"] = random.uniform(0.5, 2, CHANNELS).astype(np.float32)
     trained["variance"] = 1
     trained["offset"] = random.uniform(-2, 2, CHANNELS).astype(np.float32)
-    slope, start = ideal.line(trained, SETTING.input_scale)
-    scale = (slope / SETTING.input_scale / code_multiplier).astype(np.float32)
+    slope, start = ideal.line(trained, SETTING.source.scale)
+    scale = (slope / SETTING.source.scale / code_multiplier).astype(np.float32)
     multiplier = SETTING.multipliers(scale, "reference")
-    return accumulators, trained, scale, multiplier, start / SETTING.output_scale / multiplier
+    return accumulators, trained, scale, multiplier, start / SETTING.target.scale / multiplier
 
 
 @pytest.mark.parametrize("targets", [TARGETS, TARGETS[:3], (TARGETS[0], TARGETS[2])])

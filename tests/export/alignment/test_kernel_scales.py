@@ -10,7 +10,7 @@ import export
 import wrpn_tf
 from export.alignment.bias_candidates import threshold_margin
 from export.alignment.kernel_scales import MOST_CHANGE, distance
-from export.ir.graph import Weighted
+from export.ir.operators import Weighted
 from export.kernel_sets import ideal
 from export.realization.accumulator_range import AccumulatorRange, accumulated_codes
 from export.realization.context import RequantizationContext
@@ -46,7 +46,7 @@ def network(seed: int, kind: str = "convolution", **options: object) -> keras.Mo
     quantizer, kernel, variables = wrpn_tf.named_kernel_quantizers(model)["quant_bare"]
     _, context = bare(model)
     _, scale = quantizer.codes(kernel.numpy(), variables)
-    half = 0.5 * context.output_scale / context.input_scale / scale
+    half = 0.5 * context.target.scale / context.source.scale / scale
     tied = np.where(np.arange(scale.size).reshape(scale.shape) % 2, 1.0, half)
     quantizer.rescale(kernel, variables, tied.astype(np.float32))
     return model
@@ -63,9 +63,9 @@ def narrow(model: keras.Model) -> int:
     """How many channels have thresholds that float32 might not tell from an accumulator."""
     operator, context = bare(model)
     accumulators = AccumulatorRange(
-        accumulated_codes(operator), context.input_low, context.input_high
+        accumulated_codes(operator), context.source.low, context.source.high
     )
-    slope, _ = ideal.line(operator.trained, context.input_scale)
+    slope, _ = ideal.line(operator.trained, context.source.scale)
     margin = threshold_margin(context, slope)
     assert margin.all()
     return int((distance(context, accumulators, operator.trained) < margin).sum())
@@ -97,7 +97,7 @@ def test_no_threshold_is_left_next_to_an_accumulator(seed: int, options: dict) -
     export.settle(model)
     graph, after = export.lower(model), kernel(model)
     assert narrow(model) == 0
-    assert graph.metadata["inexact_channels"]["bare"]["xnnpack"] == 0
+    assert graph.provenance.inexact_channels["bare"]["xnnpack"] == 0
     assert np.array_equal(after.codes, before.codes)
     change = np.abs(after.scale / before.scale - 1)
     assert 0 < change.max() <= MOST_CHANGE * 1.001

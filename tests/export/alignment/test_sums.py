@@ -32,7 +32,7 @@ def wrong_pairs(model: keras.Model) -> dict[str, int]:
     }
 
 
-def grids(model: keras.Model) -> dict[str, wrpn_tf.OutputGrid]:
+def grids(model: keras.Model) -> dict[str, wrpn_tf.QuantizationParameters]:
     return {view.name: view.grid for view in wrpn_tf.view(model) if view.grid is not None}
 
 

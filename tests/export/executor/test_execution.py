@@ -10,10 +10,14 @@ from hypothesis import strategies as st
 
 from export.executor import execution
 from export.flatbuffer import writer
-from export.ir.graph import Add, FullyConnected, Grid, IntegerGraph, Tensor
+from export.ir.graph import IntegerGraph
+from export.ir.operators import Add, FullyConnected
+from export.ir.tensors import Tensor
 from export.kernel_sets import addition, rules
 from export.runtime import runner
+from wrpn_tf import QuantizationParameters
 
+int8 = QuantizationParameters.int8
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -64,7 +68,10 @@ def test_add_equals_interpreter_on_every_pair(name, seed):
     axis = np.arange(-128, 128, dtype=np.int8)
     left, right = (codes.reshape(1, -1) for codes in np.meshgrid(axis, axis))
     graph = IntegerGraph(
-        tensors={key: Tensor(shape=left.shape, grid=draw.grid()) for key in ("a", "b", "sum")},
+        tensors={
+            key: Tensor(shape=left.shape, quantization=draw.quantization())
+            for key in ("a", "b", "sum")
+        },
         operators=[Add(inputs=("a", "b"), output="sum", relu=draw.one(True, False))],
         inputs=("a", "b"),
         outputs=("sum",),
@@ -73,15 +80,15 @@ def test_add_equals_interpreter_on_every_pair(name, seed):
 
 
 def test_optimized_add_rounds_its_last_elements_as_the_reference_does():
-    grids = {
-        "a": Grid(scale=0.25, zero_point=126),
-        "b": Grid(scale=random_graphs.float32(1 / 15), zero_point=0),
-        "sum": Grid(scale=1.0, zero_point=0),
+    ends = {
+        "a": int8(scale=0.25, zero_point=126),
+        "b": int8(scale=random_graphs.float32(1 / 15), zero_point=0),
+        "sum": int8(scale=1.0, zero_point=0),
     }
     axis = np.arange(-128, 128, dtype=np.int8)
     pairs = [codes.reshape(-1) for codes in np.meshgrid(axis, axis)]
     operator = Add(inputs=("a", "b"), output="sum")
-    ordered = (grids["a"], grids["b"], grids["sum"])
+    ordered = (ends["a"], ends["b"], ends["sum"])
     vector, scalar = (
         addition.add_codes(operator, *pairs, ordered, name) for name in ("optimized", "reference")
     )
@@ -89,7 +96,7 @@ def test_optimized_add_rounds_its_last_elements_as_the_reference_does():
     assert differing.size
     picked = [np.resize(codes[differing], 23) for codes in pairs]
     graph = IntegerGraph(
-        tensors={name: Tensor(shape=(1, 23), grid=grid) for name, grid in grids.items()},
+        tensors={name: Tensor(shape=(1, 23), quantization=each) for name, each in ends.items()},
         operators=[operator],
         inputs=("a", "b"),
         outputs=("sum",),
@@ -116,8 +123,8 @@ def test_accumulators_are_exact_integers(taps):
     kernel = draw.codes((4, taps)).clip(-127, 127)
     graph = IntegerGraph(
         tensors={
-            "x": Tensor(shape=(1, taps), grid=Grid(scale=1.0, zero_point=-128)),
-            "y": Tensor(shape=(1, 4), grid=Grid(scale=1.0, zero_point=0)),
+            "x": Tensor(shape=(1, taps), quantization=int8(scale=1.0, zero_point=-128)),
+            "y": Tensor(shape=(1, 4), quantization=int8(scale=1.0, zero_point=0)),
         },
         operators=[
             FullyConnected(

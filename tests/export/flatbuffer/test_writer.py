@@ -63,12 +63,16 @@ def test_tensors_carry_names_grids_and_constants(graph, model):
         written = tensors[name]
         assert written.type == schema.TensorType.INT8
         assert tuple(written.shape) == tensor.shape
-        assert [np.float32(value) for value in written.quantization.scale] == [tensor.grid.scale]
-        assert list(written.quantization.zeroPoint) == [tensor.grid.zero_point]
+        assert [np.float32(value) for value in written.quantization.scale] == [
+            tensor.quantization.scale
+        ]
+        assert list(written.quantization.zeroPoint) == [tensor.quantization.zero_point]
     for operator in graph.operators:
         if not hasattr(operator, "kernel"):
             continue
-        scale = np.float32(graph.tensors[operator.inputs[0]].grid.scale) * operator.kernel_scale
+        scale = (
+            np.float32(graph.tensors[operator.inputs[0]].quantization.scale) * operator.kernel_scale
+        )
         axis = 3 if type(operator).__name__ == "DepthwiseConv2D" else 0
         for key, array, scales, dimension in (
             ("kernel", operator.kernel, operator.kernel_scale, axis),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,15 +12,23 @@ import random_graphs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.ir.graph import Add, Conv2D, Grid, IntegerGraph, Softmax, Tensor
+import export
+from export.executor.execution import execute
+from export.ir.graph import IntegerGraph
+from export.ir.operators import Add, Conv2D, Softmax
+from export.ir.provenance import SplitConvolution
 from export.ir.saving import load, save
+from export.ir.tensors import Tensor
 from export.ir.validation import validate
+from export.kernel_sets.rules import TARGETS
+from wrpn_tf import QuantizationParameters
 
-GRID = Grid(scale=0.5, zero_point=3)
+int8 = QuantizationParameters.int8
+QUANTIZATION = int8(scale=0.5, zero_point=3)
 
 
 def assert_same(left: IntegerGraph, right: IntegerGraph) -> None:
-    for name in ("tensors", "inputs", "outputs", "metadata"):
+    for name in ("tensors", "inputs", "outputs", "metadata", "provenance"):
         assert getattr(left, name) == getattr(right, name)
     assert len(left.operators) == len(right.operators)
     for one, other in zip(left.operators, right.operators, strict=True):
@@ -96,6 +105,55 @@ def test_other_format_versions_are_named(tmp_path, monkeypatch):
         load(path)
 
 
+@pytest.mark.parametrize("name", ["version1.npz", "version1.wrpn"])
+def test_files_of_version_1_are_read(name, tmp_path):
+    """Made by the code of commit d8e0354 of a network with groups, for transport in the second."""
+    graph = load(Path(__file__).parent / name)
+    image, logits = (np.array(graph.metadata.pop(key), np.int8) for key in ("image", "logits"))
+    assert graph.metadata == {
+        "name": "small",
+        "description": "made by the code of d8e0354",
+        "normalization": {"image": {"mean": [127.0], "std": [127.49999245978005]}},
+    }
+    assert logits.tolist() == [[-124, -100, 109], [-126, -111, 99]]
+    assert np.array_equal(execute(graph, {"image": image})["logits"], logits)
+
+    image, relu, logits = (
+        QuantizationParameters(scale=scale, low=low, high=high, bits=bits)
+        for scale, low, high, bits in (
+            (0.007843137718737125, -127, 128, 8),
+            (0.633987545967102, 0, 3, 2),
+            (0.0061751785688102245, -64, 191, 8),
+        )
+    )
+    provenance = graph.provenance
+    assert len(graph.tensors) == len(provenance.quantization) == 11
+    for known in (provenance.quantization, {n: t.quantization for n, t in graph.tensors.items()}):
+        assert known["image"] == known["relu/group1/input"] == image
+        assert known["relu"] == known["relu/group0"] == relu
+        assert known["logits"] == logits
+    assert provenance.layers == {
+        "image": "quantize_image",
+        "relu": "quant_relu",
+        "depthwise": "quant_depthwise",
+        "sum": "sum",
+        "pool": "pool",
+        "pool_flatten": "pool_flatten",
+        "logits": "quant_logits",
+    }
+    assert provenance.inexact_channels == {
+        output: dict.fromkeys(TARGETS, others) | {"xnnpack": xnnpack}
+        for output, xnnpack, others in (("relu", 0, 1), ("depthwise", 0, 1), ("logits", 3, 3))
+    }
+    assert provenance.split_convolutions == {
+        "relu": SplitConvolution(source="image", parts=("relu/group0", "relu/group1"))
+    }
+    save(graph, tmp_path / "graph.npz")
+    assert_same(graph, load(tmp_path / "graph.npz"))
+    if name == "version1.npz":  # Files for transport leave the training out.
+        assert export.prove(graph).share(("xnnpack",), range(1, 9)) == (8, 11)
+
+
 def conv(**changes) -> IntegerGraph:
     """A valid one-convolution graph, with `changes` to the operator or to the tensors."""
     fields = {
@@ -104,13 +162,18 @@ def conv(**changes) -> IntegerGraph:
         "bias": np.zeros(2, np.int32),
     }
     tensors = {
-        "x": Tensor(shape=(1, 4, 4, 3), grid=GRID),
-        "y": Tensor(shape=(1, 4, 4, 2), grid=GRID),
+        "x": Tensor(shape=(1, 4, 4, 3), quantization=QUANTIZATION),
+        "y": Tensor(shape=(1, 4, 4, 2), quantization=QUANTIZATION),
     }
     for name, value in changes.items():
         (tensors if name in tensors else fields)[name] = value
     operator = Conv2D(**{"inputs": ("x",), "output": "y", **fields})
     return IntegerGraph(tensors=tensors, operators=[operator], inputs=("x",), outputs=("y",))
+
+
+def tensor_of(**quantization) -> Tensor:
+    known = QuantizationParameters(scale=0.5, **quantization)
+    return Tensor(shape=(1, 4, 4, 3), quantization=known)
 
 
 BROKEN = {
@@ -124,17 +187,26 @@ BROKEN = {
     "multiplier": (conv(kernel_scale=np.full(2, 300, np.float32)), "'y'.*XNNPACK"),
     "padding": (conv(padding="FULL"), "'y'.*FULL"),
     "window": (conv(dilation=(0, 1)), "'y'.*at least 1"),
-    "output shape": (conv(y=Tensor(shape=(1, 4, 5, 2), grid=GRID)), "'y'.*shape"),
-    "rank": (conv(x=Tensor(shape=(1, 3), grid=GRID)), "'y'.*4 dimensions"),
-    "batch": (conv(x=Tensor(shape=(2, 4, 4, 3), grid=GRID)), "'x'"),
+    "output shape": (conv(y=Tensor(shape=(1, 4, 5, 2), quantization=QUANTIZATION)), "'y'.*shape"),
+    "rank": (conv(x=Tensor(shape=(1, 3), quantization=QUANTIZATION)), "'y'.*4 dimensions"),
+    "batch": (conv(x=Tensor(shape=(2, 4, 4, 3), quantization=QUANTIZATION)), "'x'"),
     "grid scale": (
-        conv(x=Tensor(shape=(1, 4, 4, 3), grid=Grid(scale=0.1, zero_point=0))),
+        conv(x=Tensor(shape=(1, 4, 4, 3), quantization=int8(scale=0.1, zero_point=0))),
         "'x'.*float32",
     ),
     "zero point": (
-        conv(x=Tensor(shape=(1, 4, 4, 3), grid=Grid(scale=1.0, zero_point=128))),
+        conv(x=Tensor(shape=(1, 4, 4, 3), quantization=int8(scale=1.0, zero_point=128))),
         "'x'.*zero point",
     ),
+    "bits": (
+        conv(x=Tensor(shape=(1, 4, 4, 3), quantization=int8(scale=0.5, zero_point=3, bits=9))),
+        r"'x': 9 bits are outside \[1, 8\]",
+    ),
+    "range": (
+        conv(x=tensor_of(low=0, high=16, bits=4)),
+        "'x': 17 codes from 0 to 16 are not 1 to 16, as 4 bits have",
+    ),
+    "no range": (conv(x=tensor_of(low=1, high=0, bits=4)), "'x': 0 codes"),
     "order": (conv(inputs=("y",)), "'y' is read before"),
     "unknown": (conv(inputs=("z",)), "'z' is not in the graph"),
 }
@@ -149,6 +221,8 @@ def test_broken_graphs_are_named(case):
 
 def test_sound_graphs_are_accepted():
     validate(conv())
+    for low, high, bits in ((0, 15, 4), (-255, 0, 8), (0, 0, 1), (-3, 12, 4)):
+        validate(conv(x=tensor_of(low=low, high=high, bits=bits)))
     for kind in random_graphs.KINDS:
         for seed in range(20):
             validate(random_graphs.one_operator(kind, seed))
@@ -157,18 +231,25 @@ def test_sound_graphs_are_accepted():
 @pytest.mark.parametrize("kind", ["max", "concatenate", "pad", "reshape"])
 def test_one_grid_operators_need_one_grid(kind):
     graph = random_graphs.one_operator(kind, 1)
-    graph.tensors["output"] = dataclasses.replace(graph.tensors["output"], grid=GRID)
-    with pytest.raises(ValueError, match=r"'output'.*is on Grid"):
+    graph.tensors["output"] = dataclasses.replace(
+        graph.tensors["output"], quantization=QUANTIZATION
+    )
+    with pytest.raises(ValueError, match=r"'output'.*the output has scale 0\.5 and zero point 3"):
         validate(graph)
 
 
 def test_softmax_and_add_name_their_limits():
     graph = random_graphs.one_operator("softmax", 0)
-    graph.tensors["output"] = dataclasses.replace(graph.tensors["output"], grid=GRID)
+    graph.tensors["output"] = dataclasses.replace(
+        graph.tensors["output"], quantization=QUANTIZATION
+    )
     with pytest.raises(ValueError, match=r"'output'.*0\.00390625"):
         validate(graph)
-    fine = Grid(scale=2.0**-9, zero_point=0)
-    tensors = {"a": Tensor(shape=(1, 2), grid=GRID), "y": Tensor(shape=(1, 2), grid=fine)}
+    fine = int8(scale=2.0**-9, zero_point=0)
+    tensors = {
+        "a": Tensor(shape=(1, 2), quantization=QUANTIZATION),
+        "y": Tensor(shape=(1, 2), quantization=fine),
+    }
     operators = [Add(inputs=("a", "a"), output="y")]
     graph = IntegerGraph(tensors=tensors, operators=operators, inputs=("a",), outputs=("y",))
     with pytest.raises(ValueError, match=r"'y'.*16 bits"):

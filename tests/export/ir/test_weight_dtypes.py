@@ -13,7 +13,8 @@ from tf_keras import layers
 import export
 from export.flatbuffer import editing, reader, writer
 from export.ir import weight_dtypes
-from export.ir.graph import Weighted
+from export.ir.graph import as_int8
+from export.ir.operators import Weighted
 from export.ir.saving import load, save
 from export.kernel_sets import rules
 from export.runtime import runner
@@ -57,12 +58,12 @@ def test_files_equal_executor_and_int8_twins(weights, bits):
     export.settle(model, weights=weights)
     graph, twin = export.lower(model, weights=weights), export.lower(model)
     assert {op.dtype_bits for op in graph.operators if isinstance(op, Weighted)} >= {4, 8}
-    for name, counts in graph.metadata["inexact_channels"].items():
+    for name, counts in graph.provenance.inexact_channels.items():
         operator = next(op for op in graph.operators if op.output == name)
         assert counts[rules.effective_kernel_set(graph, operator, "xnnpack")] == 0, name
-    assert sum(c["xnnpack"] for c in twin.metadata["inexact_channels"].values()) == 0
+    assert sum(c["xnnpack"] for c in twin.provenance.inexact_channels.values()) == 0
 
-    file, same = writer.to_flatbuffer(graph), writer.to_flatbuffer(weight_dtypes.as_int8(graph))
+    file, same = writer.to_flatbuffer(graph), writer.to_flatbuffer(as_int8(graph))
     assert checks.wrong_kernels(model, graph, file) == []
     assert reader.float_tensors(file) == []
     assert len(file) < len(same)

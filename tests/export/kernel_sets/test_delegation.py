@@ -4,24 +4,26 @@ import numpy as np
 import pytest
 
 from export.flatbuffer import writer
-from export.ir.graph import (
+from export.ir.graph import IntegerGraph
+from export.ir.operators import (
     Add,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
-    Grid,
     GroupedConv2D,
-    IntegerGraph,
     Logistic,
     Multiply,
     Pool2D,
     Softmax,
     Subtract,
-    Tensor,
     TransposeConv2D,
 )
+from export.ir.tensors import Tensor
 from export.kernel_sets import rules
 from export.runtime import runner
+from wrpn_tf import QuantizationParameters
+
+int8 = QuantizationParameters.int8
 
 
 def below(value):
@@ -33,7 +35,7 @@ def binary(operator, one, other, output=1.0):
     scales = {"a": one, "b": other, "output": output}
     return IntegerGraph(
         tensors={
-            name: Tensor(shape=(1, 2, 2, 16), grid=Grid(scale=scale, zero_point=0))
+            name: Tensor(shape=(1, 2, 2, 16), quantization=int8(scale=scale, zero_point=0))
             for name, scale in scales.items()
         },
         operators=[operator(inputs=("a", "b"), output="output")],
@@ -87,7 +89,9 @@ def test_products_within_their_scales(one, other, taken):
         *(binary(Multiply, s, 2.0**-8) for s in (2.0**-8, below(2.0**-8))),
         *(binary(Multiply, 0.5, s) for s in (1.0, 2.0**-15, below(2.0**-15))),
     ],
-    ids=lambda graph: f"{type(graph.operators[0]).__name__} {graph.tensors['a'].grid.scale}",
+    ids=lambda graph: (
+        f"{type(graph.operators[0]).__name__} {graph.tensors['a'].quantization.scale}"
+    ),
 )
 def test_the_interpreter_has_the_same_lower_limits(graph):
     """The upper ones cannot be written: the built-in kernels have lower limits of their own."""
@@ -98,12 +102,12 @@ def test_the_interpreter_has_the_same_lower_limits(graph):
 def weighted(operator, shape, output, *, taps=4, **fields):
     """A graph of one operator with a kernel of this shape."""
     channels = shape[3] if operator is DepthwiseConv2D else shape[0]
-    grid = Grid(scale=1.0, zero_point=0)
+    quantization = int8(scale=1.0, zero_point=0)
     source = (1, 3, 3, taps) if len(shape) == 4 else (1, taps)
     return IntegerGraph(
         tensors={
-            "input": Tensor(shape=source, grid=grid),
-            "output": Tensor(shape=output, grid=grid),
+            "input": Tensor(shape=source, quantization=quantization),
+            "output": Tensor(shape=output, quantization=quantization),
         },
         operators=[
             operator(
@@ -172,8 +176,8 @@ def test_of_narrow_kernels_only_dense_ones_of_whole_bytes_are_taken(
     assert runner.delegated_operators(writer.to_flatbuffer(graph)) == taken
 
 
-def unary(operator, grid, **fields):
-    tensor = Tensor(shape=(1, 2, 2, 4), grid=grid)
+def unary(operator, quantization, **fields):
+    tensor = Tensor(shape=(1, 2, 2, 4), quantization=quantization)
     return IntegerGraph(
         tensors={"input": tensor, "output": tensor},
         operators=[operator(inputs=("input",), output="output", **fields)],
@@ -183,13 +187,13 @@ def unary(operator, grid, **fields):
 
 
 def test_average_pools_and_softmax_are_left():
-    grid = Grid(scale=1 / 256, zero_point=-128)
+    quantization = int8(scale=1 / 256, zero_point=-128)
     pool = {"window": (1, 1), "strides": (1, 1)}
     taken = {
-        "max": unary(Pool2D, grid, kind="max", **pool),
-        "average": unary(Pool2D, grid, kind="average", **pool),
-        "softmax": unary(Softmax, grid),
-        "logistic": unary(Logistic, grid),
+        "max": unary(Pool2D, quantization, kind="max", **pool),
+        "average": unary(Pool2D, quantization, kind="average", **pool),
+        "softmax": unary(Softmax, quantization),
+        "logistic": unary(Logistic, quantization),
     }
     expected = {"max": "xnnpack", "average": "optimized", "softmax": "optimized"}
     assert {name: runs_on(graph) for name, graph in taken.items()} == expected | {

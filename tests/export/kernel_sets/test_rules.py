@@ -11,8 +11,9 @@ import random_graphs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.ir.graph import Add, FullyConnected, Grid, Multiply
+from export.ir.operators import Add, FullyConnected, Multiply
 from export.kernel_sets import addition, multiplication, requantization, rules, softmax
+from wrpn_tf import QuantizationParameters
 
 REAL = st.floats(1e-9, 200.0)
 INT32 = st.integers(-(2**31), 2**31 - 1)
@@ -124,11 +125,13 @@ def test_vector_products_need_one_position_four_channels_and_eight_taps(
 
 
 def test_xnnpack_multiplies_in_fixed_point_on_arm():
-    grids = tuple(Grid(scale=scale, zero_point=0) for scale in (0.5, 0.5, 1.0))
+    parameters = tuple(
+        QuantizationParameters.int8(scale=scale, zero_point=0) for scale in (0.5, 0.5, 1.0)
+    )
     left, right = np.array([[1, 3, 5, -3, -5]], np.int8), np.full((1, 5), 2, np.int8)
     operator = Multiply(inputs=("a", "b"), output="product")
     codes = {
-        name: multiplication.multiply_codes(operator, left, right, grids, name).tolist()
+        name: multiplication.multiply_codes(operator, left, right, parameters, name).tolist()
         for name in ("xnnpack", "xnnpack_arm", "optimized_arm", "reference")
     }
     assert codes == {
@@ -170,14 +173,14 @@ def test_average_rounds_away_from_code_zero():
 @given(st.integers(0, 2**32 - 1))
 def test_add_is_within_one_step_of_the_real_sum(name, seed):
     draw = random_graphs.Draw(seed)
-    grids = (draw.grid(), draw.grid(), draw.grid())
+    parameters = (draw.quantization(), draw.quantization(), draw.quantization())
     left, right = draw.codes((40,)), draw.codes((40,))
     operator = Add(inputs=("left", "right"), output="sum")
-    result = addition.add_codes(operator, left, right, grids, name)
-    real = _real(left, grids[0]) + _real(right, grids[1])
-    codes = np.clip(real / grids[2].scale + grids[2].zero_point, -128, 127)
+    result = addition.add_codes(operator, left, right, parameters, name)
+    real = _real(left, parameters[0]) + _real(right, parameters[1])
+    codes = np.clip(real / parameters[2].scale + parameters[2].zero_point, -128, 127)
     assert np.abs(result - codes).max() <= 0.5 + 1e-3
 
 
-def _real(codes: np.ndarray, grid: Grid) -> np.ndarray:
-    return grid.scale * (codes.astype(np.float64) - grid.zero_point)
+def _real(codes: np.ndarray, quantization: QuantizationParameters) -> np.ndarray:
+    return quantization.scale * (codes.astype(np.float64) - quantization.zero_point)

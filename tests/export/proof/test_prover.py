@@ -21,29 +21,39 @@ from trained_layers import (
 import export
 from export.executor import execution
 from export.flatbuffer import writer
-from export.ir.graph import (
+from export.ir.graph import IntegerGraph
+from export.ir.operators import (
     Add,
     Concatenate,
     Conv2D,
-    Grid,
-    IntegerGraph,
     Multiply,
     Pool2D,
     ResizeBilinear,
     ResizeNearest,
     Slice,
     Softmax,
-    Tensor,
     TransposeConv2D,
 )
-from export.ir.provenance import TRAINED, training_problems
+from export.ir.provenance import TRAINED, Provenance
+from export.ir.tensors import Tensor
 from export.kernel_sets import ideal
 from export.kernel_sets.rules import TARGETS
+from export.proof.training import training_problems
 from export.realization.channels import moved_scale
 from export.runtime import runner
+from wrpn_tf import QuantizationParameters
 
 BITS = st.integers(1, 8)
 SEED = st.integers(0, 2**32 - 1)
+
+
+def int8(scale, zero_point, bits=8):
+    return QuantizationParameters.int8(scale=scale, zero_point=zero_point, bits=bits)
+
+
+def as_trained(tensors):
+    """The provenance of tensors that are as they were trained."""
+    return Provenance(quantization={name: each.quantization for name, each in tensors.items()})
 
 
 def verdict(graph):
@@ -107,7 +117,7 @@ def test_the_verdict_on_planted_errors_is_that_of_every_input(graph, channel, da
             graph = changed(graph, relu=not operator.relu)
         case "offset":
             trained = operator.trained.copy()
-            trained["offset"][channel] += sign * graph.tensors["output"].grid.scale / 2
+            trained["offset"][channel] += sign * graph.tensors["output"].quantization.scale / 2
             graph = changed(graph, trained=trained)
     assert_is_brute_force(changed(graph, bias=bias, kernel_scale=scale))
 
@@ -139,13 +149,15 @@ def test_other_codes_are_reported_wherever_they_change_an_output(graph, channel,
 @given(layers(), st.sampled_from(["input", "output"]), st.sampled_from([-1, 1]), st.booleans())
 def test_other_grids_are_reported(graph, name, sign, scale):
     tensor = graph.tensors[name]
-    grid = Grid(
-        scale=trained_layers.float32(np.nextafter(np.float32(tensor.grid.scale), np.float32(9)))
+    known = tensor.quantization
+    quantization = QuantizationParameters.int8(
+        scale=trained_layers.float32(np.nextafter(np.float32(known.scale), np.float32(9)))
         if scale
-        else tensor.grid.scale,
-        zero_point=tensor.grid.zero_point + (0 if scale else sign),
+        else known.scale,
+        zero_point=known.zero_point + (0 if scale else sign),
+        bits=known.bits,
     )
-    moved = dataclasses.replace(tensor, grid=grid)
+    moved = dataclasses.replace(tensor, quantization=quantization)
     proof = export.prove(dataclasses.replace(graph, tensors={**graph.tensors, name: moved}))
     wrong = [row.name for row in proof.operators if row.problems]
     assert wrong == [name]
@@ -182,19 +194,18 @@ def saturated(bias, multiplier):
         relu=False,
         trained=trained,
     )
-    grids = graph.metadata["trained_grids"]
+    quantizations = {
+        name: dataclasses.replace(trained, scale=scales[name])
+        for name, trained in graph.provenance.quantization.items()
+    }
     return dataclasses.replace(
         graph,
         tensors={
-            name: dataclasses.replace(
-                tensor, grid=Grid(scale=scales[name], zero_point=tensor.grid.zero_point)
-            )
+            name: dataclasses.replace(tensor, quantization=quantizations[name])
             for name, tensor in graph.tensors.items()
         },
-        metadata={
-            "codes": codes.tolist(),
-            "trained_grids": {name: [scales[name], *grids[name][1:]] for name in grids},
-        },
+        metadata={"codes": codes.tolist()},
+        provenance=Provenance(quantization=quantizations),
     )
 
 
@@ -231,7 +242,7 @@ def test_kernels_are_wrong_where_their_int32_overflows():
     ]
     graph = saturated(bias, 128.0)
     steps, codes = every_input(graph)
-    images = (codes + graph.tensors["input"].grid.zero_point).astype(np.int8)
+    images = (codes + graph.tensors["input"].quantization.zero_point).astype(np.int8)
     wanted = trained_codes(graph)
     for target, wrong in (("optimized", [1, 3]), ("reference", [1, 3]), ("xnnpack", [])):
         found = runner.run(
@@ -245,29 +256,27 @@ def two_inputs(operator, grids, output, *, bits=8, **fields):
     """A graph of one operator that reads two tensors, grids as (scale, zero point)."""
     shape = (1, 2, 2, 4)
     tensors = {
-        name: Tensor(shape=shape, grid=Grid(scale=trained_layers.float32(scale), zero_point=zero))
+        name: Tensor(shape=shape, quantization=int8(trained_layers.float32(scale), zero))
         for name, (scale, zero) in zip("ab", grids, strict=True)
     }
-    grid = Grid(scale=trained_layers.float32(output[0]), zero_point=output[1])
-    tensors["output"] = Tensor(shape=fields.pop("shape", shape), grid=grid, bits=bits)
+    quantization = int8(trained_layers.float32(output[0]), output[1], bits)
+    tensors["output"] = Tensor(shape=fields.pop("shape", shape), quantization=quantization)
     return IntegerGraph(
         tensors=tensors,
         operators=[operator(inputs=("a", "b"), output="output", **fields)],
         inputs=("a", "b"),
         outputs=("output",),
-        metadata={
-            "trained_grids": {
-                name: [tensor.grid.scale, tensor.low, tensor.high]
-                for name, tensor in tensors.items()
-            }
-        },
+        provenance=as_trained(tensors),
     )
 
 
 def pair_codes(graph):
     """Trained codes of an operator with two inputs for every pair of int8 codes, by fractions."""
-    (s1, z1), (s2, z2) = ((t.grid.scale, t.grid.zero_point) for t in map(graph.tensors.get, "ab"))
-    s1, s2, scale = map(Fraction, (s1, s2, graph.tensors["output"].grid.scale))
+    (s1, z1), (s2, z2) = (
+        (tensor.quantization.scale, tensor.quantization.zero_point)
+        for tensor in map(graph.tensors.get, "ab")
+    )
+    s1, s2, scale = map(Fraction, (s1, s2, graph.tensors["output"].quantization.scale))
     unit = Fraction(1, s1.denominator * s2.denominator)
     codes = np.arange(-128, 128).astype(object)
     left, right = (codes - z1)[:, None], (codes - z2)[None, :]
@@ -277,8 +286,8 @@ def pair_codes(graph):
         real = left * right * int(s1 * s2 / unit)
     step = scale / unit  # A code at most rounds down to what is below real / step + 1/2.
     steps = (2 * real * step.denominator + step.numerator) // (2 * step.numerator)
-    low, high = graph.tensors["output"].low, graph.tensors["output"].high
-    return np.clip(steps, low, high).astype(int) + graph.tensors["output"].grid.zero_point
+    output = graph.tensors["output"].quantization
+    return np.clip(steps, output.low, output.high).astype(int) + output.zero_point
 
 
 @pytest.mark.parametrize("operator", [Add, Multiply])
@@ -302,7 +311,9 @@ def test_pairs_of_codes_are_compared_one_by_one(operator, seed, relu):
 @pytest.mark.parametrize("operator", [Add, Multiply])
 def test_a_pair_on_another_grid_than_trained_is_reported(operator):
     graph = two_inputs(operator, [(0.1, 0), (0.2, 3)], (0.2, 112), bits=4, relu=False)
-    graph.metadata["trained_grids"]["output"][0] = trained_layers.float32(0.21)
+    trained = dict(graph.provenance.quantization)
+    trained["output"] = dataclasses.replace(trained["output"], scale=trained_layers.float32(0.21))
+    graph = dataclasses.replace(graph, provenance=Provenance(quantization=trained))
     row = export.prove(graph).operators[-1]
     assert row.problems and row.different["xnnpack"] > 0
 
@@ -330,10 +341,12 @@ def test_concatenation_needs_one_grid():
     ids=lambda value: type(value).__name__,
 )
 def test_operators_that_copy_codes_need_one_grid(operator, shape):
-    def proof(grid, trained):
+    image = int8(0.25, 112, 4)
+
+    def proof(quantization, trained):
         tensors = {
-            "image": Tensor(shape=(1, 3, 3, 4), grid=Grid(scale=0.25, zero_point=112), bits=4),
-            "output": Tensor(shape=shape, grid=grid, bits=4),
+            "image": Tensor(shape=(1, 3, 3, 4), quantization=image),
+            "output": Tensor(shape=shape, quantization=quantization),
         }
         return export.prove(
             IntegerGraph(
@@ -341,14 +354,14 @@ def test_operators_that_copy_codes_need_one_grid(operator, shape):
                 operators=[operator],
                 inputs=("image",),
                 outputs=("output",),
-                metadata={"trained_grids": {"image": [0.25, 0, 15], "output": trained}},
+                provenance=Provenance(quantization={"image": image, "output": trained}),
             )
         ).operators[-1]
 
-    assert proof(Grid(scale=0.25, zero_point=112), [0.25, 0, 15]).proven()
-    moved = proof(Grid(scale=0.5, zero_point=112), [0.5, 0, 15])
+    assert proof(image, image).proven()
+    moved = proof(int8(0.5, 112, 4), int8(0.5, 112, 4))
     assert not moved.proven() and "another grid than the output" in moved.problems[0]
-    moved = proof(Grid(scale=0.25, zero_point=111), [0.25, 0, 15])
+    moved = proof(int8(0.25, 111, 4), image)
     assert not moved.proven() and len(moved.problems) == 2
 
 
@@ -360,18 +373,15 @@ def test_a_training_is_compared_operator_by_operator():
     trained["offset"][3] += 1
     assert "output" in training_problems(changed(graph, trained=trained), graph)[0]
     assert training_problems(changed(graph, relu=not operator.relu), graph)
-    grids = {**graph.metadata["trained_grids"], "input": [0.5, 0, 3]}
-    other = dataclasses.replace(graph, metadata={**graph.metadata, "trained_grids": grids})
+    trained = {**graph.provenance.quantization, "input": int8(0.5, 124, 2)}
+    other = dataclasses.replace(graph, provenance=Provenance(quantization=trained))
     assert "another grid" in training_problems(other, graph)[0]
     assert "0 operators" in training_problems(graph, dataclasses.replace(graph, operators=[]))[-1]
 
 
 def test_average_pooling_is_proven_for_every_sum():
-    grid = Grid(scale=0.25, zero_point=112)
-    tensors = {
-        "image": Tensor(shape=(1, 5, 5, 2), grid=grid, bits=4),
-        "output": Tensor(shape=(1, 5, 5, 2), grid=grid, bits=4),
-    }
+    tensor = Tensor(shape=(1, 5, 5, 2), quantization=int8(0.25, 112, 4))
+    tensors = {"image": tensor, "output": tensor}
     pool = Pool2D(
         inputs=("image",),
         output="output",
@@ -385,7 +395,7 @@ def test_average_pooling_is_proven_for_every_sum():
         operators=[pool],
         inputs=("image",),
         outputs=("output",),
-        metadata={"trained_grids": {name: [0.25, 0, 15] for name in tensors}},
+        provenance=as_trained(tensors),
     )
     row = export.prove(graph).operators[-1]
     assert row.proven()
@@ -395,17 +405,17 @@ def test_average_pooling_is_proven_for_every_sum():
 @pytest.mark.parametrize(("bits", "ties"), [(4, 0), (7, 0), (8, 128)])
 def test_upsampling_is_proven_where_kernels_round_alike(bits, ties):
     high = 2**bits - 1
-    grid = Grid(scale=0.25, zero_point=127 - high)
+    quantization = int8(0.25, 127 - high, bits)
     tensors = {
-        "image": Tensor(shape=(1, 3, 3, 2), grid=grid, bits=bits),
-        "output": Tensor(shape=(1, 6, 3, 2), grid=grid, bits=bits),
+        "image": Tensor(shape=(1, 3, 3, 2), quantization=quantization),
+        "output": Tensor(shape=(1, 6, 3, 2), quantization=quantization),
     }
     graph = IntegerGraph(
         tensors=tensors,
         operators=[ResizeBilinear(inputs=("image",), output="output")],
         inputs=("image",),
         outputs=("output",),
-        metadata={"trained_grids": {name: [0.25, 0, high] for name in tensors}},
+        provenance=as_trained(tensors),
     )
     row = export.prove(graph).operators[-1]
     assert row.cases == 8 * high + 1
@@ -425,13 +435,14 @@ def test_what_xnnpack_leaves_is_proven_for_the_optimized_kernels():
 
 
 def test_a_softmax_is_outside_the_proof():
-    tensor = Tensor(shape=(1, 4), grid=Grid(scale=1 / 256, zero_point=-128), bits=8)
+    tensor = Tensor(shape=(1, 4), quantization=int8(1 / 256, -128))
+    tensors = {"logits": tensor, "output": tensor}
     graph = IntegerGraph(
-        tensors={"logits": tensor, "output": tensor},
+        tensors=tensors,
         operators=[Softmax(inputs=("logits",), output="output")],
         inputs=("logits",),
         outputs=("output",),
-        metadata={"trained_grids": {name: [1 / 256, 0, 255] for name in ("logits", "output")}},
+        provenance=as_trained(tensors),
     )
     row = export.prove(graph).operators[-1]
     assert row.kind == Softmax.__name__
@@ -440,6 +451,6 @@ def test_a_softmax_is_outside_the_proof():
 
 def test_a_graph_without_a_training_is_refused():
     graph = layer(0, operator=Conv2D)
-    for bare in (changed(graph, trained=None), dataclasses.replace(graph, metadata={})):
+    for bare in (changed(graph, trained=None), dataclasses.replace(graph, provenance=Provenance())):
         with pytest.raises(ValueError, match="does not carry what was trained"):
             export.prove(bare)

@@ -7,7 +7,7 @@ import pytest
 import random_graphs
 
 from export.executor import execution
-from export.ir.graph import Concatenate, Conv2D, GroupedConv2D, Slice
+from export.ir.operators import Concatenate, Conv2D, GroupedConv2D, Slice
 from export.ir.validation import validate
 from export.realization import grouped_convolutions
 
@@ -18,7 +18,7 @@ def test_the_parts_compute_the_whole(seed):
     split = grouped_convolutions.split(graph)
     validate(split)
     (operator,) = graph.operators
-    count = grouped_convolutions.groups(graph, operator)
+    count = operator.groups(graph.tensors["input"].shape[3])
     assert [type(each) for each in split.operators] == [Slice, Conv2D] * count + [Concatenate]
     images = random_graphs.Draw(seed).codes((3, *graph.tensors["input"].shape[1:]))
     # The optimized kernel rounds a convolution with groups otherwise than one without.
