@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf.costs.network_cost import measure_cost as measure_cost
     from wrpn_tf.data import datasets as datasets
     from wrpn_tf.data import jpegs as jpegs
+    from wrpn_tf.graph.fusion import Fusion as Fusion
+    from wrpn_tf.graph.fusion import Group as Group
     from wrpn_tf.graph.roles import Kind as Kind
     from wrpn_tf.graph.rules import Rule as Rule
     from wrpn_tf.reporting import plots as plots
@@ -34,6 +36,7 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf.tfmot.clipping import clipped_shares as clipped_shares
     from wrpn_tf.tfmot.inspection import KernelCodes as KernelCodes
     from wrpn_tf.tfmot.inspection import LayerView as LayerView
+    from wrpn_tf.tfmot.inspection import fusion_groups as fusion_groups
     from wrpn_tf.tfmot.inspection import named_kernel_quantizers as named_kernel_quantizers
     from wrpn_tf.tfmot.inspection import named_output_quantizers as named_output_quantizers
     from wrpn_tf.tfmot.inspection import view as view
@@ -56,6 +59,8 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "ActivationQuantizer": "wrpn_tf.tfmot.output_quantizers",
     "Cost": "wrpn_tf.costs.network_cost",
+    "Fusion": "wrpn_tf.graph.fusion",
+    "Group": "wrpn_tf.graph.fusion",
     "KernelCodes": "wrpn_tf.tfmot.inspection",
     "Kind": "wrpn_tf.graph.roles",
     "LayerCost": "wrpn_tf.costs.network_cost",
@@ -75,6 +80,7 @@ _PUBLIC = {
     "command_line": "wrpn_tf.command_line",
     "custom_objects": "wrpn_tf.tfmot.saving",
     "datasets": "wrpn_tf.data.datasets",
+    "fusion_groups": "wrpn_tf.tfmot.inspection",
     "jpegs": "wrpn_tf.data.jpegs",
     "load_model": "wrpn_tf.tfmot.saving",
     "measure_cost": "wrpn_tf.costs.network_cost",

@@ -10,7 +10,7 @@ from export.alignment.offsets import settled
 from export.alignment.sums import settle_sums
 from export.kernel_sets.rules import ONE_SCALE
 from export.lowering.network import lower
-from wrpn_tf import Kind, LayerView
+from wrpn_tf import Group, Kind, LayerView
 
 
 def settle(model: keras.Model, *, weights: str = "int8") -> None:
@@ -55,17 +55,17 @@ def settle(model: keras.Model, *, weights: str = "int8") -> None:
     graph = lower(model, weights=weights, split_groups=False)
     if settle_sums(model, graph):
         graph = lower(model, weights=weights, split_groups=False)
-    views = {view.name: view for view in wrpn_tf.view(model)}
+    fusion = wrpn_tf.fusion_groups(model)
     quantized = wrpn_tf.named_kernel_quantizers(model)
     layers = graph.provenance.layers
     for operator in graph.weighted:
         source, target = layers[operator.inputs[0]], layers[operator.output]
         if source == target:
             continue
-        folded = _folded(views[target], views)
-        owner = _bias_owner(folded)
+        group = fusion.group(target)
+        owner = _bias_owner(group)
         if owner is None:
-            if (kernel := folded[-1].name) in quantized:
+            if (kernel := group.body.name) in quantized:
                 settle_scales(graph, operator, *quantized[kernel])
             continue
         if owner.kind is Kind.KERNEL:
@@ -78,23 +78,9 @@ def settle(model: keras.Model, *, weights: str = "int8") -> None:
             owner.layer.gamma.assign(trained["gain"])
 
 
-def _folded(view: LayerView, views: dict[str, LayerView]) -> list[LayerView]:
-    """The layers that the operator behind `view` computes: `view` first, its kernel last."""
-    found = [view]
-    while found[-1].kind in (Kind.RELU, Kind.AFFINE):
-        before = views[found[-1].inputs[0]]
-        if before.grid is not None:
-            break
-        found.append(before)
-    return found
-
-
-def _bias_owner(folded: list[LayerView]) -> LayerView | None:
-    """The layer whose offset an operator of these layers has as its bias, or None."""
-    linear = [view for view in folded if view.kind is not Kind.RELU]
-    if not linear:
-        return None
-    view = linear[0]
+def _bias_owner(group: Group[LayerView]) -> LayerView | None:
+    """The layer whose offset the operator of a group has as its bias, or None."""
+    view = group.affine or group.body
     has_offset = (view.kind is Kind.KERNEL and view.layer.use_bias) or (
         isinstance(view.layer, keras.layers.BatchNormalization) and view.layer.center
     )

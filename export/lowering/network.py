@@ -9,6 +9,7 @@ another grid than its own, a 1x1 depthwise convolution moves it.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,14 +37,13 @@ from export.lowering import folding, layout_operators
 from export.lowering.builder import GraphBuilder
 from export.lowering.folding import Affine
 from export.realization import grouped_convolutions
-from wrpn_tf import Kind, LayerView, QuantizationParameters
+from wrpn_tf import Fusion, Kind, LayerView, QuantizationParameters
 
 _PROBABILITIES: dict[Kind, type[Operator]] = {Kind.SIGMOID: Logistic, Kind.SOFTMAX: Softmax}
 _EXTREMA: dict[type, type[Operator]] = {
     keras.layers.Maximum: Maximum,
     keras.layers.Minimum: Minimum,
 }
-_FUSED_WITH_RELU = (Kind.KERNEL, Kind.AFFINE, Kind.ADD, Kind.MULTIPLY)
 
 
 class LoweringError(ValueError):
@@ -76,9 +76,10 @@ def lower(
       LoweringError: if a layer is in float or has not seen data (all are named), or has no integer
         form.
     """
-    views = {view.name: view for view in wrpn_tf.view(model)}
+    fusion = wrpn_tf.fusion_groups(model)
+    views = fusion.layers
     _check_quantized(views)
-    lowering = _Lowering(views, weights)
+    lowering = _Lowering(fusion, weights)
     inputs = [lowering.input(name) for name in model.input_names]
     for view in views.values():  # In execution order, so that no recursion goes deep.
         if view.grid is not None:
@@ -130,9 +131,10 @@ def _clipped(view: LayerView, grid: QuantizationParameters) -> QuantizationParam
 class _Lowering:
     """Produces tensors on demand, each once."""
 
-    def __init__(self, views: Mapping[str, LayerView], weights: str):
+    def __init__(self, fusion: Fusion[LayerView], weights: str):
         check_weights(weights)
-        self._views = views
+        self._fusion = fusion
+        self._views = fusion.layers
         self._weights = weights
         self._made: dict[tuple[str, QuantizationParameters | None], str] = {}
         self.builder = GraphBuilder()
@@ -183,22 +185,19 @@ class _Lowering:
 
         A k-bit grid starts at 0: its quantizer clips there, so a ReLU before it adds nothing.
         """
-        body = view
-        if view.kind is Kind.RELU:
-            body = self._views[view.inputs[0]]
-            if body.grid is not None or body.kind not in _FUSED_WITH_RELU:
-                return self._move(self.produce(body.name, None), view, grid)
+        group = self._fusion.group(view.name)
+        body = group.body
         match body.kind:
+            case Kind.RELU:
+                return self._move(self.produce(body.inputs[0], None), view, grid)
             case Kind.KERNEL:
                 affine = folding.own_bias(body.layer, self._channels(body))
+                if group.affine is not None:
+                    affine = folding.affine(group.affine.layer, self._channels(body), body.layer)
                 return self._weighted(body, view, grid, affine)
             case Kind.AFFINE:
-                inner = self._views[body.inputs[0]]
-                if inner.kind is Kind.KERNEL and inner.grid is None:
-                    affine = folding.affine(body.layer, self._channels(body), inner.layer)
-                    return self._weighted(inner, view, grid, affine)
                 affine = folding.affine(body.layer, self._channels(body))
-                return self._affine(self.produce(inner.name, None), view, grid, affine)
+                return self._affine(self.produce(body.inputs[0], None), view, grid, affine)
             case Kind.ADD:
                 sources = [self.produce(name, None) for name in body.inputs]
                 relu = _clipped(view, grid).low == 0
@@ -226,7 +225,7 @@ class _Lowering:
         """A convolution or dense layer, and the batch normalization after it, if any."""
         assert body.kernel is not None
         kernel, origin = body.kernel, self._views[body.inputs[0]]
-        while origin.kind is Kind.AFFINE and origin.grid is None:  # A factor for this kernel.
+        if origin.name in self._fusion.gains:
             gain = folding.affine(origin.layer, 1).gain
             kernel = dataclasses.replace(kernel, scale=kernel.scale * gain)
             origin = self._views[origin.inputs[0]]
@@ -260,9 +259,10 @@ class _Lowering:
             _clipped(view, grid),
             view.output_shape,
         )
-        flat = len(view.output_shape) != 4  # DEPTHWISE_CONV_2D takes images only.
-        image = (1, 1, 1, count) if flat else view.output_shape
-        if flat:
+        is_image = len(view.output_shape) == 4  # DEPTHWISE_CONV_2D takes nothing else.
+        positions = math.prod(size or 1 for size in view.output_shape[1:-1])
+        image = view.output_shape if is_image else (1, positions, 1, count)
+        if not is_image:
             layer = self.builder.layers[source]
             source = self.builder.emit(Reshape, [source], view, origin, image, "_image")
             self.builder.layers[source] = layer
@@ -273,11 +273,11 @@ class _Lowering:
             grid,
             fitted,
             image,
-            part="_moved" if flat else "",
+            part="" if is_image else "_moved",
             kernel=DepthwiseConv2D.kernel_of(fitted.kernel, (1, 1)),
             bits=1,
         )
-        return self.builder.emit(Reshape, [output], view, grid) if flat else output
+        return output if is_image else self.builder.emit(Reshape, [output], view, grid)
 
     @staticmethod
     def _channels(view: LayerView) -> int:

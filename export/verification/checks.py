@@ -19,7 +19,7 @@ from export.runtime import runner
 from export.runtime.isolation import Isolated
 from export.verification import comparison
 from export.verification.comparison import Difference
-from wrpn_tf import Kind, LayerView
+from wrpn_tf import Fusion, LayerView
 
 _BATCH = 100
 
@@ -53,7 +53,7 @@ def wrong_kernels(model: keras.Model, graph: IntegerGraph, file: bytes) -> list[
       Names of output tensors, with the reason.
     """
     in_file = reader.kernels(file)
-    trained = _trained_kernels(wrpn_tf.view(model))
+    trained = _trained_kernels(wrpn_tf.fusion_groups(model))
     wrong = []
     for output, operators in grouped_convolutions.kernels_by_layer(graph).items():
         operator = operators[0]
@@ -73,26 +73,17 @@ def wrong_kernels(model: keras.Model, graph: IntegerGraph, file: bytes) -> list[
     return wrong
 
 
-def _trained_kernels(views: list[LayerView]) -> dict[str, np.ndarray]:
+def _trained_kernels(fusion: Fusion[LayerView]) -> dict[str, np.ndarray]:
     """Trained codes ``[..., output channel]``, by the Keras layer that ends their operator."""
-    readers: dict[str, list[LayerView]] = {view.name: [] for view in views}
-    for view in views:
-        for name in view.inputs:
-            readers[name].append(view)
     kernels = {}
-    for view in views:
+    for group in fusion.groups:
+        view = group.body
         if view.kernel is None:
             continue
         codes = folding.channels_last(view.layer, view.kernel.codes)
         if isinstance(view.layer, keras.layers.DepthwiseConv2D):
             codes = codes.reshape(1, *codes.shape[:2], -1)
-        end = view
-        while end.grid is None and len(readers[end.name]) == 1:
-            reader = readers[end.name][0]
-            if reader.kind not in (Kind.AFFINE, Kind.RELU):
-                break
-            end = reader
-        kernels[end.name] = codes
+        kernels[group.end.name] = codes
     return kernels
 
 

@@ -8,8 +8,6 @@ from wrpn_tf.costs.dataflow import Dataflow, Step
 from wrpn_tf.graph.roles import Kind
 
 _FLOAT_BYTES = 4
-# Computed in the place of their input, or (concatenation) views of where their inputs were written.
-_IN_PLACE = (Kind.AFFINE, Kind.RELU, Kind.ADD, Kind.SOFTMAX, Kind.CONCATENATE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,8 +61,12 @@ def measure_memory(flow: Dataflow, batch_size: int) -> Memory:
     """The memory of a model whose steps are `flow`."""
     kernels = flow.kernels()
     inputs = [(flow.steps[name], flow.input_bits(step)) for step in kernels for name in step.inputs]
-    outputs = [(step, flow.map_bits(step)) for step in kernels]
-    maps = [(step, flow.map_bits(step)) for step in flow.steps.values() if _is_map(step, flow)]
+    maps = [
+        (group.body, flow.map_bits(group))
+        for group in flow.fusion.groups
+        if _writes_map(group.body, flow)
+    ]
+    outputs = [(step, bits) for step, bits in maps if step.kind is Kind.KERNEL]
     widest = max(step.size for step, _ in inputs) + max(step.size for step, _ in outputs)
     weights = sum(step.weights for step in kernels)
     return Memory(
@@ -78,10 +80,14 @@ def measure_memory(flow: Dataflow, batch_size: int) -> Memory:
     )
 
 
-def _is_map(step: Step, flow: Dataflow) -> bool:
-    """Whether a layer writes a map of its own."""
-    if step.kind in _IN_PLACE:
+def _writes_map(body: Step, flow: Dataflow) -> bool:
+    """Whether an operator with this body writes a map of its own.
+
+    Others compute in the place of one of their inputs; a concatenation is a view of where they were
+    written.
+    """
+    if body.kind is Kind.CONCATENATE:
         return False
-    if step.kind in (Kind.KERNEL, Kind.AVERAGE, None) or not step.inputs:
+    if body.kind in (Kind.KERNEL, Kind.AVERAGE, None) or not body.inputs:
         return True
-    return step.size != flow.steps[step.inputs[0]].size
+    return body.size not in [flow.steps[name].size for name in body.inputs]

@@ -138,8 +138,6 @@ def measure_cost(
         raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
     if policy not in get_args(Policy):
         raise ValueError(f"policy must be one of {', '.join(get_args(Policy))}; got {policy!r}.")
-    if any(isinstance(layer, keras.Model) for layer in model.layers):
-        model = traversal.flatten(model)
     planned = weight_bits is not None or activation_bits is not None
     if is_quantized(model):
         if planned:
@@ -153,8 +151,8 @@ def measure_cost(
         flow = _plan(model, weight_bits, activation_bits, policy if planned else "paper")
         kernels = flow.kernels()
         if policy == "interior":
-            edges = set.union(*edge_layers(traversal.topology(model)))
-            kernels = [step for step in kernels if step.origin not in edges]
+            edges = set.union(*edge_layers(traversal.read(model).nodes))
+            kernels = [step for step in kernels if step.part_of not in edges]
     if not kernels:
         raise ValueError(f"Model {model.name!r} has no convolution or dense layer to count.")
     return Cost(
@@ -177,7 +175,8 @@ def _plan(
         [
             dataclasses.replace(step, weight_bits=weight_bits, output_bits=activation_bits)
             for step in flow.steps.values()
-        ]
+        ],
+        flow.fusion.results,
     )
 
 

@@ -3,22 +3,83 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-Layer = Any
-"""A layer of a Keras: its class says which."""
+from wrpn_tf.graph.roles import Kind, Layer, kind
+
+Shape = tuple[int | None, ...]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Node:
-    """A layer in a graph where each layer is used once, and the names of its inputs."""
+    """A layer in a network where each layer is used once.
+
+    Attributes:
+      name: the layer's name in the network, whatever `layer` calls itself.
+      layer: the layer, or one that is not built and tells class and arguments only.
+      inputs: names of the nodes that it reads.
+      shape: of its output, with the batch (None) first.
+      origin: the layer of the user's model that it is or was made of.
+      weights: positions among the origin's weights of those that are the layer's.
+      changes: of the layer's configuration.
+      part_of: the node that decomposition made it of; its own name where it is whole.
+    """
 
     name: str
     layer: Layer
     inputs: tuple[str, ...]
+    shape: Shape
+    origin: Layer
+    weights: tuple[int, ...] = ()
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    part_of: str = ""
+
+    def __post_init__(self):
+        if not self.part_of:
+            object.__setattr__(self, "part_of", self.name)
+
+    @property
+    def kind(self) -> Kind | None:
+        """The layer's role; None for a class that is not supported."""
+        return kind(self.layer)
+
+    @classmethod
+    def of(cls, layer: Layer, inputs: Sequence[str], shape: Shape, name: str | None = None) -> Node:
+        """The node of a layer with weights of its own."""
+        return cls(
+            name=name or layer.name,
+            layer=layer,
+            inputs=tuple(inputs),
+            shape=tuple(shape),
+            origin=layer,
+            weights=tuple(range(len(layer.weights))),
+        )
 
 
-def consumers(nodes: list[Node]) -> dict[str, list[Node]]:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Network:
+    """The nodes of a model.
+
+    Attributes:
+      name: of the model.
+      nodes: in execution order, the inputs first in the order of the model.
+      results: names of the nodes whose outputs the model returns, in its order.
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    results: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Element:
+    """What stands as a layer for one of the outputs of a layer that has several."""
+
+    index: int
+
+
+def consumers(nodes: Sequence[Node]) -> dict[str, list[Node]]:
     """For each layer's name, the layers that read its output."""
     readers: dict[str, list[Node]] = {node.name: [] for node in nodes}
     for node in nodes:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, TypeVar
 
 from wrpn_tf.arithmetic import quantizers
-from wrpn_tf.graph.nodes import Layer, Node, consumers
-from wrpn_tf.graph.roles import Kind, kind
+from wrpn_tf.graph.nodes import Node, consumers
+from wrpn_tf.graph.roles import SAME_SCALE, Kind, Layer
 
 FirstLast = Literal["integer", "paper"]
 FIRST_LAST_BITS: dict[str, int] = {"integer": 8, "paper": quantizers.OFF}
@@ -98,7 +98,7 @@ def decide(rules: Sequence[AnyRule], layers: Iterable[Layer]) -> list[AnyRule | 
 
 
 def assign_bits(
-    nodes: list[Node],
+    nodes: Sequence[Node],
     *,
     weight_bits: int,
     activation_bits: int,
@@ -136,13 +136,13 @@ def assign_bits(
     return bits
 
 
-def edge_layers(nodes: list[Node]) -> tuple[set[str], set[str]]:
+def edge_layers(nodes: Sequence[Node]) -> tuple[set[str], set[str]]:
     """Names of the first and of the last layers with a kernel, on any path."""
     behind_kernel: set[str] = set()
     firsts = set()
     for node in nodes:
         behind = any(name in behind_kernel for name in node.inputs)
-        if kind(node.layer) is Kind.KERNEL:
+        if node.kind is Kind.KERNEL:
             if not behind:
                 firsts.add(node.name)
             behind = True
@@ -153,7 +153,7 @@ def edge_layers(nodes: list[Node]) -> tuple[set[str], set[str]]:
     lasts = set()
     for node in reversed(nodes):
         before = any(reader.name in before_kernel for reader in readers[node.name])
-        if kind(node.layer) is Kind.KERNEL:
+        if node.kind is Kind.KERNEL:
             if not before:
                 lasts.add(node.name)
             before = True
@@ -162,7 +162,7 @@ def edge_layers(nodes: list[Node]) -> tuple[set[str], set[str]]:
     return firsts, lasts
 
 
-def _activations_before(nodes: list[Node], lasts: set[str]) -> set[str]:
+def _activations_before(nodes: Sequence[Node], lasts: set[str]) -> set[str]:
     """Names of the layers whose output reaches a last layer through pooling and reshaping only."""
     by_name = {node.name: node for node in nodes}
     found: set[str] = set()
@@ -172,6 +172,6 @@ def _activations_before(nodes: list[Node], lasts: set[str]) -> set[str]:
         if node.name in found:
             continue
         found.add(node.name)
-        if kind(node.layer) in (Kind.PASS, Kind.AVERAGE, Kind.CONCATENATE):
+        if node.kind in SAME_SCALE:
             pending.extend(node.inputs)
     return found

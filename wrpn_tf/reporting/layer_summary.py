@@ -26,9 +26,7 @@ def summary(model: keras.Model, console: Console | None = None) -> None:
       ValueError: as `measure_cost`.
     """
     cost = measure_cost(model)
-    kernels = {}
-    if not any(isinstance(layer, keras.Model) for layer in model.layers):
-        kernels = {layer.name: layer.kernel for layer in view(model)}
+    kernels = {layer.layer.name: layer.kernel for layer in view(model)}
     table = compact_table(
         model.name,
         show_footer=True,
@@ -47,7 +45,7 @@ def summary(model: keras.Model, console: Console | None = None) -> None:
     for layer in cost.layers:
         kernel = kernels.get(layer.name)
         table.add_row(
-            layer.name.removeprefix("quant_"),
+            layer.name,
             f"{layer.activation_bits}/{layer.weight_bits}",
             _scale_range(kernel) if kernel else "",
             _zero_share([kernel] if kernel else []),

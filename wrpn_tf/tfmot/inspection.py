@@ -14,6 +14,7 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 )
 
 from wrpn_tf.arithmetic.quantization_parameters import QuantizationParameters
+from wrpn_tf.graph.fusion import Fusion
 from wrpn_tf.graph.nodes import Node
 from wrpn_tf.graph.roles import Kind, kind
 from wrpn_tf.tfmot import traversal
@@ -65,7 +66,13 @@ class LayerView:
 
 def view(model: keras.Model) -> list[LayerView]:
     """The layers of a quantized model in execution order."""
-    return [_view_layer(node) for node in traversal.topology(model)]
+    return [_view_layer(node) for node in traversal.read(model).nodes]
+
+
+def fusion_groups(model: keras.Model) -> Fusion[LayerView]:
+    """The layers of a quantized model, and which of them become one operator."""
+    network = traversal.read(model)
+    return Fusion(map(_view_layer, network.nodes), network.results)
 
 
 def output_quantizers(model: keras.Model) -> list[tuple[ObservableQuantizer, dict[str, Any]]]:
@@ -126,13 +133,12 @@ def _view_layer(node: Node) -> LayerView:
     layer = node.layer.layer if wrapped else node.layer
     role = Kind.INPUT if isinstance(layer, quantize_layer.QuantizeLayer) else kind(layer)
     output = _output_quantizer(node.layer)
-    shape = node.layer.output_shape
     return LayerView(
         name=node.name,
         kind=role,
         layer=layer,
         inputs=node.inputs,
-        output_shape=tuple(shape[0] if isinstance(shape, list) else shape),
+        output_shape=node.shape,
         kernel=_kernel_codes(node.layer),
         grid=output[0].grid(output[1]) if output else None,
         observes=output is not None,

@@ -11,6 +11,8 @@ import tf_keras as keras
 from tf_keras import layers
 from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
+from wrpn_tf.graph.canonical import rescaling
+
 _ADD = ("__operators__.add", "math.add")
 _SUBTRACT = ("math.subtract",)
 _MULTIPLY = ("math.multiply",)
@@ -57,30 +59,29 @@ def layer_of(node: Any) -> keras.layers.Layer:
     if all(map(_is_symbolic, operands)) and len(operands) == 2:
         return _BINARY[function](name=layer.name) if function in _BINARY else layer
     affine = _affine(function, operands)
-    return layer if affine is None else rescaling(*affine, name=layer.name)
-
-
-def rescaling(scale: Any, offset: Any, name: str) -> keras.layers.Rescaling:
-    """A Rescaling layer with plain numbers in its configuration.
-
-    Args:
-      scale: a number, or one for each channel.
-      offset: likewise.
-      name: of the layer.
-    """
-    return layers.Rescaling(_plain(scale), _plain(offset), name=name)
+    return layer if affine is None else rescaling(layers, *affine, name=layer.name)
 
 
 def _fixed_normalization(layer: layers.Normalization) -> keras.layers.Layer:
     """The layer with its adapted statistics as constants, where they belong to the last axis."""
-    mean, variance = (np.asarray(value, np.float64) for value in (layer.mean, layer.variance))
+    statistics = [_value(value) for value in (layer.mean, layer.variance)]
+    if any(value is None for value in statistics):
+        return layer
+    mean, variance = (np.asarray(value, np.float64) for value in statistics)
     if max(mean.size, variance.size) not in (1, mean.shape[-1] if mean.ndim else 1):
         return layer
     mean, variance = mean.reshape(-1), variance.reshape(-1)
     deviation = np.maximum(np.sqrt(variance), keras.backend.epsilon())
     if layer.invert:
-        return rescaling(deviation, mean, layer.name)
-    return rescaling(1.0 / deviation, -mean / deviation, layer.name)
+        return rescaling(layers, deviation, mean, layer.name)
+    return rescaling(layers, 1.0 / deviation, -mean / deviation, layer.name)
+
+
+def _value(constant: Any) -> Any:
+    """A constant's value where it is a tensor; None where a `tf.Graph` has not computed it."""
+    if isinstance(constant, tf.Variable):
+        return constant.numpy() if tf.executing_eagerly() else None
+    return tf.get_static_value(constant) if isinstance(constant, tf.Tensor) else constant
 
 
 def _is_symbolic(value: Any) -> bool:
@@ -111,17 +112,10 @@ def _affine(function: str, operands: list[Any]) -> tuple[Any, Any] | None:
 
 def _per_channel(constant: Any, channels: int | None) -> np.ndarray | None:
     """A constant as a number or one for each channel; None where it is neither."""
-    if isinstance(constant, tf.Tensor | tf.Variable):
-        constant = constant.numpy()
     try:
-        value = np.asarray(constant, np.float32)
+        value = np.asarray(_value(constant), np.float32)
     except (TypeError, ValueError):
         return None
     if value.size == 1:
         return value.reshape(())
     return value.reshape(-1) if value.size == channels == value.shape[-1] else None
-
-
-def _plain(value: Any) -> float | list[float]:
-    values = np.asarray(value, np.float64)
-    return float(values.reshape(())) if values.size == 1 else values.tolist()

@@ -22,10 +22,10 @@ from wrpn_tf.arithmetic.methods import (
     has_bits,
 )
 from wrpn_tf.arithmetic.quantizers import OFF, check_bits
-from wrpn_tf.graph.roles import check_supported
+from wrpn_tf.graph.canonical import canonical
 from wrpn_tf.graph.rules import FirstLast, Rule, assign_bits, edge_layers
+from wrpn_tf.graph.support import check_supported
 from wrpn_tf.tfmot import traversal
-from wrpn_tf.tfmot.rewriting import rewrite
 from wrpn_tf.tfmot.saving import custom_objects
 from wrpn_tf.tfmot.scheme import DEFAULT_BITS, WRPNScheme, layer_config
 
@@ -72,11 +72,9 @@ def quantize_model(
         be quantized (all are listed), or a rule that decides for no layer.
     """
     weights, activations = _methods(method, weight_method, activation_method, weight_bits)
-    traversal.check_model(model)
-    check_supported(traversal.walk(model))
-    flat = rewrite(traversal.flatten(model))
-    nodes = traversal.topology(flat)
-    check_supported(nodes)
+    network = canonical(traversal.read(model), keras.layers)
+    check_supported(network)
+    nodes = network.nodes
     bits = assign_bits(
         nodes,
         weight_bits=weight_bits,
@@ -86,17 +84,17 @@ def quantize_model(
     )
     edges = set().union(*edge_layers(nodes))
 
-    def annotate(layer, inputs):
-        copy = type(layer).from_config(layer.get_config())
-        own = bits[layer.name]
-        gives_way = layer.name in edges and not has_bits(weights, own.weight)
+    def annotate(node, inputs):
+        layer = traversal.new_layer(node)
+        own = bits[node.name]
+        gives_way = node.name in edges and not has_bits(weights, own.weight)
         methods = method if gives_way else weights, activations
         config = layer_config(layer, own.weight, own.activation, *methods, per_channel)
-        outputs = tfmot.quantization.keras.quantize_annotate_layer(copy, config)(inputs)
-        copy.set_weights(layer.get_weights())
+        outputs = tfmot.quantization.keras.quantize_annotate_layer(layer, config)(inputs)
+        traversal.copy_weights(node, layer)
         return outputs
 
-    annotated = traversal.rebuild(flat, annotate)
+    annotated = traversal.build(network, annotate)
     return _apply(annotated, first_last == "integer", input_range)
 
 
@@ -150,7 +148,7 @@ def quantize_apply(
       RuntimeError: if a layer lost the configuration that it was meant to carry.
     """
     with keras.utils.custom_object_scope(custom_objects()):
-        flat = traversal.flatten(model)
+        flat = traversal.build(traversal.read(model))
     if not any(isinstance(layer, annotation.QuantizeAnnotate) for layer in flat.layers):
         raise ValueError(
             f"Model {model.name!r} has no annotated layers; mark some with "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,24 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 )
 
 from wrpn_tf.arithmetic.methods import ActivationMethod, WeightMethod
-from wrpn_tf.graph.roles import Kind, check_supported, kind
+from wrpn_tf.arithmetic.quantizers import OFF
+from wrpn_tf.graph.decomposition import decomposed
+from wrpn_tf.graph.fusion import Fusion
+from wrpn_tf.graph.nodes import Network, Node
+from wrpn_tf.graph.placement import KBit, Placement, Range
+from wrpn_tf.graph.roles import Kind, class_name, kind
+from wrpn_tf.graph.support import check_supported
 from wrpn_tf.tfmot import traversal
 from wrpn_tf.tfmot.one_grid_layers import QuantizedAveragePooling2D, QuantizedUpSampling2D
-from wrpn_tf.tfmot.output_quantizers import RangeQuantizer
-from wrpn_tf.tfmot.placement import Placement, wanted_activation
-from wrpn_tf.tfmot.quantize_config import WRPNQuantizeConfig
-from wrpn_tf.tfmot.splitting import split
+from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer, RangeQuantizer
+from wrpn_tf.tfmot.quantize_config import (
+    OutputQuantizer,
+    WRPNQuantizeConfig,
+    kernel_attribute,
+)
 from wrpn_tf.tfmot.weight_quantizer import WeightQuantizer
 
 DEFAULT_BITS = 4
-
-LayerMap = dict[str, dict[str, Any]]
 
 
 def layer_config(
@@ -46,10 +53,12 @@ def layer_config(
       ValueError: for a method that does not exist for the layer's bits.
     """
     weight = None
-    if kind(layer) is Kind.KERNEL and weight_bits != 32:
+    if kind(layer) is Kind.KERNEL and weight_bits != OFF:
         per_channel = per_channel and not isinstance(layer, keras.layers.Dense)
         weight = WeightQuantizer(weight_bits, weight_method, per_channel=per_channel)
-    output = wanted_activation(activation_bits, activation_method)
+    output = (
+        None if activation_bits == OFF else ActivationQuantizer(activation_bits, activation_method)
+    )
     return WRPNQuantizeConfig(weight=weight, output=output)
 
 
@@ -69,7 +78,7 @@ class WRPNRegistry(quantize_registry.QuantizeRegistry):
 
 
 class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
-    """Splits fused layers, then decides where each quantizer goes.
+    """Decomposes fused layers, then decides where each quantizer goes.
 
     Args:
       registry: receives the plan.
@@ -89,28 +98,32 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
             for layer in model.layers
             if layer.name in layer_quantize_map and kind(layer) is not Kind.INPUT
         }
-        model, annotated = split(model, annotated)
-        nodes = traversal.topology(model)
-        check_supported([node for node in nodes if node.name in annotated])
+        network = decomposed(traversal.read(model), keras.layers, annotated)
+        configs = {
+            node.name: _own_config(node, annotated[node.part_of])
+            for node in network.nodes
+            if node.part_of in annotated
+        }
+        check_supported(network, configs)
         if self._integer:
-            _check_all_annotated(nodes, annotated)
-        outputs = {name: config.output for name, config in annotated.items()}
-        placement = Placement(nodes, _result_names(model), outputs, self._integer)
+            _check_all_annotated(network, configs)
+        wanted = {name: _wanted(config.output) for name, config in configs.items()}
+        placement = Placement(Fusion(network.nodes, network.results), wanted, self._integer)
         plan = {}
-        for node in nodes:
-            weight = annotated[node.name].weight if node.name in annotated else None
-            output = placement.output(node.name)
+        for node in network.nodes:
+            weight = configs[node.name].weight if node.name in configs else None
+            output = _quantizer(placement.output(node.name))
             if output and self._input_range and node.inputs[0] in model.input_names:
                 output = _rescaled_input(node.layer, self._input_range) or output
             if weight or output:
                 plan[node.name] = WRPNQuantizeConfig(weight=weight, output=output)
-        model = self._insert(model, plan)
+        model = self._insert(network, plan)
         self._registry.planned = plan
         return model, {name: {"quantize_config": config} for name, config in plan.items()}
 
-    def _insert(self, model, plan):
+    def _insert(self, network: Network, plan: dict[str, WRPNQuantizeConfig]) -> keras.Model:
         """Puts quantizers behind the inputs and replaces average pooling that owns a grid."""
-        inputs = set(model.input_names)
+        inputs = {node.name for node in network.nodes if not node.inputs}
 
         def on_grid(tensor):
             name = tensor._keras_history.layer.name
@@ -122,15 +135,15 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
                 )(tensor)
             return quantized_inputs[name]
 
-        def apply(layer, tensors):
+        def call(node, tensors):
             if self._integer:
                 tensors = tf.nest.map_structure(on_grid, tensors)
-            if kind(layer) is Kind.AVERAGE and layer.name in plan:
-                return _on_one_grid(layer, tensors, plan.pop(layer.name).output)
-            return traversal.call_copy(layer, tensors)
+            if node.kind is Kind.AVERAGE and node.name in plan:
+                return _on_one_grid(node, tensors, plan.pop(node.name).output)
+            return traversal.call_node(node, tensors)
 
         quantized_inputs: dict[str, Any] = {}
-        return traversal.rebuild(model, apply)
+        return traversal.build(network, call)
 
 
 class WRPNScheme(quantize_scheme.QuantizeScheme):
@@ -160,14 +173,32 @@ class WRPNScheme(quantize_scheme.QuantizeScheme):
         return self._registry
 
 
-def _result_names(model):
-    """Names of the layers whose results the model returns."""
-    return {tensor._keras_history.layer.name for tensor in model.outputs}
+def _own_config(node: Node, config: WRPNQuantizeConfig) -> WRPNQuantizeConfig:
+    """What a node has of the annotation of the layer that it is a part of."""
+    own = WRPNQuantizeConfig.from_config(config.get_config())
+    if node.name != node.part_of and not kernel_attribute(node.layer):
+        own.weight = None
+    return own
 
 
-def _check_all_annotated(nodes, annotated):
+def _wanted(quantizer: OutputQuantizer | None) -> KBit | None:
+    """The k-bit quantizer that an annotation asks for."""
+    return None if quantizer is None else KBit(bits=quantizer.bits, method=quantizer.method)
+
+
+def _quantizer(place: KBit | Range | None) -> OutputQuantizer | None:
+    """The quantizer of TF-MOT for what was placed."""
+    match place:
+        case KBit():
+            return ActivationQuantizer(place.bits, place.method, place.maximum)
+        case Range():
+            return RangeQuantizer(place.fixed)
+    return None
+
+
+def _check_all_annotated(network: Network, annotated: Collection[str]) -> None:
     """Raises ValueError if a layer would stay in float."""
-    floats = [n.name for n in nodes if kind(n.layer) is not Kind.INPUT and n.name not in annotated]
+    floats = [node.name for node in network.nodes if node.inputs and node.name not in annotated]
     if floats:
         raise ValueError(
             f"Layers without annotation: {', '.join(floats)}. An integer-only network needs "
@@ -187,16 +218,17 @@ def _rescaled_input(layer, input_range) -> RangeQuantizer | None:
     return RangeQuantizer((minimum, maximum))
 
 
-def _on_one_grid(layer, inputs, quantizer):
-    """The layer's pooling or upsampling on the quantizer's grid."""
-    if type(layer) is keras.layers.UpSampling2D:
-        return QuantizedUpSampling2D(quantizer, layer.size, name=layer.name)(inputs)
-    if type(layer) is keras.layers.GlobalAveragePooling2D:
+def _on_one_grid(node: Node, inputs: Any, quantizer: OutputQuantizer | None) -> Any:
+    """The node's pooling or upsampling on the quantizer's grid."""
+    layer = node.layer
+    if class_name(layer) == "UpSampling2D":
+        return QuantizedUpSampling2D(quantizer, layer.size, name=node.name)(inputs)
+    if class_name(layer) == "GlobalAveragePooling2D":
         window = tuple(int(size) for size in inputs.shape[1:3])
-        pooled = QuantizedAveragePooling2D(quantizer, window, window, name=layer.name)(inputs)
+        pooled = QuantizedAveragePooling2D(quantizer, window, window, name=node.name)(inputs)
         if layer.keepdims:
             return pooled
-        return keras.layers.Flatten(name=f"{layer.name}_flatten")(pooled)
+        return keras.layers.Flatten(name=f"{node.name}_flatten")(pooled)
     return QuantizedAveragePooling2D(
-        quantizer, layer.pool_size, layer.strides, layer.padding, name=layer.name
+        quantizer, layer.pool_size, layer.strides, layer.padding, name=node.name
     )(inputs)

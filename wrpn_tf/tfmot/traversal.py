@@ -1,4 +1,4 @@
-"""Walking and rebuilding functional Keras graphs."""
+"""Functional Keras models as networks of nodes, and back; walking and rebuilding their graphs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
+from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
-from wrpn_tf.graph.nodes import Node
+from wrpn_tf.graph.nodes import Element, Network, Node, Shape
 from wrpn_tf.tfmot.operations import layer_of
 
-Apply = Callable[[keras.layers.Layer, Any], Any]
+Call = Callable[[Node, Any], Any]
 Visit = Callable[[Any, list[Any]], Any]
 
 
@@ -41,26 +42,8 @@ def _graph_nodes(model: keras.Model) -> Iterator[Any]:
                 yield node
 
 
-def rebuild(model: keras.Model, apply: Apply) -> keras.Model:
-    """A new functional model: `apply(layer, inputs)` stands in for every call of a layer.
-
-    Nested models are flattened: `apply` sees their layers, never the models. Operations of
-    TensorFlow that layers stand for (`wrpn_tf.tfmot.operations`) are seen as those layers.
-
-    Args:
-      model: built Sequential or Functional model.
-      apply: called in topological order with the original layer and the new input tensor (a list
-        where there are several); returns the new output.
-    """
-
-    def visit(node, arguments):
-        return apply(layer_of(node), arguments if len(arguments) > 1 else arguments[0])
-
-    return rebuild_calls(model, visit)
-
-
 def rebuild_calls(model: keras.Model, visit: Visit) -> keras.Model:
-    """As `rebuild`, with calls as Keras's nodes have them: see `replay` and `call_as`."""
+    """A new functional model: `visit` stands in for every call of a layer, see `replay`."""
     inputs = [
         keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=layer.name)
         for tensor, layer in zip(model.inputs, model._input_layers, strict=True)
@@ -102,62 +85,147 @@ def call_as(node: Any, layer: keras.layers.Layer, tensors: list[Any]) -> Any:
     return layer(*args, **kwargs)
 
 
-def walk(model: keras.Model) -> Iterator[Node]:
-    """Every use of a layer in the model and in the models nested in it, without their inputs."""
-    for node in _graph_nodes(model):
-        if isinstance(node.layer, keras.Model):
-            yield from walk(node.layer)
-        else:
-            yield Node(name=node.layer.name, layer=layer_of(node), inputs=())
+def read(model: keras.Model) -> Network:
+    """The nodes of a model, flat: nested models are inlined, and each layer is used once.
 
-
-def call_copy(layer: keras.layers.Layer, inputs: Any, **changes: Any) -> Any:
-    """Calls a copy of `layer`, with its weights, its configuration updated by `changes`."""
-    copy = type(layer).from_config(layer.get_config() | changes)
-    outputs = copy(inputs)
-    copy.set_weights(layer.get_weights())
-    return outputs
-
-
-def flatten(model: keras.Model) -> keras.Model:
-    """A copy without nested models and with every layer used once.
-
-    A layer without weights that is used several times becomes several layers.
+    A layer without weights that is used several times becomes several nodes. Operations of
+    TensorFlow that layers stand for (`wrpn_tf.tfmot.operations`) are read as those layers. Nothing
+    is built, and no weight's value is read.
 
     Raises:
       ValueError: if a layer with weights is used more than once; all such layers are named.
     """
-    uses: dict[str, int] = {}
-    shared = []
-
-    def apply(layer, inputs):
-        count = uses[layer.name] = uses.get(layer.name, 0) + 1
-        name = layer.name
-        if count > 1:
-            if layer.weights:
-                shared.append(name)
-            name = next(n for i in itertools.count(count) if (n := f"{name}_{i}") not in names)
-            names.add(name)
-        return call_copy(layer, inputs, name=name)
-
     check_model(model)
-    names = {node.name for node in walk(model)}
-    flat = rebuild(model, apply)
+    inputs = [
+        Node.of(layer, (), _shape(tensor))
+        for tensor, layer in zip(model.inputs, model._input_layers, strict=True)
+    ]
+    nodes = list(inputs)
+    names = set(_layer_names(model))
+    uses: dict[str, int] = {}
+    shared = set()
+
+    def unique(layer: keras.layers.Layer) -> str:
+        count = uses[layer.name] = uses.get(layer.name, 0) + 1
+        if count == 1:
+            return layer.name
+        if layer.weights:
+            shared.add(layer.name)
+        candidates = (f"{layer.name}_{index}" for index in itertools.count(count))
+        name = next(candidate for candidate in candidates if candidate not in names)
+        names.add(name)
+        return name
+
+    def visit(keras_node: Any, sources: list[Node]) -> Node | list[Node]:
+        layer = layer_of(keras_node)
+        shapes = _output_shapes(keras_node, layer, [source.shape for source in sources])
+        node = Node(
+            name=unique(keras_node.layer),
+            layer=layer,
+            inputs=tuple(source.name for source in sources),
+            shape=shapes[0],
+            origin=keras_node.layer,
+            weights=tuple(range(len(layer.weights))) if layer is keras_node.layer else (),
+        )
+        nodes.append(node)
+        if len(shapes) == 1:
+            return node
+        elements = [
+            Node(
+                name=f"{node.name}:{index}",
+                layer=Element(index),
+                inputs=(node.name,),
+                shape=shape,
+                origin=keras_node.layer,
+            )
+            for index, shape in enumerate(shapes)
+        ]
+        nodes.extend(elements)
+        return elements
+
+    results = replay(model, inputs, visit)
     if shared:
         raise ValueError(
             f"Layers with weights that are used more than once (or names that occur twice) cannot "
-            f"be quantized: {', '.join(sorted(set(shared)))}. Give each use a layer of its own."
+            f"be quantized: {', '.join(sorted(shared))}. Give each use a layer of its own."
         )
-    return flat
+    return Network(
+        name=model.name, nodes=tuple(nodes), results=tuple(result.name for result in results)
+    )
 
 
-def topology(model: keras.Model) -> list[Node]:
-    """The layers of a model without nesting or sharing, in execution order, input layers first."""
-    nodes = [Node(name=layer.name, layer=layer, inputs=()) for layer in model._input_layers]
+def build(network: Network, call: Call | None = None) -> keras.Model:
+    """A functional model of a network's nodes, with the weights that they come from.
+
+    Args:
+      network: the nodes.
+      call: called in execution order with each node but the inputs, and the tensor that it reads (a
+        list where there are several); returns the output. None: `call_node`.
+    """
+    call = call or call_node
+    values: dict[str, Any] = {}
+    inputs = []
+    for node in network.nodes:
+        tensors = [values[name] for name in node.inputs]
+        if isinstance(node.layer, Element):
+            values[node.name] = tf.nest.flatten(tensors)[node.layer.index]
+        elif node.inputs:
+            values[node.name] = call(node, tensors if len(tensors) > 1 else tensors[0])
+        else:
+            values[node.name] = keras.Input(
+                batch_shape=node.shape, dtype=node.layer.dtype, name=node.name
+            )
+            inputs.append(values[node.name])
+    outputs = [values[name] for name in network.results]
+    return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=network.name)
+
+
+def call_node(node: Node, inputs: Any) -> Any:
+    """Calls a new layer for a node, with the node's weights."""
+    layer = new_layer(node)
+    outputs = layer(inputs)
+    copy_weights(node, layer)
+    return outputs
+
+
+def new_layer(node: Node) -> keras.layers.Layer:
+    """A layer for a node, configured as the node's and not built."""
+    config = node.layer.get_config() | {"name": node.name} | dict(node.changes)
+    return type(node.layer).from_config(config)
+
+
+def copy_weights(node: Node, layer: keras.layers.Layer) -> None:
+    """Gives a built layer the weights of its node."""
+    values = node.origin.get_weights()
+    layer.set_weights([values[position] for position in node.weights])
+
+
+def _layer_names(model: keras.Model) -> Iterator[str]:
+    """Names of the layers of a model and of the models nested in it."""
     for node in _graph_nodes(model):
-        origins = [t._keras_history.layer.name for t in tf.nest.flatten(node.keras_inputs)]
-        nodes.append(Node(name=node.layer.name, layer=node.layer, inputs=tuple(origins)))
-    return nodes
+        if isinstance(node.layer, keras.Model):
+            yield from _layer_names(node.layer)
+        else:
+            yield node.layer.name
+
+
+def _output_shapes(
+    keras_node: Any, layer: keras.layers.Layer, input_shapes: list[Shape]
+) -> list[Shape]:
+    """Shapes of the outputs of a layer's call on inputs of these shapes.
+
+    In a nested model they may be more special than those of the call that Keras recorded.
+    """
+    recorded = [_shape(tensor) for tensor in tf.nest.flatten(keras_node.keras_inputs)]
+    if recorded == input_shapes or type(layer) is TFOpLambda:
+        return [_shape(tensor) for tensor in tf.nest.flatten(keras_node.outputs)]
+    shapes = layer.compute_output_shape(input_shapes if len(input_shapes) > 1 else input_shapes[0])
+    return [tuple(shape) for shape in (shapes if isinstance(shapes, list) else [shapes])]
+
+
+def _shape(tensor: Any) -> Shape:
+    """A tensor's shape; () where not even its rank is known."""
+    return () if tensor.shape.rank is None else tuple(tensor.shape)
 
 
 def output_tensors(model: keras.Model) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def residual():
 
 def assign(model, rules=(), weight_bits=2, activation_bits=4, first_last="integer"):
     return assign_bits(
-        traversal.topology(model),
+        traversal.read(model).nodes,
         weight_bits=weight_bits,
         activation_bits=activation_bits,
         rules=rules,
@@ -109,7 +109,7 @@ def test_first_and_last_layers_get_the_policys_bits(first_last, edge):
 
 
 def test_edges_of_a_branching_graph():
-    firsts, lasts = edge_layers(traversal.topology(residual()))
+    firsts, lasts = edge_layers(traversal.read(residual()).nodes)
     assert firsts == {"stem_one", "stem_other"}
     assert lasts == {"head_one", "head_other"}
 
@@ -137,7 +137,7 @@ def test_a_parallel_branch_without_kernels_does_not_hide_an_edge():
     inputs = keras.Input((4, 4, 2))
     x = layers.Conv2D(2, 1, name="conv")(inputs)
     outputs = layers.Add(name="add")([x, inputs])
-    firsts, lasts = edge_layers(traversal.topology(keras.Model(inputs, outputs)))
+    firsts, lasts = edge_layers(traversal.read(keras.Model(inputs, outputs)).nodes)
     assert firsts == lasts == {"conv"}
 
 

@@ -1,0 +1,106 @@
+"""Decomposition: what each part is, where it stands and where its weights come from."""
+
+import numpy as np
+import pytest
+import tf_keras as keras
+from small_models import images, randomize
+from tf_keras import layers
+
+from wrpn_tf.graph.decomposition import decomposed
+from wrpn_tf.graph.roles import Kind
+from wrpn_tf.tfmot import traversal
+
+
+def network_of(*stack, shape=(6, 6, 3)):
+    model = randomize(keras.Sequential([layers.InputLayer(shape, name="image"), *stack]))
+    return model, decomposed(traversal.read(model), layers)
+
+
+def facts(network):
+    return [(node.name, node.kind, node.inputs) for node in network.nodes[1:]]
+
+
+@pytest.mark.parametrize(
+    ("activation", "parts"),
+    [
+        ("relu", [("conv_relu", Kind.RELU, ("conv",))]),
+        ("relu6", [("conv_relu6", Kind.RELU, ("conv",))]),
+        ("softmax", [("conv_softmax", Kind.SOFTMAX, ("conv",))]),
+        (
+            "swish",
+            [
+                ("conv_swish_sigmoid", Kind.SIGMOID, ("conv",)),
+                ("conv_swish", Kind.MULTIPLY, ("conv", "conv_swish_sigmoid")),
+            ],
+        ),
+        (
+            "hard_sigmoid",
+            [
+                ("conv_hard_sigmoid_line", Kind.AFFINE, ("conv",)),
+                ("conv_hard_sigmoid", Kind.RELU, ("conv_hard_sigmoid_line",)),
+            ],
+        ),
+    ],
+)
+def test_a_fused_activation_becomes_nodes(activation, parts):
+    model, network = network_of(
+        layers.Conv2D(4, 3, activation=activation, name="conv"), layers.MaxPooling2D(name="pool")
+    )
+    assert facts(network) == [
+        ("conv", Kind.KERNEL, ("image",)),
+        *parts,
+        ("pool", Kind.PASS, (parts[-1][0],)),
+    ]
+    for node in network.nodes[1:-1]:
+        assert node.part_of == "conv"
+        assert node.shape == (None, 4, 4, 4)
+        assert node.origin is model.get_layer("conv")
+        assert node.weights == ((0, 1) if node.kind is Kind.KERNEL else ())
+    data = images(model)
+    np.testing.assert_allclose(traversal.build(network)(data), model(data), rtol=1e-5, atol=1e-6)
+    assert traversal.build(network).get_layer("conv").activation is keras.activations.linear
+
+
+@pytest.mark.parametrize(("activation", "names"), [("silu", 2), ("hard_sigmoid", 2), ("relu", 1)])
+def test_an_activation_layer_keeps_its_name(activation, names):
+    model, network = network_of(layers.Activation(activation, name="act"))
+    assert network.results == ("act",)
+    assert network.nodes[-1].name == "act"
+    assert len(network.nodes) == 1 + names
+    assert [node.part_of for node in network.nodes] == ["image"] + names * ["act"]
+    data = images(model)
+    np.testing.assert_allclose(traversal.build(network)(data), model(data), rtol=1e-5, atol=1e-6)
+
+
+def test_a_separable_convolution_is_two_and_shares_out_its_weights():
+    separable = layers.SeparableConv2D(
+        5, 3, strides=2, depth_multiplier=2, activation="relu", name="separable"
+    )
+    model, network = network_of(separable)
+    assert facts(network) == [
+        ("separable_depthwise", Kind.KERNEL, ("image",)),
+        ("separable_pointwise", Kind.KERNEL, ("separable_depthwise",)),
+        ("separable_relu", Kind.RELU, ("separable_pointwise",)),
+    ]
+    assert network.results == ("separable_relu",)
+    assert [node.weights for node in network.nodes[1:]] == [(0,), (1, 2), ()]
+    assert [node.shape for node in network.nodes[1:]] == [
+        (None, 2, 2, 6),
+        (None, 2, 2, 5),
+        (None, 2, 2, 5),
+    ]
+    data = images(model)
+    np.testing.assert_allclose(traversal.build(network)(data), model(data), rtol=1e-5, atol=1e-6)
+
+
+def test_nodes_that_are_not_named_stay_whole():
+    model, _ = network_of(
+        layers.Conv2D(4, 3, activation="relu", name="one"),
+        layers.Conv2D(4, 3, activation="relu", name="two"),
+    )
+    network = decomposed(traversal.read(model), layers, ["two"])
+    assert facts(network) == [
+        ("one", Kind.KERNEL, ("image",)),
+        ("two", Kind.KERNEL, ("one",)),
+        ("two_relu", Kind.RELU, ("two",)),
+    ]
