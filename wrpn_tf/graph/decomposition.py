@@ -7,15 +7,16 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from wrpn_tf.graph.nodes import Network, Node
-from wrpn_tf.graph.roles import Kind, activation_name, class_name
+from wrpn_tf.graph.roles import Kind, activation_name, class_name, leaky_slope
 
 
 def decomposed(network: Network, layers: Any, names: Collection[str] | None = None) -> Network:
     """A network with fused activations and the halves of separable convolutions as nodes.
 
     Swish becomes a product with a sigmoid, a hard sigmoid ``clip(0.2 x + 0.5, 0, 1)`` a Rescaling
-    and a ReLU. `Node.part_of` says of each node what it was made of; the last part of a node has
-    its output. New layers are not built.
+    and a ReLU, a LeakyReLU the larger of its input and a multiple of it (the smaller for slopes
+    above 1): rounding does not change which it is. `Node.part_of` says of each node what it was
+    made of; the last part of a node has its output. New layers are not built.
 
     Args:
       network: the network.
@@ -42,6 +43,9 @@ def _parts(node: Node, sources: list[Node], layers: Any) -> Iterator[Node]:
     if class_name(layer) == "Activation":
         yield from _activation(node, layers, node.name, node.inputs)
         return
+    if class_name(layer) == "LeakyReLU":
+        yield from _leaky(node, layers)
+        return
     if node.kind is not Kind.KERNEL:
         yield node
         return
@@ -55,6 +59,15 @@ def _parts(node: Node, sources: list[Node], layers: Any) -> Iterator[Node]:
     yield from parts
     if activation != "linear":
         yield from _activation(node, layers, f"{node.name}_{activation}", (parts[-1].name,))
+
+
+def _leaky(node: Node, layers: Any) -> Iterator[Node]:
+    """A LeakyReLU as a multiple of its input, and the larger or smaller of the two."""
+    slope, name = leaky_slope(node.layer), f"{node.name}_slope"
+    line = layers.Rescaling(slope, name=name)
+    extremum = (layers.Maximum if slope <= 1 else layers.Minimum)(name=node.name)
+    yield dataclasses.replace(node, name=name, layer=line)
+    yield dataclasses.replace(node, layer=extremum, inputs=(*node.inputs, name))
 
 
 def _activation(node: Node, layers: Any, name: str, inputs: tuple[str, ...]) -> Iterator[Node]:

@@ -44,6 +44,7 @@ _KINDS: dict[str, Kind] = {
     "Concatenate": Kind.CONCATENATE,
     "Maximum": Kind.CONCATENATE,
     "Minimum": Kind.CONCATENATE,
+    "LeakyReLU": Kind.CONCATENATE,  # The larger of a value and a multiple of it.
     "AveragePooling2D": Kind.AVERAGE,
     "GlobalAveragePooling2D": Kind.AVERAGE,
     "QuantizedAveragePooling2D": Kind.AVERAGE,
@@ -114,6 +115,11 @@ def kind(layer: Layer) -> Kind | None:
 def has_known_activation(layer: Layer) -> bool:
     """Whether the activation of the layer, fused or its own, has a role."""
     return activation_name(layer) in _ACTIVATIONS
+
+
+def leaky_slope(layer: Layer) -> float:
+    """By what a LeakyReLU multiplies negative values."""
+    return float(getattr(layer, "alpha", None) or getattr(layer, "negative_slope", 0.0))
 
 
 def relu_maximum(layer: Layer) -> float | None:

@@ -18,6 +18,7 @@ _SUBTRACT = ("math.subtract",)
 _MULTIPLY = ("math.multiply",)
 _DIVIDE = ("math.truediv", "math.divide")
 _NEGATE = ("math.negative",)
+_LEAKY_SLOPE = 0.2  # tf.nn.leaky_relu's.
 _UNARY: dict[str, Callable[[str], keras.layers.Layer]] = {
     "nn.relu": lambda name: layers.ReLU(name=name),
     "nn.relu6": lambda name: layers.ReLU(6.0, name=name),
@@ -41,8 +42,8 @@ def layer_of(node: Any) -> keras.layers.Layer:
 
     Normalization over the last axis becomes a Rescaling layer. Of TensorFlow's operations, sums,
     differences, products, maxima and minima of tensors, arithmetic with one constant for all or for
-    each channel, ReLU, ReLU6, sigmoid, swish, softmax over the last axis and concatenation become
-    layers; others stay.
+    each channel, ReLU, ReLU6, leaky ReLU, sigmoid, swish, softmax over the last axis and
+    concatenation become layers; others stay.
     """
     layer = node.layer
     if type(layer) is layers.Normalization:
@@ -53,6 +54,9 @@ def layer_of(node: Any) -> keras.layers.Layer:
     operands = [*node.call_args, *(node.call_kwargs[k] for k in ("y",) if k in node.call_kwargs)]
     if function in _UNARY and len(operands) == 1 and "axis" not in node.call_kwargs:
         return _UNARY[function](layer.name)
+    if function == "nn.leaky_relu":
+        slope = operands[1] if len(operands) > 1 else node.call_kwargs.get("alpha", _LEAKY_SLOPE)
+        return layers.LeakyReLU(slope, name=layer.name)
     if function == "concat" and isinstance(operands[0], list | tuple):
         axis = operands[1] if len(operands) > 1 else node.call_kwargs.get("axis")
         return layers.Concatenate(axis=axis, name=layer.name)

@@ -1,0 +1,108 @@
+"""Layers that are made of others, all the way: trained, settled, lowered, proven, run, saved."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+from tf_keras import layers
+
+import export
+import wrpn_tf
+from export.c99 import generator
+from export.flatbuffer import writer
+from export.kernel_sets.rules import KERNEL_SETS
+from export.runtime import runner
+
+
+def leaky() -> keras.Model:
+    """Slopes below and above 1, behind a batch normalization, a bias and a pooling."""
+    image = keras.Input((9, 9, 3), name="image")
+    x = layers.Conv2D(6, 3, use_bias=False, name="conv1")(image)
+    x = layers.BatchNormalization(name="bn1")(x)
+    x = layers.LeakyReLU(0.1, name="leaky1")(x)
+    x = tf.nn.leaky_relu(layers.Conv2D(5, 3, name="conv2")(x), alpha=0.3, name="leaky2")
+    x = layers.LeakyReLU(1.5, name="leaky3")(layers.MaxPooling2D(name="pool")(x))
+    return keras.Model(image, layers.Dense(4, name="logits")(layers.Flatten(name="flat")(x)))
+
+
+NETWORKS = {"leaky": leaky}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def trained(request):
+    """The float network, the settled quantized one, and image codes."""
+    keras.utils.set_random_seed(0)
+    model = NETWORKS[request.param]()
+    shape = model.input_shape[1:]
+    codes = np.random.default_rng(0).integers(-128, 128, (48, *shape)).astype(np.int8)
+    images = (codes.astype(np.float32) + 128) / 255
+    quantized = wrpn_tf.quantize_model(model, 2, 4, input_range=(0.0, 1.0))
+    wrpn_tf.calibrate(quantized, [images])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    quantized.compile("adam", loss)
+    quantized.fit(images, np.arange(48) % 4, batch_size=12, verbose=0)
+    export.settle(quantized)
+    return model, quantized, codes
+
+
+def test_device_and_keras_give_the_same_integers(trained):
+    _, quantized, codes = trained
+    graph = export.lower(quantized)
+    file = export.to_tflite(quantized)
+    for kernel_set in KERNEL_SETS:
+        expected = export.execute(graph, {graph.inputs[0]: codes}, kernel_set)
+        found = runner.run(file, {graph.inputs[0]: codes}, kernel_set)
+        for name, values in found.items():
+            assert np.array_equal(values, expected[name]), (kernel_set, name)
+    logits = graph.tensors[graph.outputs[0]].quantization
+    reals = quantized.predict((codes.astype(np.float32) + 128) / 255, verbose=0)
+    in_keras = np.rint(reals / np.float32(logits.scale)).astype(int) + logits.zero_point
+    on_device = export.execute(graph, {graph.inputs[0]: codes})[graph.outputs[0]]
+    assert np.array_equal(on_device, in_keras)
+
+
+def test_it_is_proven(trained):
+    proof = export.prove(trained[1])
+    assert proof.failures(["xnnpack"]) == []
+    assert all(row.covered for row in proof.operators)
+
+
+def test_the_plan_costs_what_the_network_costs(trained):
+    model, quantized, _ = trained
+    planned = wrpn_tf.measure_cost(model, weight_bits=2, activation_bits=4)
+    assert planned == wrpn_tf.measure_cost(quantized)
+
+
+def test_it_is_widened(trained):
+    model, _, codes = trained
+    images = codes.astype(np.float32) / 128
+    wide = wrpn_tf.widen(model, 2)
+    assert np.allclose(wide.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-4)
+    wrpn_tf.quantize_model(wide, 2, 4)
+
+
+def test_it_is_saved(trained, tmp_path):
+    _, quantized, codes = trained
+    quantized.save(tmp_path / "model.h5")
+    loaded = wrpn_tf.load_model(tmp_path / "model.h5")
+    images = codes.astype(np.float32) / 128
+    assert np.array_equal(loaded(images), quantized(images))
+
+
+def test_a_leaky_relu_in_c_is_refused_by_name():
+    with pytest.raises(ValueError, match="Maximum has no C form"):
+        generator.generate(export.lower(_calibrated(leaky())), "net")
+
+
+def test_a_leaky_relu_is_the_larger_of_two_operands():
+    graph = export.lower(_calibrated(leaky()))
+    kinds = [type(operator).__name__ for operator in graph.operators]
+    assert kinds.count("Maximum") == 2 and kinds.count("Minimum") == 1
+    assert writer.to_flatbuffer(graph)
+
+
+def _calibrated(model: keras.Model) -> keras.Model:
+    quantized = wrpn_tf.quantize_model(model, 2, 4, input_range=(0.0, 1.0))
+    images = np.random.default_rng(1).uniform(0, 1, (4, *model.input_shape[1:])).astype(np.float32)
+    wrpn_tf.calibrate(quantized, [images])
+    return quantized
