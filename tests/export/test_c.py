@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import random_graphs
 import small_networks
+import tf_keras as keras
 from equality import assert_same
 
 import export
@@ -124,6 +125,17 @@ def test_every_operator_equals_the_executor(kind, seed, tmp_path):
 @needs_compiler
 def test_every_structure_equals_the_executor(tmp_path):
     model = small_networks.quantize(small_networks.network(3), 3, weight_bits=2, activation_bits=4)
+    assert_equals_executor(export.lower(model), tmp_path)
+
+
+@needs_compiler
+def test_a_network_over_sequences_equals_the_executor(tmp_path):
+    steps = keras.Input((20, 3), name="steps")
+    x = keras.layers.Conv1D(5, 3, padding="causal", activation="relu", name="conv1")(steps)
+    x = keras.layers.Conv1D(4, 4, strides=2, name="conv2")(keras.layers.MaxPooling1D(2)(x))
+    model = keras.Model(steps, keras.layers.GlobalAveragePooling1D(name="average")(x))
+    model = wrpn_tf.quantize_model(model, 2, 4, input_range=(0.0, 1.0))
+    wrpn_tf.calibrate(model, [np.random.default_rng(0).random((16, 20, 3), np.float32)])
     assert_equals_executor(export.lower(model), tmp_path)
 
 

@@ -25,7 +25,20 @@ def leaky() -> keras.Model:
     return keras.Model(image, layers.Dense(4, name="logits")(layers.Flatten(name="flat")(x)))
 
 
-NETWORKS = {"leaky": leaky}
+def sequences() -> keras.Model:
+    """Convolutions over sequences, all paddings, with what follows them fused and not, pooled."""
+    steps = keras.Input((24, 3), name="steps")
+    x = layers.Conv1D(6, 5, padding="causal", dilation_rate=2, use_bias=False, name="conv1")(steps)
+    x = layers.ReLU(name="relu1")(layers.BatchNormalization(name="bn1")(x))
+    x = layers.MaxPooling1D(2, name="pool")(x)
+    y = layers.Conv1D(6, 3, padding="same", activation="relu", name="conv2")(x)
+    x = layers.Add(name="add")([x, y])
+    x = layers.Conv1D(8, 3, strides=2, groups=2, activation="relu", name="conv3")(x)
+    x = layers.GlobalAveragePooling1D(name="average")(x)
+    return keras.Model(steps, layers.Dense(4, name="logits")(x))
+
+
+NETWORKS = {"leaky": leaky, "sequences": sequences}
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -99,6 +112,14 @@ def test_a_leaky_relu_is_the_larger_of_two_operands():
     kinds = [type(operator).__name__ for operator in graph.operators]
     assert kinds.count("Maximum") == 2 and kinds.count("Minimum") == 1
     assert writer.to_flatbuffer(graph)
+
+
+def test_a_convolution_over_sequences_is_one_operator_with_what_follows():
+    graph = export.lower(_calibrated(sequences()))
+    kinds = [type(operator).__name__ for operator in graph.operators]
+    assert kinds[:4] == ["Reshape", "Pad", "Conv2D", "Pool2D"]
+    assert kinds.count("Reshape") == 2  # One before, one behind the pooled average.
+    assert "DepthwiseConv2D" not in kinds  # Batch normalization is folded.
 
 
 def _calibrated(model: keras.Model) -> keras.Model:

@@ -8,6 +8,7 @@ from typing import Any
 
 from wrpn_tf.graph.nodes import Network, Node
 from wrpn_tf.graph.roles import Kind, activation_name, class_name, leaky_slope
+from wrpn_tf.graph.sequences import over_images
 
 
 def decomposed(network: Network, layers: Any, names: Collection[str] | None = None) -> Network:
@@ -15,20 +16,22 @@ def decomposed(network: Network, layers: Any, names: Collection[str] | None = No
 
     Swish becomes a product with a sigmoid, a hard sigmoid ``clip(0.2 x + 0.5, 0, 1)`` a Rescaling
     and a ReLU, a LeakyReLU the larger of its input and a multiple of it (the smaller for slopes
-    above 1): rounding does not change which it is. `Node.part_of` says of each node what it was
-    made of; the last part of a node has its output. New layers are not built.
+    above 1): rounding does not change which it is. Layers over sequences become layers over images
+    (`wrpn_tf.graph.sequences`). `Node.part_of` says of each node what it was made of; the last part
+    of a node has its output. New layers are not built.
 
     Args:
       network: the network.
       layers: the namespace of the layers of the model's Keras, `tf_keras.layers`.
       names: of the nodes to decompose; None: all.
     """
+    network = over_images(network, layers, names)
     nodes: list[Node] = []
     ends: dict[str, Node] = {}
     for node in network.nodes:
         sources = [ends[name] for name in node.inputs]
         node = dataclasses.replace(node, inputs=tuple(source.name for source in sources))
-        if names is None or node.name in names:
+        if names is None or node.part_of in names:
             nodes.extend(_parts(node, sources, layers))
         else:
             nodes.append(node)

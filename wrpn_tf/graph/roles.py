@@ -31,6 +31,7 @@ _KINDS: dict[str, Kind] = {
     "InputLayer": Kind.INPUT,
     "Conv2D": Kind.KERNEL,
     "DepthwiseConv2D": Kind.KERNEL,
+    "Conv1D": Kind.KERNEL,
     "SeparableConv2D": Kind.KERNEL,
     "Conv2DTranspose": Kind.KERNEL,
     "Dense": Kind.KERNEL,
@@ -46,12 +47,16 @@ _KINDS: dict[str, Kind] = {
     "Minimum": Kind.CONCATENATE,
     "LeakyReLU": Kind.CONCATENATE,  # The larger of a value and a multiple of it.
     "AveragePooling2D": Kind.AVERAGE,
+    "AveragePooling1D": Kind.AVERAGE,
     "GlobalAveragePooling2D": Kind.AVERAGE,
+    "GlobalAveragePooling1D": Kind.AVERAGE,
     "QuantizedAveragePooling2D": Kind.AVERAGE,
     "QuantizedUpSampling2D": Kind.AVERAGE,
     "Element": Kind.PASS,
     "MaxPooling2D": Kind.PASS,
+    "MaxPooling1D": Kind.PASS,
     "GlobalMaxPooling2D": Kind.PASS,
+    "GlobalMaxPooling1D": Kind.PASS,
     "ZeroPadding2D": Kind.PASS,
     "Cropping2D": Kind.PASS,
     "UpSampling2D": Kind.PASS,
@@ -119,7 +124,7 @@ def has_known_activation(layer: Layer) -> bool:
 
 def leaky_slope(layer: Layer) -> float:
     """By what a LeakyReLU multiplies negative values."""
-    return float(getattr(layer, "alpha", None) or getattr(layer, "negative_slope", 0.0))
+    return float(layer.alpha if hasattr(layer, "alpha") else layer.negative_slope)
 
 
 def relu_maximum(layer: Layer) -> float | None:

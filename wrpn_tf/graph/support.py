@@ -78,8 +78,9 @@ def _shape_problem(node: Node) -> str | None:
         return "Dense needs a flat input; add a Flatten"
     if class_name(layer) == "Softmax" and layer.axis not in (-1, rank - 1):
         return "softmax must be over the last axis"
-    if class_name(layer) == "BatchNormalization" and list(layer.axis) != [rank - 1]:
-        return "batch normalization must be over the last axis"
+    if class_name(layer) == "BatchNormalization":
+        if list(node.changes.get("axis", layer.axis)) != [rank - 1]:
+            return "batch normalization must be over the last axis"
     return None
 
 

@@ -195,9 +195,16 @@ def new_layer(node: Node) -> keras.layers.Layer:
 
 
 def copy_weights(node: Node, layer: keras.layers.Layer) -> None:
-    """Gives a built layer the weights of its node."""
+    """Gives a built layer the weights of its node; a kernel over sequences has no height."""
     values = node.origin.get_weights()
-    layer.set_weights([values[position] for position in node.weights])
+    layer.set_weights(
+        [
+            value[None] if (1, *value.shape) == tuple(weight.shape) else value
+            for weight, value in zip(
+                layer.weights, (values[position] for position in node.weights), strict=True
+            )
+        ]
+    )
 
 
 def _layer_names(model: keras.Model) -> Iterator[str]:

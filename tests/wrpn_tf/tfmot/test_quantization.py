@@ -560,7 +560,7 @@ def test_a_layer_that_loses_its_configuration_is_named(where, monkeypatch):
 def test_layers_that_cannot_be_quantized_are_listed_in_one_error():
     def build(x):
         x = layers.Conv2DTranspose(2, 3, 2, output_padding=1, name="up")(x)
-        x = layers.LeakyReLU(name="leaky")(x)
+        x = layers.PReLU(name="trained_slope")(x)
         smooth = layers.UpSampling2D(3, interpolation="bilinear", name="smooth")
         x = keras.Sequential([smooth], name="inner")(x)
         x = layers.Conv2D(2, 1, activation="tanh", name="tanh_conv")(x)
@@ -576,7 +576,7 @@ def test_layers_that_cannot_be_quantized_are_listed_in_one_error():
         wrpn_tf.quantize_model(functional((4, 4, 2), build))
     for text in (
         "up (Conv2DTranspose: output_padding must be None)",
-        "leaky (LeakyReLU: class)",
+        "trained_slope (PReLU: class)",
         "smooth (UpSampling2D: bilinear factors (3, 3); TFLite is exact for powers of 2 up to 64",
         "tanh_conv (Conv2D: activation 'tanh')",
         "gelu (Activation: activation 'gelu')",

@@ -1,0 +1,166 @@
+"""Layers over sequences ``[batch, steps, channels]`` as layers over images of one row.
+
+Integer kernels take images. A convolution or pooling over a sequence becomes the one over an image
+``[batch, 1, steps, channels]`` between two reshapes, and what computes element by element behind it
+stays between them, so that batch normalization and activation become one operator with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection
+from typing import Any
+
+from wrpn_tf.graph.nodes import Network, Node, Shape
+from wrpn_tf.graph.roles import Kind, Layer, class_name
+
+# What computes each value from those at the same place.
+_ELEMENTWISE = (Kind.AFFINE, Kind.RELU, Kind.SIGMOID, Kind.ADD, Kind.MULTIPLY)
+_ELEMENTWISE_CLASSES = ("LeakyReLU", "Maximum", "Minimum", "Dropout", "GaussianNoise", "Identity")
+_SHARED_ARGUMENTS = (
+    *("filters", "use_bias", "groups", "trainable", "activation"),
+    *("kernel_regularizer", "kernel_constraint", "bias_regularizer", "bias_constraint"),
+)
+
+
+def over_images(network: Network, layers: Any, names: Collection[str] | None = None) -> Network:
+    """A network without layers that take sequences.
+
+    Args:
+      network: the network.
+      layers: the namespace of the layers of the model's Keras, `tf_keras.layers`.
+      names: of the nodes that may be replaced; None: all.
+    """
+    rewriter = _Rewriter(layers)
+    for node in network.nodes:
+        if names is None or node.name in names:
+            rewriter.replace(node)
+        else:
+            rewriter.keep(node)
+    return rewriter.network(network)
+
+
+class _Rewriter:
+    """Takes a network's nodes in execution order."""
+
+    def __init__(self, layers: Any):
+        self._layers = layers
+        self._nodes: list[Node] = []
+        self._ends: dict[str, Node] = {}  # By the name of a node: the node that has its output now.
+        self._images: dict[str, Node] = {}  # By the name of a sequence: the image of its values.
+
+    def keep(self, node: Node) -> None:
+        inputs = tuple(self._ends[name].name for name in node.inputs)
+        self._add(dataclasses.replace(node, inputs=inputs))
+        self._ends[node.name] = self._nodes[-1]
+
+    def replace(self, node: Node) -> None:
+        sources = [self._ends[name] for name in node.inputs]
+        known = len(node.shape) == 3 and all(source.name in self._images for source in sources)
+        if not (
+            class_name(node.layer) in _OVER_IMAGES or (sources and known and _elementwise(node))
+        ):
+            self.keep(node)
+            return
+        if getattr(node.layer, "padding", None) == "causal":
+            images = [self._padded(node, self._image(node, sources[0]))]
+        else:
+            images = [self._image(node, source) for source in sources]
+        inputs = tuple(image.name for image in images)
+        make = _OVER_IMAGES.get(class_name(node.layer))
+        whole = dataclasses.replace(node, inputs=inputs, layer=node.layer)
+        if make is not None:
+            whole = dataclasses.replace(whole, layer=make(node.layer, self._layers))
+        elif class_name(node.layer) == "BatchNormalization":
+            whole = dataclasses.replace(whole, changes={"axis": [3]})
+        if len(node.shape) == 3:
+            whole = dataclasses.replace(whole, shape=_image_shape(node.shape))
+        self._add(whole)
+        self._ends[node.name] = whole
+        if len(node.shape) == 3:
+            sequence = self._reshaped(node, whole, f"{node.name}_sequence", node.shape)
+            self._ends[node.name], self._images[sequence.name] = sequence, whole
+
+    def network(self, network: Network) -> Network:
+        """The result: without sequences that nothing reads any more."""
+        results = tuple(self._ends[name].name for name in network.results)
+        read = {name for node in self._nodes for name in node.inputs} | set(results)
+        nodes = tuple(n for n in self._nodes if n.name in read or n.name not in self._images)
+        return dataclasses.replace(network, nodes=nodes, results=results)
+
+    def _add(self, node: Node) -> Node:
+        self._nodes.append(node)
+        return node
+
+    def _image(self, node: Node, source: Node) -> Node:
+        """The image of a sequence that `node` reads."""
+        if source.name not in self._images:
+            shape = _image_shape(source.shape)
+            name = f"{node.name}_image"
+            self._images[source.name] = self._reshaped(node, source, name, shape)
+        return self._images[source.name]
+
+    def _reshaped(self, node: Node, source: Node, name: str, shape: Shape) -> Node:
+        sizes = [-1 if size is None else size for size in shape[1:]]
+        return self._part(node, self._layers.Reshape(sizes, name=name), source, shape)
+
+    def _padded(self, node: Node, source: Node) -> Node:
+        """The zeros before a sequence that a causal convolution sees."""
+        (size,), (dilation,) = node.layer.kernel_size, node.layer.dilation_rate
+        before = (size - 1) * dilation
+        batch, rows, steps, channels = source.shape
+        layer = self._layers.ZeroPadding2D(((0, 0), (before, 0)), name=f"{node.name}_causal")
+        return self._part(node, layer, source, (batch, rows, steps and steps + before, channels))
+
+    def _part(self, node: Node, layer: Layer, source: Node, shape: Shape) -> Node:
+        """Adds a layer without weights that is a part of `node`."""
+        return self._add(
+            dataclasses.replace(
+                node, name=layer.name, layer=layer, inputs=(source.name,), shape=shape, weights=()
+            )
+        )
+
+
+def _elementwise(node: Node) -> bool:
+    return node.kind in _ELEMENTWISE or class_name(node.layer) in _ELEMENTWISE_CLASSES
+
+
+def _image_shape(shape: Shape) -> Shape:
+    batch, steps, channels = shape
+    return (batch, 1, steps, channels)
+
+
+def _convolution(layer: Layer, layers: Any) -> Layer:
+    return layers.Conv2D(
+        kernel_size=(1, *layer.kernel_size),
+        strides=(1, *layer.strides),
+        dilation_rate=(1, *layer.dilation_rate),
+        padding="valid" if layer.padding == "causal" else layer.padding,
+        name=layer.name,
+        **{name: getattr(layer, name) for name in _SHARED_ARGUMENTS},
+    )
+
+
+def _pooling(name: str) -> Callable[[Layer, Any], Layer]:
+    def make(layer: Layer, layers: Any) -> Layer:
+        window, stride = (1, *_single(layer.pool_size)), (1, *_single(layer.strides))
+        return getattr(layers, name)(window, stride, padding=layer.padding, name=layer.name)
+
+    return make
+
+
+def _global_pooling(name: str) -> Callable[[Layer, Any], Layer]:
+    return lambda layer, layers: getattr(layers, name)(keepdims=layer.keepdims, name=layer.name)
+
+
+def _single(value: Any) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+_OVER_IMAGES: dict[str, Callable[[Layer, Any], Layer]] = {
+    "Conv1D": _convolution,
+    "MaxPooling1D": _pooling("MaxPooling2D"),
+    "AveragePooling1D": _pooling("AveragePooling2D"),
+    "GlobalMaxPooling1D": _global_pooling("GlobalMaxPooling2D"),
+    "GlobalAveragePooling1D": _global_pooling("GlobalAveragePooling2D"),
+}
