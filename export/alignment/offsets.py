@@ -21,8 +21,8 @@ from export.realization.context import RequantizationContext
 _FAST = ("xnnpack", "optimized", "optimized_arm")
 _ROUNDS = 12
 _MOST_STEPS = 2048
-_PAIRS = 1 << 15  # Biases of channels that are looked at together.
-_COARSE = 16  # Levels of which one is looked at first: few biases are left to the others.
+_BLOCK = 32  # Channels whose biases are looked at together.
+_WITNESSES = 4  # Pairs of levels that exclude biases of a channel at a time.
 
 
 def settled(graph: IntegerGraph, operator: Weighted, *, gains: bool = False) -> np.ndarray:
@@ -101,40 +101,70 @@ class _Settler:
         half_code = 0.5 / self._multiplier(self.trained)
         limit = np.minimum(np.maximum(self._code_multiplier, half_code), _MOST_STEPS)
         limit = np.where(self._repeats(plain, first[0], limit), self._code_multiplier, limit)
-        self._walk(plain, limit, first)
+        left = np.flatnonzero(self.left)
+        for start in range(0, left.size, _BLOCK):
+            self._walk(plain, left[start : start + _BLOCK], limit, first)
 
-    def _walk(self, plain: Rounding, limit: np.ndarray, targets: Sequence[str]) -> None:
+    def _walk(
+        self, plain: Rounding, channels: np.ndarray, limit: np.ndarray, targets: Sequence[str]
+    ) -> None:
         """Settles channels on the nearest bias that serves, from a move by 2 on.
 
+        Two levels that leave no offset between them at one bias mostly leave none at many others:
+        so few biases are looked at with all levels.
+
         Args:
-          plain: of the channels.
+          plain: of all channels.
+          channels: which to settle, by index.
           limit: how far the bias of each channel may move, ``[channels]``.
           targets: one target.
         """
-        most = int(limit[self.left].max(initial=0))
-        moves = np.repeat(np.arange(2, most + 1), 2)
-        moves[1::2] *= -1  # 2, -2, 3, -3, ...
-        done = 0
-        while done < moves.size and self.left.any():
-            left = np.flatnonzero(self.left)
-            pairs = max(1, _PAIRS // left.size)
-            block = moves[done : done + min(pairs, max(64, done))]
-            done += block.size
-            row, place = np.nonzero(np.abs(block)[:, None] <= limit[left])
-            chosen, bias = left[place], self._bias[left[place]] + block[row]
-            kept = plain.fits(targets[0], self._bias + block[:, None])[row, chosen]
-            for every in (_COARSE, 1):
-                chosen, bias = chosen[kept], bias[kept]
-                low, high = _offset_interval(
-                    self._context,
-                    plain.select(chosen),
-                    self.trained[chosen],
-                    plain.select(chosen).positions(targets[0], bias, every),
-                    every,
-                )
-                kept = high - low >= 2 * self._margin[chosen]
-            chosen, bias = chosen[kept], bias[kept]
-            self._try_each(plain, chosen, bias, targets)
+        count = 2 * np.maximum(limit[channels].astype(np.int64) - 1, 0)
+        order = _ranks(count)
+        chosen, column = np.repeat(channels, count), np.repeat(np.arange(channels.size), count)
+        bias = self._bias[chosen] + np.where(order % 2, -1, 1) * (2 + order // 2)  # 2, -2, 3, ...
+        kept, looked_at = plain.select(chosen).fits(targets[0], bias), _WITNESSES
+        while kept.any():
+            chosen, column, bias = chosen[kept], column[kept], bias[kept]
+            order = _ranks(np.unique(chosen, return_counts=True)[1])
+            now = np.flatnonzero(order < looked_at)
+            low, high = self._bounds(plain, chosen[now], bias[now], targets[0])
+            room = high.min(axis=0, initial=np.inf) - low.max(axis=0, initial=-np.inf)
+            found = room >= 2 * self._margin[chosen[now]]
+            self._try_each(plain, chosen[now[found]], bias[now[found]], targets)
+            kept = self.left[chosen] & (order >= looked_at)
+            failed = ~found & (order[now] < _WITNESSES)
+            witnesses = np.zeros((2, _WITNESSES, channels.size), np.int64)
+            if failed.any():
+                place = order[now[failed]], column[now[failed]]
+                witnesses[0][place] = low[:, failed].argmax(axis=0)
+                witnesses[1][place] = high[:, failed].argmin(axis=0)
+            levels = witnesses.reshape(-1, channels.size)[:, column[kept]]
+            low, high = self._bounds(plain, chosen[kept], bias[kept], targets[0], levels)
+            room = high.min(axis=0) - low.max(axis=0)
+            kept[kept] = room >= 2 * self._margin[chosen[kept]]
+            looked_at *= 4
+
+    def _bounds(
+        self,
+        plain: Rounding,
+        chosen: np.ndarray,
+        bias: np.ndarray,
+        target: str,
+        levels: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`_offset_bounds` of biases of some channels.
+
+        Args:
+          plain: of all channels.
+          chosen: the channel of each bias.
+          bias: whole numbers.
+          target: one target.
+          levels: see `Rounding.positions`.
+        """
+        rounding = plain.select(chosen)
+        on = rounding.positions(target, bias, levels)
+        return _offset_bounds(self._context, rounding, self.trained[chosen], on, levels)
 
     def _try_each(
         self, rounding: Rounding, chosen: np.ndarray, bias: np.ndarray, targets: Sequence[str]
@@ -285,7 +315,8 @@ def _matching_offsets(
     """
     positions = [rounding.positions(target, bias) for target in targets]
     on, slope = positions[0], ideal.line(trained, context.source.scale)[0]
-    low, high = _offset_interval(context, rounding, trained, on)
+    low, high = _offset_bounds(context, rounding, trained, on)
+    low, high = low.max(axis=0, initial=-np.inf), high.min(axis=0, initial=np.inf)
     found = high - low >= 2 * margin
     for other in positions[1:]:
         found &= (other == on).all(axis=0)
@@ -300,29 +331,33 @@ def _matching_offsets(
     return offset, found
 
 
-def _offset_interval(
+def _offset_bounds(
     context: RequantizationContext,
     rounding: Rounding,
     trained: np.ndarray,
     on: np.ndarray,
-    every: int = 1,
+    levels: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The offsets between which the ideal thresholds are given ones, but for float64's rounding.
+    """The least and the greatest offset with which a level's ideal threshold is the given one.
 
     Args:
       context: where the channels compute.
       rounding: of the channels.
       trained: `export.kernel_sets.ideal.TRAINED` ``[channels]``.
       on: from `Rounding.positions` ``[levels, channels]``.
-      every: see there.
+      levels: see there.
 
     Returns:
-      float64 ``[channels]`` twice; the first greater than the second where there are none.
+      float64 ``[levels, channels]`` twice, as float64 rounds them; infinite where nothing bounds.
     """
     off = rounding.accumulators.below(on)
     slope, start = ideal.line(trained, context.source.scale)
-    ties = (context.levels[::every, None] - 0.5) * context.target.scale
-    needed = ties - (start - trained["offset"])
-    low = np.where(on < BEYOND, needed - slope * on, -np.inf).max(axis=0, initial=-np.inf)
-    high = np.where(off > -BEYOND, needed - slope * off, np.inf).min(axis=0, initial=np.inf)
-    return low, high
+    ties = (context.levels - 0.5) * context.target.scale
+    needed = (ties[:, None] if levels is None else ties[levels]) - (start - trained["offset"])
+    low = np.where(on < BEYOND, needed - slope * on, -np.inf)
+    return low, np.where(off > -BEYOND, needed - slope * off, np.inf)
+
+
+def _ranks(counts: np.ndarray) -> np.ndarray:
+    """0, 1, ... up to each count, one after the other."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

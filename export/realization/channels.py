@@ -76,53 +76,60 @@ class Rounding:
         self._context = context
         self._kernel_scale = kernel_scale
         self._known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self._chosen: np.ndarray | None = None
+        self._chosen = np.arange(kernel_scale.size)
 
     def select(self, channels: np.ndarray) -> Rounding:
         """That of some of the channels, by index."""
         chosen = copy.copy(self)
         chosen.accumulators = self.accumulators.select(channels)
-        chosen._chosen = channels
+        chosen._chosen = self._chosen[channels]
         return chosen
 
     def _rule(self, target: str) -> tuple[np.ndarray, np.ndarray]:
-        """`export.kernel_sets.thresholds` of a target's rule: smallest accumulators and domain."""
+        """`export.kernel_sets.thresholds` of a target's rule: smallest accumulators and domain.
+
+        Those of all channels, from which `select` has some.
+        """
         if target not in self._known:
             context = self._context
             rule = rules.rounding_rules(context.operator, context.vector_product)[target]
             multiplier = context.multipliers(self._kernel_scale, target)
             smallest = thresholds.smallest_accumulators(rule, multiplier, context.levels)
             self._known[target] = smallest, thresholds.domain(rule, multiplier)
-        smallest, limit = self._known[target]
-        if self._chosen is None:
-            return smallest, limit
-        return smallest[:, self._chosen], limit[self._chosen]
+        return self._known[target]
 
-    def positions(self, target: str, bias: np.ndarray, every: int = 1) -> np.ndarray:
+    def _smallest(self, target: str, levels: np.ndarray | None = None) -> np.ndarray:
+        """The smallest accumulators of the channels at all or some of the levels."""
+        smallest, _ = self._rule(target)
+        return smallest[slice(None) if levels is None else levels, self._chosen]
+
+    def positions(
+        self, target: str, bias: np.ndarray, levels: np.ndarray | None = None
+    ) -> np.ndarray:
         """The smallest accumulator, without code multiplier and bias, that reaches each level.
 
         Args:
           target: one of `export.kernel_sets.rules.TARGETS`.
-          bias: whole numbers ``[..., channels]``.
-          every: 1, or n for every nth level only.
+          bias: whole numbers ``[channels]``.
+          levels: for which of the levels, by index, ``[levels, channels]``; None: all.
 
         Returns:
-          int64 ``[..., levels, channels]``, rounded up to an accumulator that the channel can take;
+          int64 ``[levels, channels]``, rounded up to an accumulator that the channel can take;
           `BEYOND` where it can take none.
         """
-        smallest = self._rule(target)[0][::every]
-        position = -((bias[..., None, :] - smallest) // self._code_multiplier)
+        position = -((bias - self._smallest(target, levels)) // self._code_multiplier)
         return self.accumulators.at_or_above(position)
 
     def constants(self, target: str, bias: np.ndarray) -> np.ndarray:
         """`positions` of a kernel of zeros: every accumulator reaches a level, or none does."""
-        return np.where(self._rule(target)[0] <= bias, -BEYOND, BEYOND)
+        return np.where(self._smallest(target) <= bias, -BEYOND, BEYOND)
 
     def fits(self, target: str, bias: np.ndarray) -> np.ndarray:
-        """Whether no accumulator overflows in the target's kernel; bool ``[..., channels]``."""
+        """Whether no accumulator overflows in the target's kernel; bool ``[channels]``."""
         low = self.accumulators.least * self._code_multiplier + bias
         high = self.accumulators.most * self._code_multiplier + bias
-        return np.maximum(-low, high) <= self._rule(target)[1]
+        _, limit = self._rule(target)
+        return np.maximum(-low, high) <= limit[self._chosen]
 
     def bias_interval(self, target: str, ideal_positions: np.ndarray) -> tuple[np.ndarray, ...]:
         """The least and largest bias that put every threshold where it was trained.
@@ -135,7 +142,7 @@ class Rounding:
           int64 ``[channels]`` each; `-BEYOND` and `BEYOND` where nothing bounds it, and the first
           greater than the second where there is none.
         """
-        smallest, _ = self._rule(target)
+        smallest = self._smallest(target)
         on = self.accumulators.at_or_above(ideal_positions)
         off = self.accumulators.below(ideal_positions)
         low = np.where(on < BEYOND, smallest - self._code_multiplier * on, -BEYOND)
