@@ -8,7 +8,8 @@ that fit them. Widened, its logits on random images are compared with the origin
 difference relative to the largest logit. In float32 that is rounding; --dtype=float64 shows how
 little else there is. Then the network is quantized to 4-bit weights and activations, calibrated and
 exported, and the integers that LiteRT computes are compared with the NumPy executor's in every
-tensor. What fails has the reason in its place.
+tensor. The cost of the quantized network, layer by layer, and its memory are compared with the plan
+for them, with both policies of first and last layers. What fails has the reason in its place.
 """
 
 import collections
@@ -64,6 +65,7 @@ class Row:
     parameters: str = ""
     difference: str = ""
     quantized: str = ""
+    cost: str = ""
     exported: str = ""
 
 
@@ -119,6 +121,21 @@ def summarize(error: ValueError) -> str:
     return "; ".join(f"{count} {reason}" for reason, count in reasons.items()) or str(error)
 
 
+def compare_costs(model: keras.Model, quantized: keras.Model, policy: str) -> str:
+    """Whether the quantized model costs what was planned for the float model."""
+    planned = wrpn_tf.measure_cost(
+        model, weight_bits=_BITS.value, activation_bits=_BITS.value, policy=policy
+    )
+    cost = wrpn_tf.measure_cost(quantized)
+    one, other = ({layer.name: layer for layer in found.layers} for found in (planned, cost))
+    wrong = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    if wrong:
+        return f"{policy}: planned {planned.compute:,}, is {cost.compute:,}: {', '.join(wrong)}"
+    if planned.memory != cost.memory:
+        return f"{policy}: planned {planned.memory}, is {cost.memory}"
+    return f"{policy}: {cost.compute:,} as planned"
+
+
 def deploy(model: keras.Model, images: np.ndarray, row: Row, input_range) -> None:
     """Quantizes and exports a model, and compares LiteRT with NumPy; notes what happened."""
     try:
@@ -126,6 +143,10 @@ def deploy(model: keras.Model, images: np.ndarray, row: Row, input_range) -> Non
     except ValueError as error:
         row.quantized = summarize(error)
         return
+    costs = [compare_costs(model, quantized, "integer")]
+    paper = wrpn_tf.quantize_model(model, _BITS.value, _BITS.value, first_last="paper")
+    costs.append(compare_costs(model, paper, "paper"))
+    row.cost = "; ".join(costs)
     wrpn_tf.calibrate(quantized, [images])
     row.quantized = "yes"
     try:
@@ -179,7 +200,15 @@ def main() -> None:
         return
     bits = f"{_BITS.value}/{_BITS.value}"
     table = Table(title=f"tf_keras.applications, widened by {_FACTOR.value:g}", show_lines=True)
-    for heading in ("network", "pixels", "parameters", "difference", f"quantized {bits}", "file"):
+    for heading in (
+        "network",
+        "pixels",
+        "parameters",
+        "difference",
+        f"quantized {bits}",
+        "cost",
+        "file",
+    ):
         table.add_column(heading)
     for row in rows:
         table.add_row(*map(str, row))

@@ -177,6 +177,19 @@ def test_lazy_names_are_typed_and_stand_in_their_modules(package):
             assert not hides, f"importing {dotted}.{name} would hide what has this name"
 
 
+def test_what_every_keras_shares_imports_none():
+    known = {"tf_keras", "keras", "tensorflow", "tensorflow_model_optimization"}
+    modules = [module for module in MODULES if folder(module) == "wrpn_tf/graph"]
+    assert modules
+    wrong = [
+        f"{module}:{line}: {name}"
+        for module in modules
+        for line, name in imports(parse(module))
+        if name.split(".")[0] in known
+    ]
+    assert not wrong
+
+
 def test_every_folder_is_in_the_table():
     folders = {"/".join(m.parts[:2]) for m in MODULES if m.parts[0] != "train" and len(m.parts) > 2}
     assert folders == set(LAYERS)

@@ -342,3 +342,51 @@ def test_batch_normalization_behind_a_sum_is_a_depthwise_convolution():
     operator = next(op for op in graph.operators if op.output == "relu2")
     assert isinstance(operator, DepthwiseConv2D)
     assert operator.kernel.shape[1:3] == (1, 1)
+
+
+def rows():
+    """Tensors of rank 3: a normalization, a sum, a product and ReLUs over the last axis."""
+    image = keras.Input((6, 6, 3), name="image")
+    x = layers.Conv2D(4, 3, padding="same", activation="relu", name="conv")(image)
+    x = line = layers.BatchNormalization(name="bn")(layers.Reshape((36, 4), name="rows")(x))
+    x = layers.ReLU(name="relu")(layers.Rescaling([0.5, -2.0, 1.0, 0.0], 0.25, name="line")(x))
+    x = layers.ReLU(6.0, name="sum_relu")(layers.Add(name="sum")([x, line]))
+    x = layers.BatchNormalization(name="bn_after_sum")(x)
+    x = layers.Concatenate(name="join")([x, layers.ReLU(name="beside")(line)])
+    outputs = layers.Dense(3, name="logits")(layers.Flatten(name="flat")(x))
+    model = keras.Model(image, outputs)
+    small_networks.randomize(model, 0)
+    return model
+
+
+def test_normalization_of_rows_is_that_of_an_image_one_pixel_wide():
+    model = small_networks.quantize(rows(), 0)
+    export.settle(model)
+    graph, file = export.lower(model), export.to_tflite(model)
+    validate(graph)
+    images = small_networks.codes(model, 8, 1)
+    for kernel_set in KERNEL_SETS:
+        differences, _ = checks.compare_with_executor(graph, file, images, kernel_set)
+        assert {name: entry.different for name, entry in differences.items()} == dict.fromkeys(
+            graph.tensors, 0
+        )
+    assert checks.wrong_kernels(model, graph, file) == []
+    differences = checks.compare_with_keras(model, graph, file, images)
+    assert {name: entry.different for name, entry in differences.items()} == dict.fromkeys(
+        differences, 0
+    )
+    assert graph.tensors["bn_moved"].shape == (1, 36, 1, 4)
+    assert graph.tensors["bn"].shape == (1, 36, 4)
+
+
+def test_a_factor_behind_a_kernel_is_the_kernels():
+    """It would also be a factor for the kernel that follows; one of them has to have it."""
+    image = keras.Input((6, 6, 3), name="image")
+    x = layers.Conv2D(4, 3, name="one")(image)
+    x = layers.Rescaling(0.5, name="half")(x)
+    model = keras.Model(image, layers.Conv2D(4, 3, name="two")(x))
+    small_networks.randomize(model, 0)
+    _, graph, file, images = deploy(0, lambda seed: model)
+    assert [operator.output for operator in graph.operators] == ["half", "two"]
+    differences, _ = checks.compare_with_executor(graph, file, images, "xnnpack")
+    assert all(entry.different == 0 for entry in differences.values())

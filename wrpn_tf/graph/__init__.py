@@ -1,4 +1,5 @@
-"""What is known of a network whichever Keras built it: nodes, roles of layers, rules for bits.
+"""What is known of a network whichever Keras built it.
 
-Imports `wrpn_tf.arithmetic`, and no Keras.
+Nodes, roles of layers and what is supported; the canonical form, decomposition and fusion groups;
+rules for bits and the placement of quantizers. Imports `wrpn_tf.arithmetic`, and no Keras.
 """

@@ -68,7 +68,10 @@ def layer_of(node: Any) -> keras.layers.Layer:
 
 def _fixed_normalization(layer: layers.Normalization) -> keras.layers.Layer:
     """The layer with its adapted statistics as constants, where they belong to the last axis."""
-    statistics = [_value(value) for value in (layer.mean, layer.variance)]
+    statistics = [
+        _value(layer.mean, layer.input_mean),
+        _value(layer.variance, layer.input_variance),
+    ]
     if any(value is None for value in statistics):
         return layer
     mean, variance = (np.asarray(value, np.float64) for value in statistics)
@@ -81,11 +84,19 @@ def _fixed_normalization(layer: layers.Normalization) -> keras.layers.Layer:
     return rescaling(layers, 1.0 / deviation, -mean / deviation, layer.name)
 
 
-def _value(constant: Any) -> Any:
-    """A constant's value where it is a tensor; None where a `tf.Graph` has not computed it."""
+def _value(constant: Any, given: Any = None) -> Any:
+    """A constant's value where it is a tensor.
+
+    In a `tf.Graph`, where it may not have one, it is what was `given` for the tensor, or None.
+    """
     if isinstance(constant, tf.Variable):
         return constant.numpy() if tf.executing_eagerly() else None
-    return tf.get_static_value(constant) if isinstance(constant, tf.Tensor) else constant
+    if not isinstance(constant, tf.Tensor):
+        return constant
+    value = tf.get_static_value(constant)
+    if value is None and given is not None:
+        return np.broadcast_to(np.asarray(given, np.float32), constant.shape)
+    return value
 
 
 def _is_symbolic(value: Any) -> bool:

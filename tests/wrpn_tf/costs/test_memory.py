@@ -1,6 +1,7 @@
 """Footprints by hand."""
 
 import pytest
+import tf_keras as keras
 from tf_keras import Sequential, layers
 
 from wrpn_tf import measure_cost
@@ -41,3 +42,14 @@ def test_bits(model):
     assert memory.float_weights == 4 * (12 + 24 + 960)
     assert memory.largest_input == 192
     assert memory.largest_output == 256 / 2
+
+
+@pytest.mark.parametrize("gate_first", [False, True])
+def test_a_gated_map_stays_in_its_place(gate_first):
+    inputs = keras.Input((8, 8, 4))
+    gate = layers.GlobalAveragePooling2D(keepdims=True)(inputs)  # 4 values
+    x = layers.Multiply()([gate, inputs] if gate_first else [inputs, gate])
+    x = layers.Activation("swish")(x)
+    x = layers.Conv2D(2, 1, use_bias=False)(layers.ZeroPadding2D()(x))  # 400 and 200 values
+    memory = measure_cost(keras.Model(inputs, x)).memory
+    assert memory.activations == 4 * (256 + 4 + 400 + 200)
