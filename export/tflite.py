@@ -3,8 +3,7 @@
     python -m export.tflite --workdir=runs/w2a4 --output=model.tflite
 
 `--graph=model.npz` also saves the integer graph: codes, scales and zero points.
-`--transport=model.wrpn` saves it at its information size: 1 bit for each weight of a binary
-network, 1.6 for each of a ternary one.
+`--transport=model.wrpn` saves it compressed, close to the entropy of the codes.
 `--weights=int4` and `--weights=int2` make smaller files, most of which run slower: the program
 measures size and latency beside int8. `--int8_twin=int8.tflite` also writes an int8 file that
 gives the same integers in the default interpreter.
@@ -28,7 +27,7 @@ _WEIGHTS = flags.DEFINE_enum(
 )
 _GRAPH = flags.DEFINE_string("graph", None, "Also save the integer graph as this .npz file.")
 _TRANSPORT = flags.DEFINE_string(
-    "transport", None, "Also save the integer graph at its information size, as this .wrpn file."
+    "transport", None, "Also save the integer graph compressed, as this .wrpn file."
 )
 _TWIN = flags.DEFINE_string(
     "int8_twin",
@@ -57,7 +56,7 @@ def main() -> None:
     if _GRAPH.value:
         save(graph, _GRAPH.value)
     if _TRANSPORT.value:
-        save(graph, _TRANSPORT.value, for_transport=True)
+        save(graph, _TRANSPORT.value, compressed=True)
     proof = prove(graph)
     (xnnpack, total), (everywhere, _) = (
         proof.share(targets, range(1, 9)) for targets in (("xnnpack",), TARGETS)

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from export.ir import compression
+from export.ir import packed_kernels
 from export.ir.files import write_bytes
 from export.ir.graph import IntegerGraph
 from export.ir.operators import OPERATORS, Operator, Weighted
@@ -30,14 +30,14 @@ FORMAT_VERSION = 2
 _XZ = b"\xfd7zXZ\0"
 
 
-def save(graph: IntegerGraph, path: str | os.PathLike[str], *, for_transport: bool = False) -> None:
+def save(graph: IntegerGraph, path: str | os.PathLike[str], *, compressed: bool = False) -> None:
     """Writes `graph` to `path`, completely or not at all.
 
     Args:
       graph: the graph; validated first.
       path: file to write or to replace; no suffix is added.
-      for_transport: pack kernels to their information size (`export.ir.compression`), leave out
-        what only `export.prove` needs, and compress by LZMA: ``xz -d`` makes it a .npz file again.
+      compressed: leave out what only `export.prove` needs, and compress the whole by LZMA, to 1.2
+        to 1.4 times the entropy of the codes: ``xz -d`` makes it a .npz file again.
 
     Raises:
       ValueError: the graph is not valid, or the file cannot be written.
@@ -49,14 +49,9 @@ def save(graph: IntegerGraph, path: str | os.PathLike[str], *, for_transport: bo
         fields: dict[str, Any] = {"type": type(operator).__name__}
         for field in dataclasses.fields(operator):
             value = getattr(operator, field.name)
-            if for_transport and field.name == "trained":
+            if compressed and field.name == "trained":
                 continue
-            packed = None
-            if for_transport and field.name == "kernel" and isinstance(operator, Weighted):
-                packed = compression.pack(operator)
-            if packed is not None:
-                arrays |= {f"{index}.kernel.{key}": part for key, part in packed.items()}
-            elif isinstance(value, np.ndarray):
+            if isinstance(value, np.ndarray):
                 arrays[f"{index}.{field.name}"] = value
             else:
                 fields[field.name] = value
@@ -72,7 +67,7 @@ def save(graph: IntegerGraph, path: str | os.PathLike[str], *, for_transport: bo
     }
     text = np.array(json.dumps(structure, default=_plain))
     content = io.BytesIO()
-    if for_transport:
+    if compressed:
         np.savez(content, graph=text, **arrays)
         write_bytes(path, lzma.compress(content.getvalue()))
         return
@@ -142,8 +137,10 @@ def _build(structure: dict[str, Any], arrays: dict[str, np.ndarray]) -> IntegerG
             if key in arrays:
                 values[field.name] = arrays[key]
             elif f"{key}.digits" in arrays:
-                packed = {part: arrays[f"{key}.{part}"] for part in compression.FIELDS}
-                values[field.name] = compression.unpack(packed, cast(type[Weighted], operator_type))
+                packed = {part: arrays[f"{key}.{part}"] for part in packed_kernels.FIELDS}
+                values[field.name] = packed_kernels.unpack(
+                    packed, cast(type[Weighted], operator_type)
+                )
         operators.append(operator_type(**values))
     return IntegerGraph(
         tensors=tensors,

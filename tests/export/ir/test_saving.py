@@ -257,3 +257,26 @@ def test_softmax_and_add_name_their_limits():
     graph.operators[:] = [Softmax(inputs=("a",), output="a")]
     with pytest.raises(ValueError, match=r"'a'.*written twice"):
         validate(graph)
+
+
+def test_a_compressed_graph_has_the_same_integers(tmp_path):
+    graph = random_graphs.network(1)
+    graph.operators[0].kernel[2] = 0  # a channel without gain
+    save(graph, tmp_path / "plain.npz")
+    save(graph, tmp_path / "small.wrpn", compressed=True)
+    plain, small = (load(tmp_path / name) for name in ("plain.npz", "small.wrpn"))
+    assert_same(plain, small)
+
+
+def test_compression_comes_close_to_the_entropy_of_the_codes(tmp_path):
+    rng = np.random.default_rng(0)
+    kernel = rng.choice(np.array([-127, 0, 127], np.int8), (64, 3, 3, 64), p=(0.05, 0.9, 0.05))
+    tensors = {
+        name: Tensor(shape=(1, size, size, 64), quantization=QUANTIZATION)
+        for name, size in (("x", 4), ("y", 2))
+    }
+    graph = conv(kernel=kernel, kernel_scale=np.full(64, 1e-3, np.float32), bits=2, **tensors)
+    graph.operators[0] = dataclasses.replace(graph.operators[0], bias=np.zeros(64, np.int32))
+    save(graph, tmp_path / "sparse.wrpn", compressed=True)
+    entropy = 0.569 * kernel.size / 8  # Bytes: -0.9 log2 0.9 - 0.1 log2 0.05 bits a code.
+    assert (tmp_path / "sparse.wrpn").stat().st_size < 1.3 * entropy + 1024

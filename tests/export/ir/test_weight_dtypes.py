@@ -1,10 +1,7 @@
 """Kernels in 4 and 2 bits, in .tflite files and for transport."""
 
-import dataclasses
-
 import numpy as np
 import pytest
-import random_graphs
 import small_networks
 import tf_keras as keras
 from equality import assert_same
@@ -15,7 +12,6 @@ from export.flatbuffer import editing, reader, writer
 from export.ir import weight_dtypes
 from export.ir.graph import as_int8
 from export.ir.operators import Weighted
-from export.ir.saving import load, save
 from export.kernel_sets import rules
 from export.runtime import runner
 from export.verification import checks
@@ -78,23 +74,6 @@ def test_files_equal_executor_and_int8_twins(weights, bits):
         for tensor, codes in actual.items():
             assert_same(codes, expected[tensor])
             assert_same(codes, also[tensor])
-
-
-def test_transport_loads_the_same_integers(tmp_path):
-    graph = random_graphs.network(1)
-    graph.operators[0].kernel[2] = 0  # a channel without gain
-    save(graph, tmp_path / "plain.npz")
-    save(graph, tmp_path / "small.wrpn", for_transport=True)
-    plain, small = (load(tmp_path / name) for name in ("plain.npz", "small.wrpn"))
-    for one, other in zip(plain.operators, small.operators, strict=True):
-        assert type(one) is type(other)
-        for field in dataclasses.fields(one):
-            assert_same(getattr(other, field.name), getattr(one, field.name))
-    assert (plain.tensors, plain.inputs, plain.outputs) == (
-        small.tensors,
-        small.inputs,
-        small.outputs,
-    )
 
 
 def test_unknown_weights_are_refused():

@@ -1,0 +1,53 @@
+"""Kernels that earlier versions packed to digits in compressed graphs: they are still read.
+
+A kernel of few different codes is digits of base 2, 3, 7 or 15, as many as fit in 64 bits. Channels
+of zeros are listed aside, so that they do not add a code to the others. Plain compression takes
+less room wherever codes are unequally often, so nothing is packed any more.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from export.ir.operators import Weighted
+
+_WORD_BITS = 64
+FIELDS = ("alphabet", "alive", "digits", "shape")
+
+
+def _digits_per_word(base: int) -> int:
+    """How many digits fit 64 bits."""
+    count = 0
+    while base ** (count + 1) <= 1 << _WORD_BITS:
+        count += 1
+    return count
+
+
+def unpack(fields: dict[str, np.ndarray], operator: type[Weighted]) -> np.ndarray:
+    """The int8 kernel that was packed.
+
+    Args:
+      fields: arrays by the names in `FIELDS`.
+      operator: class of the operator that has the kernel.
+
+    Raises:
+      ValueError: the fields do not fit together.
+    """
+    alphabet, shape = fields["alphabet"], tuple(int(size) for size in fields["shape"])
+    channels = shape[operator.channel_axis]
+    taps = int(np.prod(shape)) // channels
+    alive = np.unpackbits(fields["alive"], count=channels).astype(bool)
+    base = max(2, len(alphabet))
+    words = fields["digits"].astype(np.uint64)
+    columns = []
+    for _ in range(_digits_per_word(base)):
+        columns.append((words % np.uint64(base)).astype(np.int64))
+        words = words // np.uint64(base)
+    wanted = int(alive.sum()) * taps
+    digits = np.stack(columns, axis=1).reshape(-1)[:wanted]
+    if digits.size != wanted or (wanted and digits.max() >= len(alphabet)):
+        raise ValueError("packed kernel of another size")
+    rows = np.zeros((channels, taps), np.int8)
+    if wanted:
+        rows[alive] = alphabet[digits].reshape(-1, taps)
+    return operator.kernel_of(rows, shape[1:3])
