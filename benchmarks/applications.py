@@ -155,7 +155,7 @@ def deploy(model: keras.Model, images: np.ndarray, row: Row, input_range) -> Non
     except export.LoweringError as error:
         row.exported = summarize(error)
         return
-    grid = graph.tensors[graph.inputs[0]].grid
+    grid = graph.tensors[graph.inputs[0]].quantization
     codes = np.clip(np.rint(images[: _IMAGES.value] / grid.scale) + grid.zero_point, -128, 127)
     differences, _ = checks.compare_with_executor(graph, file, codes.astype(np.int8), "xnnpack")
     total = sum(entry.total for entry in differences.values())

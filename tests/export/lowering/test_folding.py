@@ -124,7 +124,7 @@ def difference(model: keras.Model, codes: np.ndarray) -> np.ndarray:
     """Output codes of the graph less those of Keras."""
     graph = export.lower(model)
     found = export.execute(graph, {graph.inputs[0]: codes})[graph.outputs[0]]
-    grid = graph.tensors[graph.outputs[0]].grid
+    grid = graph.tensors[graph.outputs[0]].quantization
     reals = model(small_networks.reals(codes), training=False).numpy()
     expected = np.rint(reals / np.float32(grid.scale)) + grid.zero_point
     assert len(np.unique(expected)) > 100
@@ -165,9 +165,9 @@ def test_a_gain_of_0_gives_its_offset_and_a_negative_one_negates_the_codes(image
     assert operator.code_multiplier == 18  # 7 of 127.
     for channel, sign in enumerate([1, -1, 0, 1]):
         assert_same(operator.kernel[channel], sign * 18 * rows[channel])
-    output = graph.tensors[graph.outputs[0]]
+    output = graph.tensors[graph.outputs[0]].quantization
     found = export.execute(graph, {graph.inputs[0]: image_codes})[graph.outputs[0]][..., 2]
-    constant = np.floor(float(BETA[2]) / output.grid.scale + 0.5) + output.grid.zero_point
+    constant = np.floor(float(BETA[2]) / output.scale + 0.5) + output.zero_point
     assert_same(np.unique(found), [constant])
 
 
