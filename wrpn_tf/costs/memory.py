@@ -20,7 +20,7 @@ class Memory:
     Attributes:
       batch_size: images.
       activations: all maps: the images, and what each convolution, dense layer and pooling writes;
-        batch normalization, ReLU and residual sums work in place.
+        batch normalization, ReLU, sums and products work in place.
       largest_input: the largest map that a convolution or dense layer reads.
       largest_output: the largest that one writes.
       gradients: of the largest input and the largest output map.

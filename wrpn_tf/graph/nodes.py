@@ -44,18 +44,6 @@ class Node:
         """The layer's role; None for a class that is not supported."""
         return kind(self.layer)
 
-    @classmethod
-    def of(cls, layer: Layer, inputs: Sequence[str], shape: Shape, name: str | None = None) -> Node:
-        """The node of a layer with weights of its own."""
-        return cls(
-            name=name or layer.name,
-            layer=layer,
-            inputs=tuple(inputs),
-            shape=tuple(shape),
-            origin=layer,
-            weights=tuple(range(len(layer.weights))),
-        )
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Network:

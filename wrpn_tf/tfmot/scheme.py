@@ -183,7 +183,9 @@ def _own_config(node: Node, config: WRPNQuantizeConfig) -> WRPNQuantizeConfig:
 
 def _wanted(quantizer: OutputQuantizer | None) -> KBit | None:
     """The k-bit quantizer that an annotation asks for."""
-    return None if quantizer is None else KBit(bits=quantizer.bits, method=quantizer.method)
+    if not isinstance(quantizer, ActivationQuantizer):
+        return None
+    return KBit(bits=quantizer.bits, method=quantizer.method)
 
 
 def _quantizer(place: KBit | Range | None) -> OutputQuantizer | None:

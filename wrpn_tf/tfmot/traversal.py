@@ -97,7 +97,7 @@ def read(model: keras.Model) -> Network:
     """
     check_model(model)
     inputs = [
-        Node.of(layer, (), _shape(tensor))
+        Node(name=layer.name, layer=layer, inputs=(), shape=_shape(tensor), origin=layer)
         for tensor, layer in zip(model.inputs, model._input_layers, strict=True)
     ]
     nodes = list(inputs)
@@ -168,9 +168,10 @@ def build(network: Network, call: Call | None = None) -> keras.Model:
     for node in network.nodes:
         tensors = [values[name] for name in node.inputs]
         if isinstance(node.layer, Element):
-            values[node.name] = tf.nest.flatten(tensors)[node.layer.index]
+            values[node.name] = tensors[0][node.layer.index]
         elif node.inputs:
-            values[node.name] = call(node, tensors if len(tensors) > 1 else tensors[0])
+            results = tf.nest.flatten(call(node, tensors if len(tensors) > 1 else tensors[0]))
+            values[node.name] = results if len(results) > 1 else results[0]
         else:
             values[node.name] = keras.Input(
                 batch_shape=node.shape, dtype=node.layer.dtype, name=node.name
