@@ -12,8 +12,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 demo: .venv/installed
 	$(BIN)/python -m train.demo
 
+# Two processes: each test file runs in one, whose trained fixtures it shares.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
