@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from typing import Any
 
 from absl import flags
 from rich.console import Console
@@ -46,7 +47,7 @@ def main(paths: list[str]) -> None:
 
         draw(measured, _PLOT.value)
     if _FORMAT.value == "json":
-        print(json.dumps([dataclasses.asdict(row) for row in measured], indent=1))
+        print(json.dumps([_record(row) for row in measured], indent=1))
     else:
         _show(measured)
 
@@ -59,6 +60,12 @@ def _thread_counts() -> list[int]:
     if not counts or min(counts) < 1:
         raise ValueError(f"--threads is {','.join(_THREADS.value)!r}; expected numbers, as 1,2")
     return counts
+
+
+def _record(row: Measurement) -> dict[str, Any]:
+    """A measurement for JSON, its kernel set by the name of the flag."""
+    fields = dataclasses.asdict(row)
+    return {"model": fields.pop("model"), "kernels": fields.pop("kernel_set")} | fields
 
 
 def _show(measured: list[Measurement]) -> None:

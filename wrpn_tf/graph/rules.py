@@ -10,12 +10,12 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypeVar
 
-from wrpn_tf.arithmetic import quantizers
+from wrpn_tf.arithmetic.bits import OFF, check_bits
 from wrpn_tf.graph.nodes import Node, consumers
 from wrpn_tf.graph.roles import SAME_SCALE, Kind, Layer
 
 FirstLast = Literal["integer", "paper"]
-FIRST_LAST_BITS: dict[str, int] = {"integer": 8, "paper": quantizers.OFF}
+FIRST_LAST_BITS: dict[str, int] = {"integer": 8, "paper": OFF}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class Rule(LayerRule):
             raise ValueError(f"{self} sets nothing: give it weight_bits or activation_bits.")
         for bits in (self.weight_bits, self.activation_bits):
             if bits is not None:
-                quantizers.check_bits(bits, f"bits of {self}")
+                check_bits(bits, f"bits of {self}")
 
 
 AnyRule = TypeVar("AnyRule", bound=LayerRule)
@@ -114,8 +114,8 @@ def assign_bits(
       ValueError: for an invalid bit-width or policy, or a rule that decides for no layer.
     """
     default = LayerBits(
-        weight=quantizers.check_bits(weight_bits, "weight_bits"),
-        activation=quantizers.check_bits(activation_bits, "activation_bits"),
+        weight=check_bits(weight_bits, "weight_bits"),
+        activation=check_bits(activation_bits, "activation_bits"),
     )
     if first_last not in FIRST_LAST_BITS:
         raise ValueError(f"first_last must be 'integer' or 'paper'; got {first_last!r}.")
@@ -127,7 +127,7 @@ def assign_bits(
     for node, rule in zip(nodes, decide(rules, [node.layer for node in nodes]), strict=True):
         weight = edge_bits if node.name in firsts | lasts else default.weight
         activation = default.activation
-        if node.name in feeding_last and activation != quantizers.OFF:
+        if node.name in feeding_last and activation != OFF:
             activation = edge_bits
         if rule is not None:
             weight = weight if rule.weight_bits is None else rule.weight_bits
