@@ -150,7 +150,7 @@ def deploy(model: keras.Model, images: np.ndarray, row: Row, input_range) -> Non
     wrpn_tf.calibrate(quantized, [images])
     row.quantized = "yes"
     try:
-        graph = export.lower(quantized)
+        graph = export.realize(export.lower(quantized))
         file = export.to_tflite(quantized)
     except export.LoweringError as error:
         row.exported = summarize(error)

@@ -14,18 +14,22 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from export.ir.graph import IntegerGraph as IntegerGraph
     from export.ir.saving import load as load
     from export.ir.saving import save as save
+    from export.ir.trained import TrainedGraph as TrainedGraph
     from export.lowering.network import LoweringError as LoweringError
     from export.lowering.network import lower as lower
     from export.proof.prover import prove as prove
+    from export.realization.network import realize as realize
     from export.tools.conversion import to_tflite as to_tflite
 
 _PUBLIC = {
     "IntegerGraph": "export.ir.graph",
     "LoweringError": "export.lowering.network",
+    "TrainedGraph": "export.ir.trained",
     "execute": "export.executor.execution",
     "load": "export.ir.saving",
     "lower": "export.lowering.network",
     "prove": "export.proof.prover",
+    "realize": "export.realization.network",
     "save": "export.ir.saving",
     "settle": "export.alignment.settling",
     "to_tflite": "export.tools.conversion",

@@ -1,4 +1,4 @@
 """Moves what was trained, by a hair, to where a realization is exact (`export.settle`).
 
-Imports `export.lowering`, `export.proof` and what is below them.
+Imports `export.lowering`, `export.realization`, `export.proof` and what is below them.
 """

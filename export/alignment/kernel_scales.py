@@ -68,7 +68,7 @@ def settle_scales(
     with a bias that suits the default kernels, and ARM's if the present one does. Codes stay.
 
     Args:
-      graph: from `export.lower`.
+      graph: from `export.realize`.
       operator: one of its operators.
       quantizer: of the operator's kernel.
       kernel: what it quantizes.

@@ -29,7 +29,7 @@ def settled(graph: IntegerGraph, operator: Weighted, *, gains: bool = False) -> 
     """What an operator is to compute instead of what it was trained to, moved as `settle` says.
 
     Args:
-      graph: from `export.lower`.
+      graph: from `export.realize`.
       operator: one of its operators.
       gains: whether 'gain' may move too.
 

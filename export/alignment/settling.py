@@ -10,6 +10,7 @@ from export.alignment.offsets import settled
 from export.alignment.sums import settle_sums
 from export.kernel_sets.rules import ONE_SCALE
 from export.lowering.network import lower
+from export.realization.network import realize
 from wrpn_tf import Group, Kind, LayerView
 
 
@@ -47,14 +48,15 @@ def settle(model: keras.Model, *, weights: str = "int8") -> None:
 
     Args:
       model: see `export.lower`.
-      weights: see `export.lower`: whose grid to settle on.
+      weights: see `export.realize`: whose grid to settle on.
 
     Raises:
       LoweringError: if the model has no integer form.
     """
-    graph = lower(model, weights=weights, split_groups=False)
-    if settle_sums(model, graph):
-        graph = lower(model, weights=weights, split_groups=False)
+    trained = lower(model)
+    if settle_sums(model, trained):
+        trained = lower(model)
+    graph = realize(trained, weights=weights, split_groups=False)
     fusion = wrpn_tf.fusion_groups(model)
     quantized = wrpn_tf.named_kernel_quantizers(model)
     layers = graph.provenance.layers
@@ -72,10 +74,10 @@ def settle(model: keras.Model, *, weights: str = "int8") -> None:
             owner.layer.bias.assign(settled(graph, operator)["offset"])
             continue
         has_gain = owner.layer.scale and type(operator) not in ONE_SCALE
-        trained = settled(graph, operator, gains=has_gain)
-        owner.layer.beta.assign(trained["offset"])
+        moved = settled(graph, operator, gains=has_gain)
+        owner.layer.beta.assign(moved["offset"])
         if has_gain:
-            owner.layer.gamma.assign(trained["gain"])
+            owner.layer.gamma.assign(moved["gain"])
 
 
 def _bias_owner(group: Group[LayerView]) -> LayerView | None:

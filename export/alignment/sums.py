@@ -16,7 +16,7 @@ import tf_keras as keras
 
 import wrpn_tf
 from export.alignment.bias_candidates import small_changes
-from export.ir.graph import IntegerGraph
+from export.ir.graph import Graph
 from export.ir.operators import Operator, ScaleConstraint, Sum
 from export.kernel_sets import addition
 from export.kernel_sets.rules import KERNEL_SETS
@@ -30,7 +30,7 @@ _TRIED = 128  # Scales on either side.
 _VECTOR = 16  # Elements; what is left over is rounded as in the reference kernel.
 
 
-def settle_sums(model: keras.Model, graph: IntegerGraph) -> bool:
+def settle_sums(model: keras.Model, graph: Graph) -> bool:
     """Moves the output scales of sums and differences to the nearest that serve, in place.
 
     Where none makes all agree, the scale moves to where the fewest pairs differ. Scales that the
@@ -56,7 +56,7 @@ def settle_sums(model: keras.Model, graph: IntegerGraph) -> bool:
     return any(tensor.quantization.scale != scales[name] for name, tensor in graph.tensors.items())
 
 
-def _quantizer(graph: IntegerGraph, name: str, outputs: Mapping[str, Any]) -> tuple[Any, Any]:
+def _quantizer(graph: Graph, name: str, outputs: Mapping[str, Any]) -> tuple[Any, Any]:
     """The quantizer, with its variables, on whose grid a tensor alone is: it may be a pool's."""
     while (layer := graph.provenance.layers[name]) not in outputs:
         readers = [operator for operator in graph.operators if name in operator.inputs]
@@ -102,7 +102,7 @@ class _Pairs:
       scales: the present scales of the tensors.
     """
 
-    def __init__(self, graph: IntegerGraph, operator: Sum, scales: Mapping[str, float]) -> None:
+    def __init__(self, graph: Graph, operator: Sum, scales: Mapping[str, float]) -> None:
         self._operator = operator
         one, other = (
             dataclasses.replace(graph.tensors[name].quantization, scale=scales[name])

@@ -30,6 +30,7 @@ from export.ir.operators import (
     Reshape,
     Weighted,
 )
+from export.ir.validation import check_integers
 from export.kernel_sets import addition, requantization, rules
 
 RUNTIME = pathlib.Path(__file__).parent / "runtime"
@@ -58,8 +59,10 @@ def generate(graph: IntegerGraph, name: str) -> Source:
       name: prefix of all names, a C identifier.
 
     Raises:
+      TypeError: the graph is a trained one, without integers.
       ValueError: `name` is no C identifier, or an operator has no C form (it is named).
     """
+    check_integers(graph)
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise ValueError(f"{name!r} is no name in C: letters, digits and underscores are")
     for operator in graph.operators:

@@ -11,7 +11,7 @@ import numpy as np
 
 from export.executor.accumulators import accumulate
 from export.ir import geometry
-from export.ir.graph import IntegerGraph
+from export.ir.graph import Graph, IntegerGraph
 from export.ir.operators import (
     Add,
     Binary,
@@ -38,18 +38,19 @@ from export.ir.operators import (
     Weighted,
 )
 from export.kernel_sets import addition, logistic, multiplication, requantization, rules, softmax
+from export.realization.network import integers
 
 # Bytes that the windows of one slice of the batch may take.
 _SLICE_BYTES = 64 << 20
 
 
 def execute(
-    graph: IntegerGraph, inputs: Mapping[str, np.ndarray], kernel_set: str = "xnnpack"
+    graph: Graph, inputs: Mapping[str, np.ndarray], kernel_set: str = "xnnpack"
 ) -> dict[str, np.ndarray]:
     """Runs the whole graph.
 
     Args:
-      graph: a valid graph.
+      graph: a valid graph; a trained one runs as `export.realize` makes it by default.
       inputs: int8 ``[batch, ...]`` by input name; the batch is free, the rest as in the graph.
       kernel_set: one of `export.kernel_sets.rules.EXECUTABLE`.
 
@@ -59,6 +60,7 @@ def execute(
     Raises:
       ValueError: an input is missing, unknown, not int8 or of another shape.
     """
+    graph = integers(graph)
     check_inputs(graph, inputs)
     values = {name: np.asarray(inputs[name]) for name in graph.inputs}
     for operator in graph.operators:

@@ -24,7 +24,7 @@ from export.flatbuffer.opcodes import (
 from export.ir import weight_dtypes
 from export.ir.graph import IntegerGraph
 from export.ir.operators import Operator, TransposeConv2D, Weighted
-from export.ir.validation import validate
+from export.ir.validation import check_integers, validate
 from export.kernel_sets.rules import is_per_tensor
 from wrpn_tf import QuantizationParameters
 
@@ -55,8 +55,10 @@ def to_flatbuffer(graph: IntegerGraph, *, expose_all: bool = False) -> bytes:
       A flatbuffer with identifier TFL3, with the labels (if any) appended as a zip archive.
 
     Raises:
+      TypeError: the graph is a trained one, without integers.
       ValueError: the graph is not valid.
     """
+    check_integers(graph)
     validate(graph)
     return _Writer(graph, expose_all).write()
 

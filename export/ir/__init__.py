@@ -1,4 +1,4 @@
-"""The integer graph: tensors, operators, what they were trained for, checks and saving.
+"""The two graphs, of what was trained and of integers: tensors, operators, checks and saving.
 
 Imports nothing else of `export`.
 """

@@ -1,9 +1,7 @@
-"""The integer graph: what a trained network is once nothing in it is a float.
+"""Graphs: lists of operators over int8 tensors, quantized as ``scale * (code - zero_point)``.
 
-A list of operators over int8 tensors, each quantized as ``real = scale * (code - zero_point)``
-(TFLite quantization specification). It is what the NumPy executor runs, what the TFLite writer
-writes, and what anyone rebuilding the network in C or on an FPGA needs: integers, scales and zero
-points, nothing else.
+There are two, with the same tensors: the trained graph (`export.ir.trained`), and the integer graph
+that it becomes for a family of kernels.
 """
 
 from __future__ import annotations
@@ -16,21 +14,8 @@ from export.ir.provenance import Provenance
 from export.ir.tensors import Tensor
 
 
-class _Moved:
-    """A method of earlier versions: whoever looks for it is told what to do instead."""
-
-    def __init__(self, advice: str):
-        self._advice = advice
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: Any, owner: type) -> Any:
-        raise AttributeError(f"{owner.__name__}.{self._name} is no more: {self._advice}.")
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class IntegerGraph:
+class Graph:
     """Operators in the order they run, and the tensors they read and write.
 
     Attributes:
@@ -50,6 +35,28 @@ class IntegerGraph:
     outputs: tuple[str, ...]
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
     provenance: Provenance = dataclasses.field(default_factory=Provenance)
+
+
+class _Moved:
+    """A method of earlier versions: whoever looks for it is told what to do instead."""
+
+    def __init__(self, advice: str):
+        self._advice = advice
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        raise AttributeError(f"{owner.__name__}.{self._name} is no more: {self._advice}.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class IntegerGraph(Graph):
+    """What a trained network is once nothing in it is a float.
+
+    It is what the NumPy executor runs, what the TFLite writer writes, and what anyone rebuilding
+    the network in C or on an FPGA needs: integers, scales and zero points, nothing else.
+    """
 
     save = _Moved("save a graph with export.save(graph, path)")
     load = _Moved("load a graph with export.load(path)")

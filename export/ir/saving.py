@@ -23,7 +23,7 @@ from export.ir.graph import IntegerGraph
 from export.ir.operators import OPERATORS, Operator, Weighted
 from export.ir.provenance import Provenance, SplitConvolution
 from export.ir.tensors import Tensor
-from export.ir.validation import validate
+from export.ir.validation import check_integers, validate
 from wrpn_tf import QuantizationParameters
 
 FORMAT_VERSION = 2
@@ -40,8 +40,10 @@ def save(graph: IntegerGraph, path: str | os.PathLike[str], *, compressed: bool 
         to 1.4 times the entropy of the codes: ``xz -d`` makes it a .npz file again.
 
     Raises:
+      TypeError: the graph is a trained one, without integers.
       ValueError: the graph is not valid, or the file cannot be written.
     """
+    check_integers(graph)
     validate(graph)
     arrays: dict[str, Any] = {}
     operators = []

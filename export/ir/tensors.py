@@ -1,4 +1,4 @@
-"""The tensors of the integer graph."""
+"""The tensors of a graph."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ class Tensor:
 
     shape: tuple[int, ...]
     quantization: QuantizationParameters
+
+    @property
+    def grid(self) -> QuantizationParameters:
+        """`quantization` under its name in earlier versions."""
+        return self.quantization

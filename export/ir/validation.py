@@ -1,4 +1,4 @@
-"""Checks that an integer graph means something: its tensors, its order, and each operator.
+"""Checks that a graph means something: its tensors, its order, and each operator.
 
 Newer TFLite loaders accept wrong buffer sizes and read past them, so this is where they are found.
 """
@@ -9,11 +9,20 @@ import math
 
 import numpy as np
 
-from export.ir.graph import IntegerGraph
+from export.ir.graph import Graph, IntegerGraph
 from export.ir.tensors import Tensor
 
 
-def validate(graph: IntegerGraph) -> None:
+def check_integers(graph: Graph) -> None:
+    """Raises TypeError where a graph has no integers yet."""
+    if not isinstance(graph, IntegerGraph):
+        raise TypeError(
+            f"a {type(graph).__name__} has no integers yet: realize it first, with "
+            "export.realize(trained)"
+        )
+
+
+def validate(graph: Graph) -> None:
     """Raises ValueError for the first thing that is wrong.
 
     Raises:

@@ -15,6 +15,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from export.ir.trained import TrainedGraph, TrainedKernel
+
 BEYOND = 1 << 40
 """Larger than any accumulator: the threshold of a code that is never reached."""
 
@@ -46,11 +48,17 @@ def line(trained: np.ndarray, input_scale: float) -> tuple[np.ndarray, np.ndarra
     Returns:
       float64 ``[channels]`` each; the slope for each step of the accumulator, not negative.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):  # The fit rejects what is not finite.
+    with np.errstate(divide="ignore", invalid="ignore"):  # `check_finite` tells.
         gain = trained["gain"] / np.sqrt(trained["variance"])
         return np.abs(gain) * trained["scale"] * input_scale, gain * trained["shift"] + trained[
             "offset"
         ]
+
+
+def check_finite(trained: np.ndarray, input_scale: float) -> None:
+    """Raises ValueError where `line` of a channel is not finite."""
+    if not np.isfinite(line(trained, input_scale)).all():
+        raise ValueError("a gain or offset is not finite; check the batch normalization's variance")
 
 
 def thresholds(
@@ -88,6 +96,20 @@ def thresholds(
             guess -= 1
         result[level, channel] = guess
     return np.where(flat, np.where(trained["offset"] >= tie, -BEYOND, BEYOND), result)
+
+
+def kernel_thresholds(graph: TrainedGraph, kernel: TrainedKernel) -> np.ndarray:
+    """`thresholds` of one of a trained graph's kernels, for each output code above the lowest.
+
+    Returns:
+      int64 ``[levels, channels]``; the levels are the codes, zero point subtracted, from the one
+      after `low` to `high` of the output as trained.
+    """
+    source, output = (
+        graph.provenance.quantization[name] for name in (kernel.inputs[0], kernel.output)
+    )
+    levels = np.arange(output.low + 1, output.high + 1)
+    return thresholds(kernel.parameters, source.scale, output.scale, levels)
 
 
 class Channel:

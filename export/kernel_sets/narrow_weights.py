@@ -45,15 +45,14 @@ def narrowest(weights: str, operator: type[Weighted], codes: np.ndarray) -> int:
     )
 
 
-def is_cheaper_as_dense(kernel: np.ndarray, strides: tuple[int, int], weights: str) -> bool:
-    """Whether a convolution's codes ``[height, width, in, out]`` go into a FULLY_CONNECTED.
+def is_cheaper_as_dense(codes: np.ndarray, weights: str) -> bool:
+    """Whether codes ``[channels, taps]`` of a 1x1 convolution go into a FULLY_CONNECTED.
 
     XNNPACK takes no CONV_2D with INT4 codes, but a FULLY_CONNECTED over the last axis, which is
     what a 1x1 convolution with stride 1 is.
     """
-    bits = narrowest(weights, FullyConnected, kernel)
-    is_pointwise = kernel.shape[:2] == (1, 1) and tuple(strides) == (1, 1)
-    return is_pointwise and bits < 8 and kernel.shape[2] * bits % 8 == 0
+    bits = narrowest(weights, FullyConnected, codes)
+    return bits < 8 and is_delegated(FullyConnected, bits, codes.shape[1])
 
 
 def is_delegated(operator: type[Weighted], bits: int, row_length: int) -> bool:

@@ -1,4 +1,4 @@
-"""From a quantized Keras model to a graph of operators.
+"""From a quantized Keras model to a graph of what was trained, without a device.
 
-Imports `export.ir` and `export.realization`.
+Imports `export.ir` and `export.kernel_sets`.
 """

@@ -1,4 +1,4 @@
-"""Collects the tensors and operators of an integer graph as lowering finds them."""
+"""Collects the tensors and operators of a trained graph as lowering finds them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from export.ir.operators import Operator, Weighted
+from export.ir.operators import Operator
 from export.ir.provenance import Provenance
 from export.ir.tensors import Tensor
-from export.realization.channels import Channels
 from wrpn_tf import Kind, LayerView, QuantizationParameters
 
 
 class GraphBuilder:
-    """An integer graph under construction.
+    """A trained graph under construction.
 
     Attributes:
       tensors: finished tensors by name.
@@ -27,13 +26,10 @@ class GraphBuilder:
         self.operators: list[Operator] = []
         self.layers: dict[str, str] = {}
         self._trained: dict[str, QuantizationParameters] = {}
-        self._inexact: dict[str, dict[str, int]] = {}
 
     def provenance(self) -> Provenance:
         """What is known of the training behind the tensors and operators so far."""
-        return Provenance(
-            layers=self.layers, quantization=self._trained, inexact_channels=self._inexact
-        )
+        return Provenance(layers=self.layers, quantization=self._trained)
 
     def tensor(
         self,
@@ -88,33 +84,4 @@ class GraphBuilder:
         if view.kind is Kind.RELU:
             self._trained[output] = dataclasses.replace(quantization, low=max(quantization.low, 0))
         self.operators.append(operator(inputs=tuple(inputs), output=output, **fields))
-        return output
-
-    def emit_weighted(
-        self,
-        operator: type[Weighted],
-        source: str,
-        view: LayerView,
-        quantization: QuantizationParameters,
-        fitted: Channels,
-        shape: Sequence[int | None] | None = None,
-        **fields: Any,
-    ) -> str:
-        """`emit` for an operator with a kernel, whose scale and bias were fitted."""
-        output = self.emit(
-            operator,
-            [source],
-            view,
-            quantization,
-            shape,
-            kernel_scale=fitted.scale,
-            bias=fitted.bias,
-            relu=fitted.relu,
-            code_multiplier=fitted.code_multiplier,
-            trained=fitted.trained,
-            **fields,
-        )
-        self._inexact[output] = {
-            target: int((~exact).sum()) for target, exact in fitted.exact.items()
-        }
         return output

@@ -1,10 +1,10 @@
-"""Folding: what follows a kernel's accumulator becomes its scale and bias."""
+"""Folding: what follows a kernel's accumulator becomes a gain and an offset of its channels."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,7 @@ from export.ir.operators import (
     Weighted,
 )
 from export.ir.provenance import TRAINED
-from export.kernel_sets import ideal, narrow_weights, rules
-from export.realization import channels
-from export.realization.context import RequantizationContext
+from export.kernel_sets import ideal
 from wrpn_tf import KernelCodes, LayerView, QuantizationParameters
 
 _ATTRIBUTES: dict[str, Callable[[keras.layers.Layer], Any]] = {
@@ -90,63 +88,51 @@ def affine(
     )
 
 
-def fit(
-    operator: type[Weighted],
-    codes: np.ndarray,
-    scale: np.ndarray,
-    affine: Affine,
-    source: QuantizationParameters,
-    target: QuantizationParameters,
-    output_shape: Sequence[int | None],
-    dtype_bits: int = 8,
-) -> channels.Channels:
-    """`channels.fit` for kernel codes ``[channels, taps]`` of `scale`, followed by `affine`."""
+def parameters(
+    codes: np.ndarray, scale: np.ndarray, affine: Affine, source: QuantizationParameters
+) -> np.ndarray:
+    """`TRAINED` of kernel codes ``[channels, taps]`` of `scale`, followed by `affine`.
+
+    Raises:
+      ValueError: see `export.kernel_sets.ideal.check_finite`.
+    """
     trained = np.zeros(len(codes), TRAINED)
     trained["scale"] = scale
     for field in dataclasses.fields(affine):
         trained[field.name] = getattr(affine, field.name)
     trained["digest"] = [ideal.digest(channel) for channel in codes]
-    context = RequantizationContext(
-        operator=operator,
-        vector_product=rules.is_vector_product(codes, output_shape),
-        source=source,
-        target=target,
-        dtype_bits=dtype_bits,
-        delegated=narrow_weights.is_delegated(operator, dtype_bits, codes.shape[1]),
-    )
-    return channels.fit(codes, trained, context)
+    ideal.check_finite(trained, source.scale)
+    return trained
 
 
-def fit_kernel(
-    view: LayerView,
-    kernel: KernelCodes,
-    affine: Affine,
-    source: QuantizationParameters,
-    target: QuantizationParameters,
-    weights: str,
-) -> tuple[type[Weighted], channels.Channels, dict[str, Any]]:
-    """A convolution or dense layer as an operator, its kernel stored as `weights` says.
+def trained_kernel(
+    view: LayerView, kernel: KernelCodes, affine: Affine, source: QuantizationParameters
+) -> dict[str, Any]:
+    """A convolution or dense layer as the fields of a `TrainedKernel`.
 
-    Returns:
-      The operator's class, the fitted channels, and its other fields: the kernel in TFLite's layout
-      and what the layer's class has.
+    Args:
+      view: the layer.
+      kernel: its codes and scale.
+      affine: what follows it.
+      source: quantization parameters of its input.
+
+    Raises:
+      ValueError: see `parameters`.
     """
-    layer, operator = view.layer, _operator(view.layer)
+    layer, form = view.layer, _form(view.layer)
     codes = channels_last(layer, kernel.codes)
-    window = codes.shape[:2]  # A dense layer has none, and its operator does not ask.
-    taps = math.prod(window if operator is DepthwiseConv2D else codes.shape[:-1])
+    window = (1, 1) if form is FullyConnected else codes.shape[:2]
+    taps = math.prod(window if form is DepthwiseConv2D else codes.shape[:-1])
     scale = channels_last(layer, np.broadcast_to(kernel.scale, kernel.codes.shape))
-    scale = scale.reshape(taps, -1)[0]
-    if operator is Conv2D and narrow_weights.is_cheaper_as_dense(codes, layer.strides, weights):
-        operator = FullyConnected
-    dtype_bits = narrow_weights.narrowest(weights, operator, codes)
     rows = np.ascontiguousarray(codes.reshape(taps, -1).T, np.int8)
-    fitted = fit(operator, rows, scale, affine, source, target, view.output_shape, dtype_bits)
-    fields: dict[str, Any] = {"bits": kernel.bits, "dtype_bits": dtype_bits}
-    fields["kernel"] = operator.kernel_of(fitted.kernel, window)
-    names = {field.name for field in dataclasses.fields(operator)}
-    fields |= {name: read(layer) for name, read in _ATTRIBUTES.items() if name in names}
-    return operator, fitted, fields
+    names = {field.name for field in dataclasses.fields(form)}
+    return {
+        "form": form,
+        "codes": rows,
+        "window": window,
+        "bits": kernel.bits,
+        "parameters": parameters(rows, scale.reshape(taps, -1)[0], affine, source),
+    } | {name: read(layer) for name, read in _ATTRIBUTES.items() if name in names}
 
 
 def channels_last(layer: keras.layers.Layer, kernel: np.ndarray) -> np.ndarray:
@@ -157,8 +143,8 @@ def channels_last(layer: keras.layers.Layer, kernel: np.ndarray) -> np.ndarray:
     return kernel.swapaxes(2, 3) if isinstance(layer, keras.layers.Conv2DTranspose) else kernel
 
 
-def _operator(layer: keras.layers.Layer) -> type[Weighted]:
-    """The operator that a convolution or dense layer becomes."""
+def _form(layer: keras.layers.Layer) -> type[Weighted]:
+    """How the kernel of a convolution or dense layer meets its input."""
     if isinstance(layer, keras.layers.Dense):
         return FullyConnected
     if isinstance(layer, keras.layers.DepthwiseConv2D):

@@ -1,4 +1,4 @@
-"""Lowering: a quantized Keras model becomes an integer graph.
+"""Lowering: a quantized Keras model becomes a trained graph.
 
 Driven by demand: each layer is asked for its output on a grid, its own where it has one. A layer
 without a grid of its own (a convolution whose ReLU carries the quantizer, the branches of a
@@ -11,13 +11,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import tf_keras as keras
 
 import wrpn_tf
-from export.ir.graph import IntegerGraph
 from export.ir.operators import (
     PROBABILITIES,
     Add,
@@ -32,11 +31,10 @@ from export.ir.operators import (
     Softmax,
     Subtract,
 )
-from export.ir.weight_dtypes import check_weights
+from export.ir.trained import TrainedGraph, TrainedKernel
 from export.lowering import folding, layout_operators
 from export.lowering.builder import GraphBuilder
 from export.lowering.folding import Affine
-from export.realization import grouped_convolutions
 from wrpn_tf import Fusion, Kind, LayerView, QuantizationParameters
 
 _PROBABILITIES: dict[Kind, type[Operator]] = {Kind.SIGMOID: Logistic, Kind.SOFTMAX: Softmax}
@@ -51,35 +49,32 @@ class LoweringError(ValueError):
 
 
 def lower(
-    model: keras.Model,
-    metadata: Mapping[str, Any] | None = None,
-    *,
-    weights: str = "int8",
-    split_groups: bool = True,
-) -> IntegerGraph:
-    """The integer graph of a quantized model.
+    model: keras.Model, metadata: Mapping[str, Any] | None = None, **options: NoReturn
+) -> TrainedGraph:
+    """What a quantized model was trained to compute, exactly: codes, scales and parameters.
 
-    Batch normalization is folded exactly: the codes trained are the codes in the graph, times the
-    code multiplier, negated where a channel's gain is negative and 0 where it is 0.
+    Nothing in it depends on a device; `export.realize` makes integers of it.
 
     Args:
       model: from `wrpn_tf.quantize_model(..., first_last='integer')`, calibrated or trained.
-      metadata: for `IntegerGraph.metadata`: 'name', 'labels', 'description'. 'normalization' is set
-        from the quantization of each input.
-      weights: how a .tflite file is to hold the codes, 'int8', 'int4' or 'int2': each kernel in the
-        narrowest storage from there on that holds its codes (`export.ir.weight_dtypes`). The
-        narrower, the smaller the code multiplier and the coarser the grid of the biases.
-      split_groups: see `export.realization.grouped_convolutions`: False leaves a grouped
-        convolution one operator, which TFLite's kernels run and the Edge TPU does not.
+      metadata: for `Graph.metadata`: 'name', 'labels', 'description'. 'normalization' is set from
+        the quantization of each input.
+      **options: none; those of earlier versions are `export.realize`'s.
 
     Raises:
       LoweringError: if a layer is in float or has not seen data (all are named), or has no integer
         form.
+      TypeError: if an option is given.
     """
+    for name in options:
+        raise TypeError(
+            f"export.lower() takes no {name!r}: it gives what was trained, and "
+            "export.realize(trained, weights=…, split_groups=…) makes integers of it"
+        )
     fusion = wrpn_tf.fusion_groups(model)
     views = fusion.layers
     _check_quantized(views)
-    lowering = _Lowering(fusion, weights)
+    lowering = _Lowering(fusion)
     inputs = [lowering.input(name) for name in model.input_names]
     for view in views.values():  # In execution order, so that no recursion goes deep.
         if view.grid is not None:
@@ -87,7 +82,7 @@ def lower(
     outputs = [lowering.produce(name, None) for name in model.output_names]
     built = lowering.builder
     pixels = {name: _normalization(built.tensors[name].quantization) for name in inputs}
-    graph = IntegerGraph(
+    return TrainedGraph(
         tensors=built.tensors,
         operators=built.operators,
         inputs=tuple(inputs),
@@ -95,7 +90,6 @@ def lower(
         metadata={"name": model.name, "normalization": pixels} | dict(metadata or {}),
         provenance=built.provenance(),
     )
-    return grouped_convolutions.split(graph) if split_groups else graph
 
 
 def _normalization(quantization: QuantizationParameters) -> dict[str, list[float]]:
@@ -131,11 +125,9 @@ def _clipped(view: LayerView, grid: QuantizationParameters) -> QuantizationParam
 class _Lowering:
     """Produces tensors on demand, each once."""
 
-    def __init__(self, fusion: Fusion[LayerView], weights: str):
-        check_weights(weights)
+    def __init__(self, fusion: Fusion[LayerView]):
         self._fusion = fusion
         self._views = fusion.layers
-        self._weights = weights
         self._made: dict[tuple[str, QuantizationParameters | None], str] = {}
         self.builder = GraphBuilder()
 
@@ -194,7 +186,7 @@ class _Lowering:
                 affine = folding.own_bias(body.layer, self._channels(body))
                 if group.affine is not None:
                     affine = folding.affine(group.affine.layer, self._channels(body), body.layer)
-                return self._weighted(body, view, grid, affine)
+                return self._kernel(body, view, grid, affine)
             case Kind.AFFINE:
                 affine = folding.affine(body.layer, self._channels(body))
                 return self._affine(self.produce(body.inputs[0], None), view, grid, affine)
@@ -219,7 +211,7 @@ class _Lowering:
                 return layout_operators.averaged(self.builder, view, source)
         raise LoweringError(f"Layer {view.name!r} ({view.kind}) has no integer form.")
 
-    def _weighted(
+    def _kernel(
         self, body: LayerView, view: LayerView, grid: QuantizationParameters, affine: Affine
     ) -> str:
         """A convolution or dense layer, and the batch normalization after it, if any."""
@@ -230,15 +222,9 @@ class _Lowering:
             kernel = dataclasses.replace(kernel, scale=kernel.scale * gain)
             origin = self._views[origin.inputs[0]]
         source = self.produce(origin.name, None)
-        operator, fitted, fields = folding.fit_kernel(
-            body,
-            kernel,
-            affine,
-            self.builder.tensors[source].quantization,
-            _clipped(view, grid),
-            self._weights,
-        )
-        return self.builder.emit_weighted(operator, source, view, grid, fitted, **fields)
+        quantization = self.builder.tensors[source].quantization
+        fields = folding.trained_kernel(body, kernel, affine, quantization)
+        return self.builder.emit(TrainedKernel, [source], view, grid, **fields)
 
     def _move(self, source: str, view: LayerView, grid: QuantizationParameters) -> str:
         """The same values on another grid."""
@@ -250,15 +236,7 @@ class _Lowering:
         """A gain and an offset for each channel: a 1x1 depthwise convolution with codes of 1."""
         count = len(affine.gain)
         origin = self.builder.tensors[source].quantization
-        fitted = folding.fit(
-            DepthwiseConv2D,
-            np.ones((count, 1), np.int64),
-            np.ones(count, np.float32),
-            affine,
-            origin,
-            _clipped(view, grid),
-            view.output_shape,
-        )
+        codes = np.ones((count, 1), np.int8)
         is_image = len(view.output_shape) == 4  # DEPTHWISE_CONV_2D takes nothing else.
         positions = math.prod(size or 1 for size in view.output_shape[1:-1])
         image = view.output_shape if is_image else (1, positions, 1, count)
@@ -266,16 +244,18 @@ class _Lowering:
             layer = self.builder.layers[source]
             source = self.builder.emit(Reshape, [source], view, origin, image, "_image")
             self.builder.layers[source] = layer
-        output = self.builder.emit_weighted(
-            DepthwiseConv2D,
-            source,
+        output = self.builder.emit(
+            TrainedKernel,
+            [source],
             view,
             grid,
-            fitted,
             image,
             part="" if is_image else "_moved",
-            kernel=DepthwiseConv2D.kernel_of(fitted.kernel, (1, 1)),
+            form=DepthwiseConv2D,
+            codes=codes,
             bits=1,
+            parameters=folding.parameters(codes, np.ones(count), affine, origin),
+            has_weights=False,
         )
         return output if is_image else self.builder.emit(Reshape, [output], view, grid)
 

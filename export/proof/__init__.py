@@ -1,4 +1,4 @@
 """The proof that integers compute what was trained, for every possible input.
 
-Imports `export.lowering` and what is below it.
+Imports `export.lowering`, `export.realization` and what is below them.
 """

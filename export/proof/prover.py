@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import tf_keras as keras
 
-from export.ir.graph import IntegerGraph
+from export.ir.graph import Graph, IntegerGraph
 from export.ir.operators import (
     Add,
     Concatenate,
@@ -48,12 +48,13 @@ from export.proof.training import Trained, trained_quantization
 from export.realization.accumulator_range import AccumulatorRange
 from export.realization.channels import Rounding
 from export.realization.context import RequantizationContext
+from export.realization.network import integers
 from wrpn_tf import QuantizationParameters
 
 _MOST_CODES = 256
 
 
-def prove(model: IntegerGraph | keras.Model) -> Proof:
+def prove(model: Graph | keras.Model) -> Proof:
     """Compares every operator of a graph with what was trained, in exact arithmetic.
 
     Ideal is ``clip(floor(real / scale + 1/2))`` of the real number that the trained float32
@@ -63,14 +64,15 @@ def prove(model: IntegerGraph | keras.Model) -> Proof:
     window free of padding.
 
     Args:
-      model: a graph that carries its training (from `export.lower`, saved or not), or a quantized
-        Keras model, which is lowered.
+      model: an integer graph that carries its training (from `export.realize`, saved or not); or
+        a trained graph, which is realized by default, or a quantized Keras model, which is lowered
+        first.
 
     Raises:
       ValueError: if the graph carries no training.
       LoweringError: if the model has no integer form.
     """
-    graph = model if isinstance(model, IntegerGraph) else lower(model)
+    graph = integers(model if isinstance(model, Graph) else lower(model))
     trained = trained_quantization(graph)
     rows = [
         OperatorProof(

@@ -32,11 +32,11 @@ def trained_quantization(graph: IntegerGraph) -> Trained:
 
 
 def training_problems(graph: IntegerGraph, trained: IntegerGraph) -> list[str]:
-    """What a graph carries as its training that another graph, lowered anew, does not.
+    """What a graph carries as its training that another graph, made anew, does not.
 
     Args:
       graph: the graph to be proven.
-      trained: the graph of the training itself, from `export.lower`.
+      trained: the training's own, from `export.lower` and `export.realize`.
 
     Returns:
       A sentence for each difference; empty where a proof against what `graph` carries is one
@@ -61,7 +61,7 @@ def training_problems(graph: IntegerGraph, trained: IntegerGraph) -> list[str]:
 
 
 def _same_training(one: Operator, other: Operator) -> bool:
-    """Whether two operators are the same but for what lowering chooses."""
+    """Whether two operators are the same but for what realization chooses."""
     chosen = {"kernel", "kernel_scale", "bias", "code_multiplier"}
     if type(one) is not type(other):
         return False

@@ -165,9 +165,8 @@ def fit(codes: np.ndarray, trained: np.ndarray, context: RequantizationContext) 
     Raises:
       ValueError: if a channel's parameters are not finite.
     """
+    ideal.check_finite(trained, context.source.scale)
     slope, start = ideal.line(trained, context.source.scale)
-    if not (np.isfinite(slope).all() and np.isfinite(start).all()):
-        raise ValueError("a gain or offset is not finite; check the batch normalization's variance")
     codes = codes.astype(np.int8) * ideal.signs(trained)
     code_multiplier = max(
         1, LARGEST[context.dtype_bits] // max(1, int(np.abs(codes).max(initial=0)))

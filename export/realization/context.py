@@ -25,6 +25,7 @@ class RequantizationContext:
       target: those of the output; `low` is 0 behind a ReLU.
       dtype_bits: bits in which a file holds a code of the kernel.
       delegated: whether XNNPACK takes the operator.
+      kernel_sets: of `export.kernel_sets.rules.TARGETS`, those that are asked for, in order.
     """
 
     operator: type[Weighted]
@@ -33,6 +34,7 @@ class RequantizationContext:
     target: QuantizationParameters
     dtype_bits: int = 8
     delegated: bool = True
+    kernel_sets: tuple[str, ...] = TARGETS
 
     @classmethod
     def of(cls, graph: IntegerGraph, operator: Weighted) -> RequantizationContext:
@@ -50,8 +52,11 @@ class RequantizationContext:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """`export.kernel_sets.rules.TARGETS`, the one that the default interpreter runs first."""
-        return TARGETS if self.delegated else (*TARGETS[1:], *TARGETS[:1])
+        """`kernel_sets`; 'optimized' runs what 'xnnpack' does not take, which comes last."""
+        if self.delegated or "xnnpack" not in self.kernel_sets:
+            return self.kernel_sets
+        run = [name.replace("xnnpack", "optimized") for name in self.kernel_sets]
+        return (*dict.fromkeys(run), "xnnpack")
 
     @property
     def levels(self) -> np.ndarray:

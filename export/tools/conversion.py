@@ -9,6 +9,7 @@ import tf_keras as keras
 
 from export.flatbuffer.writer import to_flatbuffer
 from export.lowering.network import lower
+from export.realization.network import realize
 
 
 def to_tflite(
@@ -22,10 +23,10 @@ def to_tflite(
     Args:
       model: see `export.lower`.
       metadata: see `export.lower`; 'labels' are embedded in the file.
-      weights: 'int8', 'int4' or 'int2', see `export.lower`. Smaller than int8 is slower wherever
+      weights: 'int8', 'int4' or 'int2', see `export.realize`. Smaller than int8 is slower wherever
         XNNPACK does not take it: everywhere but in dense layers and 1x1 convolutions.
 
     Raises:
       LoweringError: if the model has no integer form.
     """
-    return to_flatbuffer(lower(model, metadata, weights=weights))
+    return to_flatbuffer(realize(lower(model, metadata), weights=weights))

@@ -13,6 +13,7 @@ import wrpn_tf
 from export.alignment.settling import settle
 from export.ir.graph import IntegerGraph
 from export.lowering.network import lower
+from export.realization.network import realize
 from wrpn_tf import datasets, jpegs
 
 _JPEG_IMAGES = 2000  # 300 MB of 224x224 pixels.
@@ -79,7 +80,7 @@ class Workdir:
                 self._graphs.clear()
             description = f"{self.model.name} trained on {self.dataset} by wrpn_tf"
             metadata = {"labels": list(self.labels), "description": description}
-            self._graphs[weights] = lower(self.model, metadata, weights=weights)
+            self._graphs[weights] = realize(lower(self.model, metadata), weights=weights)
         return self._graphs[weights]
 
     def load_data(self, data_dir: str | None = None) -> datasets.Dataset:

@@ -46,7 +46,7 @@ def exported(channels, input_range=(-1.0, 1.0), names=("image",)):
     batch = [random.uniform(*input_range, (8, SIZE, SIZE, channels)) for _ in names]
     batch = [array.astype(np.float32) for array in batch]
     wrpn_tf.calibrate(model, [batch if len(batch) > 1 else batch[0]])
-    return export.lower(model, {"labels": list(LABELS)})
+    return export.realize(export.lower(model, {"labels": list(LABELS)}))
 
 
 def run(*arguments):

@@ -125,7 +125,7 @@ def test_every_operator_equals_the_executor(kind, seed, tmp_path):
 @needs_compiler
 def test_every_structure_equals_the_executor(tmp_path):
     model = small_networks.quantize(small_networks.network(3), 3, weight_bits=2, activation_bits=4)
-    assert_equals_executor(export.lower(model), tmp_path)
+    assert_equals_executor(export.realize(export.lower(model)), tmp_path)
 
 
 @needs_compiler
@@ -145,7 +145,7 @@ def digits():
     model = wrpn_tf.quantize_model(model, 2, 4, input_range=(0.0, 1.0))
     images = np.random.default_rng(0).random((32, 8, 8, 1), np.float32)
     wrpn_tf.calibrate(model, [images])
-    return export.lower(model)
+    return export.realize(export.lower(model))
 
 
 @needs_compiler

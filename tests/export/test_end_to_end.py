@@ -25,7 +25,7 @@ HARD_SIGMOIDS = ("hard", "tf.nn.relu6")
 
 def deploy(seed, build=small_networks.network, **options):
     model = small_networks.quantize(build(seed), seed, **options)
-    graph = export.lower(model)
+    graph = export.realize(export.lower(model))
     validate(graph)
     return model, graph, export.to_tflite(model), small_networks.codes(model, 8, seed + 1)
 
@@ -81,7 +81,7 @@ def test_every_integer_of_every_tensor(build, seed, weight_bits, activation_bits
         differences, seen = checks.compare_with_executor(graph, file, images, kernel_set)
         assert [row for row in differences.values() if row.different] == []
         assert checks.too_many_codes(graph, seen) == []
-    # In exact arithmetic the channels that lowering calls exact are those that are proven.
+    # In exact arithmetic the channels that realization calls exact are those that are proven.
     proven = {row.name: row.different for row in export.prove(graph).operators}
     inexact = graph.provenance.inexact_channels
     for name, parts in grouped_convolutions.kernels_by_layer(graph).items():
@@ -129,7 +129,7 @@ def test_every_method_is_deployed_and_proven(options):
     differences = checks.compare_with_keras(model, graph, file, images)
     assert [differences[name] for name in low if differences[name].largest > 1] == []
     export.settle(model)
-    graph = export.lower(model)
+    graph = export.realize(export.lower(model))
     proven, total = export.prove(graph).share(("xnnpack",), range(1, 8))
     assert proven == total > 0
     differences = checks.compare_with_keras(model, graph, export.to_tflite(model), images)
@@ -183,7 +183,7 @@ def inexact(graph, target="xnnpack"):
 @pytest.mark.parametrize("seed", range(3))
 def test_settling_makes_keras_and_device_compute_the_same(seed):
     model = unsettled(seed)
-    graph, file = export.lower(model), export.to_tflite(model)
+    graph, file = export.realize(export.lower(model)), export.to_tflite(model)
     images = small_networks.codes(model, 8, 1)
 
     def different(graph, file):
@@ -194,7 +194,7 @@ def test_settling_makes_keras_and_device_compute_the_same(seed):
     assert different(graph, file) > 0
     before = model.predict(small_networks.reals(images), verbose=0)
     export.settle(model)
-    graph = export.lower(model)
+    graph = export.realize(export.lower(model))
     assert inexact(graph) == 0
     assert different(graph, export.to_tflite(model)) == 0
     after = model.predict(small_networks.reals(images), verbose=0)
@@ -206,7 +206,7 @@ def test_settling_makes_keras_and_device_compute_the_same(seed):
 def test_settling_leaves_no_channel_inexact(seed, weight_bits):
     model = unsettled(seed, weight_bits=weight_bits, activation_bits=4)
     export.settle(model)
-    settled = export.lower(model)
+    settled = export.realize(export.lower(model))
     assert inexact(settled) == 0, settled.provenance.inexact_channels
 
 
@@ -225,7 +225,7 @@ def test_gains_beyond_those_of_kernels_are_steps(seed):
     bn.gamma.assign(5e3 * np.array([1, -2, 1, 2, -1, 2, 1, 1e-3]))
     bn.beta.assign(views["quant_bn"].grid.scale * np.array([3, -7, 20, -50, 0, 90, -1, 5.3]))
     export.settle(model)
-    graph = export.lower(model)
+    graph = export.realize(export.lower(model))
     assert max(graph.provenance.inexact_channels["bn"].values()) == 0
     images = small_networks.codes(model, 64, 1)
     images[:32] = -128  # All the outputs of a constant layer are what its offsets are.
@@ -243,7 +243,8 @@ def test_a_relu_beside_a_linear_branch_still_clips():
     random = np.random.default_rng(0)
     model.set_weights([random.normal(0, 3, weight.shape) for weight in model.get_weights()])
     model = small_networks.quantize(model, 0)
-    graph, images = export.lower(model), small_networks.codes(model, 32, 1)
+    graph = export.realize(export.lower(model))
+    images = small_networks.codes(model, 32, 1)
     assert export.execute(graph, {"image": images})["both"].min() == -128
     for row in checks.compare_with_keras(model, graph, export.to_tflite(model), images).values():
         assert row.different <= row.total * 0.01 and row.largest <= 1, row
@@ -251,7 +252,7 @@ def test_a_relu_beside_a_linear_branch_still_clips():
 
 def test_softmax_becomes_an_operator():
     model = small_networks.quantize(small_networks.network(0, softmax=True), 0)
-    graph = export.lower(model)
+    graph = export.realize(export.lower(model))
     images = small_networks.codes(model, 8, 1)
     for kernel_set in KERNEL_SETS:
         differences, _ = checks.compare_with_executor(
@@ -296,7 +297,7 @@ def test_a_planted_wrong_code_is_found():
 
 def test_groups_run_as_one_operator_too():
     model = small_networks.quantize(small_networks.gated(1), 1, weight_bits=2)
-    graph = export.lower(model, split_groups=False)
+    graph = export.realize(export.lower(model), split_groups=False)
     assert [op.output for op in graph.operators if isinstance(op, GroupedConv2D)] == ["bn"]
     file, images = writer.to_flatbuffer(graph), small_networks.codes(model, 8, 2)
     assert checks.wrong_kernels(model, graph, file) == []
@@ -304,14 +305,16 @@ def test_groups_run_as_one_operator_too():
         differences, _ = checks.compare_with_executor(graph, file, images, kernel_set)
         assert [row for row in differences.values() if row.different] == []
     export.settle(model)
-    assert all(isinstance(name, str) for name in export.lower(model).provenance.split_convolutions)
+    split = export.realize(export.lower(model)).provenance.split_convolutions
+    assert split and all(isinstance(name, str) for name in split)
 
 
 def test_a_factor_before_a_kernel_costs_nothing():
     image = keras.Input((4, 4, 3), name="image")
     x = layers.Conv2D(4, 3, padding="same", name="conv")(layers.Rescaling(1 / 255)(image))
     model = small_networks.quantize(keras.Model(image, x), 0)
-    graph, images = export.lower(model), small_networks.codes(model, 8, 1)
+    graph = export.realize(export.lower(model))
+    images = small_networks.codes(model, 8, 1)
     assert [op.output for op in graph.operators] == ["conv"]
     for row in checks.compare_with_keras(model, graph, export.to_tflite(model), images).values():
         assert row.different <= row.total * 0.01 and row.largest <= 1, row
@@ -322,7 +325,8 @@ def test_image_codes_do_not_fall_half_way_between_rescaled_codes():
     x = layers.Conv2D(2, 1, name="conv")(layers.Rescaling(1 / 127.5, -1.0, name="scaled")(image))
     model = wrpn_tf.quantize_model(keras.Model(image, x), input_range=(0.0, 255.0))
     wrpn_tf.calibrate(model, [np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 3)).astype("f")])
-    graph, images = export.lower(model), small_networks.codes(model, 8, 1)
+    graph = export.realize(export.lower(model))
+    images = small_networks.codes(model, 8, 1)
     rows = checks.compare_with_keras(model, graph, export.to_tflite(model), images)
     # A code or two in 256 are nearer to a tie than the bias resolves; with 255 steps, all were.
     assert rows["scaled"].different <= rows["scaled"].total * 0.01

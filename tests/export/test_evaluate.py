@@ -76,7 +76,7 @@ def exported_fixture(tmp_path_factory):
     model = wrpn_tf.quantize_model(model, 8, 8, input_range=(-1.0, 127 / 128))
     wrpn_tf.calibrate(model, [color_images()[0].astype(np.float32) / 128 - 1])
     file = tmp_path_factory.mktemp("models") / "strongest.tflite"
-    graph = export.lower(model, {"labels": ["red", "green", "blue"]})
+    graph = export.realize(export.lower(model, {"labels": ["red", "green", "blue"]}))
     file.write_bytes(writer.to_flatbuffer(graph))
     return file
 

@@ -12,6 +12,7 @@ from export.ir.graph import IntegerGraph
 from export.ir.operators import Conv2D, DepthwiseConv2D, FullyConnected, TransposeConv2D
 from export.ir.provenance import TRAINED, Provenance
 from export.ir.tensors import Tensor
+from export.ir.trained import TrainedGraph, TrainedKernel
 from export.kernel_sets import ideal, rules
 from export.realization import channels
 from export.realization.context import RequantizationContext
@@ -158,3 +159,27 @@ def device_codes(graph, target):
     accumulators = steps @ rows.T.astype(np.int64) + operator.bias
     source, output = (graph.tensors[name].quantization for name in ("input", "output"))
     return rules.weighted_codes(accumulators, operator, source, output, target)
+
+
+def trained_graph(graph):
+    """What the graph of a layer was realized from."""
+    (operator,) = graph.operators
+    codes = np.array(graph.metadata["codes"], np.int8)
+    is_depthwise = isinstance(operator, DepthwiseConv2D)
+    kernel = TrainedKernel(
+        inputs=operator.inputs,
+        output=operator.output,
+        form=type(operator),
+        codes=codes,
+        window=(1, codes.shape[1]) if is_depthwise else (1, 1),
+        bits=operator.bits,
+        parameters=operator.trained,
+    )
+    return TrainedGraph(
+        tensors=graph.tensors,
+        operators=[kernel],
+        inputs=graph.inputs,
+        outputs=graph.outputs,
+        metadata=graph.metadata,
+        provenance=graph.provenance,
+    )

@@ -54,7 +54,7 @@ def network(seed: int, kind: str = "convolution", **options: object) -> keras.Mo
 
 def bare(model: keras.Model) -> tuple[Weighted, RequantizationContext]:
     """The operator, and where it computes."""
-    graph = export.lower(model, split_groups=False)
+    graph = export.realize(export.lower(model), split_groups=False)
     (operator,) = (operator for operator in graph.operators if operator.output == "bare")
     return operator, RequantizationContext.of(graph, operator)
 
@@ -95,7 +95,7 @@ def test_no_threshold_is_left_next_to_an_accumulator(seed: int, options: dict) -
     before = kernel(model)
     assert narrow(model) > 0
     export.settle(model)
-    graph, after = export.lower(model), kernel(model)
+    graph, after = export.realize(export.lower(model)), kernel(model)
     assert narrow(model) == 0
     assert graph.provenance.inexact_channels["bare"]["xnnpack"] == 0
     assert np.array_equal(after.codes, before.codes)

@@ -52,7 +52,8 @@ def small_model(bits):
 def test_files_equal_executor_and_int8_twins(weights, bits):
     model = small_model(bits)
     export.settle(model, weights=weights)
-    graph, twin = export.lower(model, weights=weights), export.lower(model)
+    trained = export.lower(model)
+    graph, twin = export.realize(trained, weights=weights), export.realize(trained)
     assert {op.dtype_bits for op in graph.operators if isinstance(op, Weighted)} >= {4, 8}
     for name, counts in graph.provenance.inexact_channels.items():
         operator = next(op for op in graph.operators if op.output == name)

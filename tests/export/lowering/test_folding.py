@@ -158,7 +158,7 @@ def test_what_is_folded_is_computed(kernel, after, image_codes):
 
 def test_a_gain_of_0_gives_its_offset_and_a_negative_one_negates_the_codes(image_codes):
     model = folded(layers.Conv2D(CHANNELS, 3, use_bias=False), layers.BatchNormalization())
-    graph = export.lower(model)
+    graph = export.realize(export.lower(model))
     (operator,) = graph.operators
     (trained,) = (view.kernel for view in wrpn_tf.view(model) if view.kernel)
     rows = np.moveaxis(trained.codes, -1, 0)

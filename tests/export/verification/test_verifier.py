@@ -26,7 +26,7 @@ def training_fixture():
     model = wrpn_tf.quantize_model(model, 2, 4, input_range=data.input_range)
     wrpn_tf.calibrate(model, [data.normalize(data.train_images[:64])])
     export.settle(model)
-    graph = export.lower(model)
+    graph = export.realize(export.lower(model))
     few = dataclasses.replace(
         data, test_images=data.test_images[:20], test_labels=data.test_labels[:20]
     )

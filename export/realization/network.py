@@ -1,0 +1,128 @@
+"""Realization: a trained graph becomes integers for a family of kernels."""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Sequence
+
+from export.ir.graph import Graph, IntegerGraph
+from export.ir.operators import Conv2D, FullyConnected, Operator, Weighted
+from export.ir.trained import TrainedGraph, TrainedKernel
+from export.ir.weight_dtypes import check_weights
+from export.kernel_sets import narrow_weights, rules
+from export.kernel_sets.rules import TARGETS
+from export.realization import channels, grouped_convolutions
+from export.realization.context import RequantizationContext
+
+
+def realize(
+    trained: TrainedGraph,
+    *,
+    weights: str = "int8",
+    split_groups: bool = True,
+    kernel_sets: Sequence[str] = TARGETS,
+) -> IntegerGraph:
+    """The integers with which kernels compute what was trained.
+
+    The codes trained are the codes in the graph, times the code multiplier, negated where a
+    channel's gain is negative and 0 where the output does not depend on them.
+    `Provenance.inexact_channels` counts the channels that no integers make exact.
+
+    Args:
+      trained: from `export.lower`.
+      weights: how a .tflite file is to hold the codes, 'int8', 'int4' or 'int2': each kernel in the
+        narrowest storage from there on that holds its codes (`export.ir.weight_dtypes`). The
+        narrower, the smaller the code multiplier and the coarser the grid of the biases.
+      split_groups: see `export.realization.grouped_convolutions`: False leaves a grouped
+        convolution one operator, which TFLite's kernels run and the Edge TPU does not.
+      kernel_sets: of `export.kernel_sets.rules.TARGETS`, in the order of preference: where no
+        integers are exact for all of them, they are for the first, and for as many of the others
+        as go together with it.
+
+    Raises:
+      TypeError: if `trained` is not a trained graph.
+      ValueError: if there are no such weights or kernel sets.
+    """
+    if not isinstance(trained, TrainedGraph):
+        raise TypeError(
+            "export.realize takes a TrainedGraph, which export.lower gives, not "
+            f"{type(trained).__name__}"
+        )
+    check_weights(weights)
+    _check_kernel_sets(kernel_sets)
+    operators: list[Operator] = []
+    inexact: dict[str, dict[str, int]] = {}
+    for operator in trained.operators:
+        if isinstance(operator, TrainedKernel):
+            realized, inexact[operator.output] = _realized(
+                trained, operator, weights, tuple(kernel_sets)
+            )
+            operators.append(realized)
+        else:
+            operators.append(operator)
+    graph = IntegerGraph(
+        tensors=dict(trained.tensors),
+        operators=operators,
+        inputs=trained.inputs,
+        outputs=trained.outputs,
+        metadata=dict(trained.metadata),
+        provenance=dataclasses.replace(trained.provenance, inexact_channels=inexact),
+    )
+    return grouped_convolutions.split(graph) if split_groups else graph
+
+
+_KNOWN: weakref.WeakKeyDictionary[TrainedGraph, IntegerGraph] = weakref.WeakKeyDictionary()
+
+
+def integers(graph: Graph) -> IntegerGraph:
+    """The graph; a trained one as `realize` makes it by default, once."""
+    if isinstance(graph, IntegerGraph):
+        return graph
+    assert isinstance(graph, TrainedGraph)
+    if graph not in _KNOWN:
+        _KNOWN[graph] = realize(graph)
+    return _KNOWN[graph]
+
+
+def _realized(
+    trained: TrainedGraph, kernel: TrainedKernel, weights: str, kernel_sets: tuple[str, ...]
+) -> tuple[Weighted, dict[str, int]]:
+    """One operator with integers, and how many of its channels are inexact by target."""
+    form = kernel.form
+    pointwise = form is Conv2D and kernel.window == kernel.strides == (1, 1)
+    if pointwise and narrow_weights.is_cheaper_as_dense(kernel.codes, weights):
+        form = FullyConnected
+    # Codes of 1 that are no weights take no room worth saving, and 8 bits make the bias finest.
+    dtype_bits = narrow_weights.narrowest(weights, form, kernel.codes) if kernel.has_weights else 8
+    context = RequantizationContext(
+        operator=form,
+        vector_product=rules.is_vector_product(kernel.codes, trained.tensors[kernel.output].shape),
+        source=trained.tensors[kernel.inputs[0]].quantization,
+        target=trained.provenance.quantization[kernel.output],
+        dtype_bits=dtype_bits,
+        delegated=narrow_weights.is_delegated(form, dtype_bits, kernel.codes.shape[1]),
+        kernel_sets=kernel_sets,
+    )
+    fitted = channels.fit(kernel.codes, kernel.parameters, context)
+    operator = kernel.operator(
+        form,
+        fitted.kernel,
+        kernel_scale=fitted.scale,
+        bias=fitted.bias,
+        relu=fitted.relu,
+        code_multiplier=fitted.code_multiplier,
+        dtype_bits=dtype_bits,
+    )
+    return operator, {target: int((~exact).sum()) for target, exact in fitted.exact.items()}
+
+
+def _check_kernel_sets(kernel_sets: Sequence[str]) -> None:
+    """Raises ValueError where these are not one or more of `TARGETS`, each once."""
+    if not kernel_sets or isinstance(kernel_sets, str):
+        raise ValueError(f"kernel_sets must list one or more of {', '.join(TARGETS)}")
+    for kernel_set in kernel_sets:
+        if kernel_set not in TARGETS:
+            raise ValueError(
+                f"kernel_sets must be of {', '.join(TARGETS)}; {kernel_set!r} is not among them"
+            )

@@ -1,0 +1,213 @@
+"""Lowering: what was trained, all of it, and nothing of a device."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import small_networks
+import tf_keras as keras
+import trained_layers
+from equality import assert_same
+from tf_keras import layers
+
+import export
+import wrpn_tf
+from export.ir.operators import (
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    GroupedConv2D,
+    TransposeConv2D,
+    Weighted,
+)
+from export.ir.trained import TrainedKernel
+from export.ir.validation import validate
+from export.kernel_sets import ideal
+
+BUILDERS = {
+    "network": small_networks.network,
+    "gated": small_networks.gated,
+    "decoder": small_networks.decoder,
+    "compared": small_networks.compared,
+}
+CHOSEN = {"kernel", "kernel_scale", "bias", "relu", "code_multiplier", "dtype_bits"}
+"""What a weighted operator has of a device."""
+
+
+@pytest.fixture(name="model", scope="module", params=BUILDERS)
+def model_fixture(request) -> keras.Model:
+    return small_networks.quantize(BUILDERS[request.param](1), 1, weight_bits=4, activation_bits=4)
+
+
+def assert_same_graph(one: export.TrainedGraph, other: export.TrainedGraph) -> None:
+    for name in ("tensors", "inputs", "outputs", "metadata", "provenance"):
+        assert getattr(one, name) == getattr(other, name)
+    assert len(one.operators) == len(other.operators)
+    for left, right in zip(one.operators, other.operators, strict=True):
+        assert type(left) is type(right)
+        for field in dataclasses.fields(left):
+            mine, yours = getattr(left, field.name), getattr(right, field.name)
+            if isinstance(mine, np.ndarray):
+                assert_same(mine, yours)
+            else:
+                assert mine == yours
+
+
+def test_nothing_is_of_a_device(model):
+    graph = export.lower(model)
+    assert isinstance(graph, export.TrainedGraph)
+    assert not [each for each in graph.operators if isinstance(each, Weighted)]
+    assert not CHOSEN & {field.name for field in dataclasses.fields(TrainedKernel)}
+    assert not graph.provenance.inexact_channels
+    assert not graph.provenance.split_convolutions
+    validate(graph)
+
+
+def test_it_is_the_same_whatever_is_chosen_later(model):
+    graph = export.lower(model)
+    bits = [
+        {operator.dtype_bits for operator in export.realize(graph, weights=weights).weighted}
+        for weights in ("int8", "int4")
+    ]
+    assert bits == [{8}, {4, 8}]
+    assert_same_graph(graph, export.lower(model))
+
+
+def test_every_tensor_has_what_it_was_trained_with(model):
+    graph = export.lower(model)
+    trained = graph.provenance.quantization
+    assert trained.keys() == graph.tensors.keys() == graph.provenance.layers.keys()
+    kinds = {view.name: view.kind for view in wrpn_tf.view(model)}
+    for name, tensor in graph.tensors.items():
+        low = tensor.quantization.low
+        if kinds[graph.provenance.layers[name]] is wrpn_tf.Kind.RELU:
+            low = max(low, 0)
+        assert trained[name] == dataclasses.replace(tensor.quantization, low=low)
+        assert tensor.grid is tensor.quantization
+
+
+def rows(layer: keras.layers.Layer, codes: np.ndarray) -> np.ndarray:
+    """Keras's kernel codes as ``[channels, taps]``, taps by row, column and input channel."""
+    if isinstance(layer, layers.DepthwiseConv2D):
+        height, width, depth, multiplier = codes.shape
+        return np.stack(
+            [codes[..., n // multiplier, n % multiplier] for n in range(depth * multiplier)]
+        ).reshape(-1, height * width)
+    channel = 2 if isinstance(layer, layers.Conv2DTranspose) else codes.ndim - 1
+    return np.stack([each.ravel() for each in np.moveaxis(codes, channel, 0)])
+
+
+def test_codes_are_those_of_the_model(model):
+    graph = export.lower(model)
+    layer_of = graph.provenance.layers
+    kernels = {layer_of[each.output]: each for each in graph.kernels if each.has_weights}
+    groups = [g for g in wrpn_tf.fusion_groups(model).groups if g.body.kernel is not None]
+    assert len(groups) == len(kernels) > 2
+    for group in groups:
+        kernel, layer = kernels[group.end.name], group.body.layer
+        assert kernel.codes.dtype == np.int8
+        assert kernel.bits == group.body.kernel.bits
+        assert_same(kernel.codes, rows(layer, group.body.kernel.codes).astype(np.int8))
+        assert kernel.parameters["digest"].tolist() == [ideal.digest(c) for c in kernel.codes]
+        if not isinstance(layer, layers.Dense):
+            assert kernel.window == tuple(layer.kernel_size)
+            assert kernel.strides == tuple(layer.strides)
+            assert kernel.dilation == tuple(layer.dilation_rate)
+            assert kernel.padding == layer.padding.upper()
+    for kernel in graph.kernels:
+        if not kernel.has_weights:  # Gains and changes of scale.
+            assert kernel.form is DepthwiseConv2D
+            assert_same(kernel.codes, np.ones((len(kernel.parameters), 1), np.int8))
+
+
+@pytest.mark.parametrize(
+    ("layer", "form"),
+    [
+        (lambda: layers.Conv2D(4, 3), Conv2D),
+        (lambda: layers.Conv2D(4, 1), Conv2D),  # Never dense: that is for some kernels only.
+        (lambda: layers.Conv2D(4, 3, groups=2), GroupedConv2D),
+        (lambda: layers.DepthwiseConv2D(3), DepthwiseConv2D),
+        (lambda: layers.Conv2DTranspose(4, 3, 2), TransposeConv2D),
+        (lambda: layers.Dense(4), FullyConnected),
+    ],
+)
+def test_forms(layer, form):
+    image = keras.Input((5, 5, 4), name="image")
+    x = layers.Flatten()(image) if form is FullyConnected else image
+    model = small_networks.quantize(keras.Model(image, layer()(x)), 0, weight_bits=4)
+    (kernel,) = export.lower(model).kernels
+    assert kernel.form is form
+
+
+def tiny(seed: int, weight_bits: int, activation_bits: int) -> keras.Model:
+    """Dense channels over one input each of 256 codes: gains of either sign and zero, a ReLU."""
+    image = keras.Input((1, 1, 1), name="image")
+    x = layers.Conv2D(6, 1, name="conv")(image)
+    x = layers.ReLU(name="relu")(layers.BatchNormalization(name="bn")(x))
+    model = keras.Model(image, layers.Conv2D(2, 1, name="last")(x))
+    small_networks.randomize(model, seed)
+    rules = [
+        wrpn_tf.Rule(name="conv", weight_bits=weight_bits),
+        wrpn_tf.Rule(name="relu", activation_bits=activation_bits),
+    ]
+    return small_networks.quantize(model, seed, rules=rules)
+
+
+def first_at_least(codes: np.ndarray, accumulators: np.ndarray, level: int) -> int:
+    """The smallest of the accumulators with at least a code; one more than the last where none."""
+    reached = accumulators[codes >= level]
+    return int(reached.min()) if reached.size else int(accumulators[-1]) + 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("weight_bits", "activation_bits"), [(1, 2), (2, 4), (4, 3)])
+def test_thresholds_are_those_of_brute_force_and_of_keras(seed, weight_bits, activation_bits):
+    model = tiny(seed, weight_bits, activation_bits)
+    graph = export.lower(model)
+    kernel = graph.kernels[0]
+    assert kernel.output == "relu"
+    source, output = (graph.tensors[name].grid for name in ("image", "relu"))
+    found = ideal.kernel_thresholds(graph, kernel)
+    assert found.shape == (2**activation_bits - 1, 6)
+    accumulators = np.arange(-3000, 3001)
+    for channel, record in enumerate(kernel.parameters):
+        sign = -1 if record["gain"] < 0 else 1
+        exact = np.array(
+            [
+                trained_layers.exact_code(
+                    record, source.scale, output.scale, output.low, output.high, int(sign * a)
+                )
+                for a in accumulators
+            ]
+        )
+        for level, threshold in zip(range(1, output.high + 1), found[:, channel], strict=True):
+            wanted = first_at_least(exact, accumulators, level)
+            assert np.clip(threshold, accumulators[0], accumulators[-1] + 1) == wanted
+
+    images = np.arange(-128, 128, dtype=np.int8).reshape(-1, 1, 1, 1)
+    relu = model.get_layer(graph.provenance.layers["relu"]).output
+    reals = keras.Model(model.input, relu)(small_networks.reals(images), training=False).numpy()
+    of_keras = np.rint(reals[:, 0, 0] / np.float32(output.scale))
+    steps = images.reshape(-1, 1).astype(np.int64) - source.zero_point
+    sums = steps * (kernel.codes * ideal.signs(kernel.parameters)).T.astype(np.int64)
+    assert_same(of_keras.astype(np.int64), (found[:, None] <= sums).sum(axis=0))
+    assert len(np.unique(of_keras)) > 2
+
+
+@pytest.mark.parametrize("option", [{"weights": "int4"}, {"split_groups": False}])
+def test_options_of_earlier_versions_are_refused_in_a_sentence(option, model):
+    (name,) = option
+    with pytest.raises(TypeError, match=rf"takes no '{name}'.*export\.realize\(trained, weights="):
+        export.lower(model, **option)
+
+
+def test_metadata_is_the_users_and_the_inputs():
+    model = small_networks.quantize(small_networks.network(0), 0)
+    graph = export.lower(model, {"labels": ["one", "two"], "name": "mine"})
+    assert graph.metadata["labels"] == ["one", "two"]
+    assert graph.metadata["name"] == "mine"
+    grid = graph.tensors["image"].grid
+    assert graph.metadata["normalization"] == {
+        "image": {"mean": [grid.zero_point + 128.0], "std": [1 / grid.scale]}
+    }
+    assert export.realize(graph).metadata == graph.metadata
