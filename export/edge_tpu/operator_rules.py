@@ -168,7 +168,7 @@ def _packed_batch(site: Site) -> bool:
     "PRELU",
 )
 def _prelu_slopes(site: Site) -> bool:
-    return math.prod(site.inputs[-1].shape[:-1]) > 1
+    return math.prod(site.inputs[1].shape[:-1]) > 1
 
 
 @rule(

@@ -48,7 +48,7 @@ def best_scales_np(rows: np.ndarray, low: int, high: int, candidates: int = 64) 
 
 def _best_scales(rows: np.ndarray, low: int, high: int, candidates: int) -> np.ndarray:
     rows = np.ascontiguousarray(rows)
-    largest = (rows if low == 0 else np.abs(rows)).max(axis=1, initial=0.0)
+    largest = (rows if low == 0 else np.abs(rows)).max(axis=1)
     clips = largest * np.arange(1, candidates + 1, dtype=np.float32)[:, None] / candidates
     scales = np.maximum(clips / high, np.float32(quantizers.SMALLEST_SCALE))
     errors = [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from export.edge_tpu.preflight import Prediction, predict
+from export.edge_tpu.preflight import Finding, Prediction, predict
 from export.edge_tpu.rules import Verdict
 from export.flatbuffer.records import Model, Operator, Subgraph, Tensor
 
@@ -106,15 +106,15 @@ SAMPLES: dict[str, tuple[list[Tensor], list[Tensor]]] = {
 }
 
 
-def found(name, *, inputs=None, outputs=None, version=1, code=0, **options) -> tuple[Verdict, str]:
-    """Verdict and reason for one operator; what is not said is as in `SAMPLES`."""
+def find(name, *, inputs=None, outputs=None, version=1, code=0, left_out=0, **options) -> Finding:
+    """What is found about one operator; what is not said is as in `SAMPLES`."""
     sample = SAMPLES.get(name, SAMPLES["RELU"])
     reads, writes = inputs or sample[0], outputs or sample[1]
     operator = Operator(
         code=code,
         name=name,
         version=version,
-        inputs=tuple(range(len(reads))),
+        inputs=(*range(len(reads)), *[-1] * left_out),
         outputs=tuple(range(len(reads), len(reads) + len(writes))),
         options=({"axis": 1} if name == "PACK" else {}) | options,
     )
@@ -125,14 +125,30 @@ def found(name, *, inputs=None, outputs=None, version=1, code=0, **options) -> t
         outputs=operator.outputs,
     )
     (finding,) = predict(Model(subgraphs=(graph,), metadata={}, content=b"")).findings
-    return finding.verdict, finding.reason
+    return finding
 
 
 def check(verdict: Verdict, reason: str, name: str, **changes) -> None:
-    actual = found(name, **changes)
-    assert actual[0] is verdict, actual
-    assert reason in actual[1]
-    assert bool(actual[1]) == (verdict is not TPU)
+    finding = find(name, **changes)
+    assert finding.verdict is verdict, finding
+    assert reason in finding.reason
+    assert bool(finding.reason) == bool(finding.fix) == (verdict is not TPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("GATHER", "Compute it after the model's output, or use operators that the Edge TPU has."),
+        ("RESHAPE", "Make it smaller, or compile it to know."),
+    ],
+)
+def test_what_to_do_is_said(name, fix):
+    assert find(name, outputs=[flow(1, 2_305)]).fix == fix
+
+
+def test_inputs_may_be_left_out():
+    for name in ("CONV_2D", "FULLY_CONNECTED", "DEPTHWISE_CONV_2D"):
+        check(TPU, "", name, left_out=1)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -287,6 +303,18 @@ ROWS = {
         "CONCATENATION",
         {"inputs": [flow(1, 1, 1, 4), constant(1, 1, 1, 4, values=[3, 3, 3, 0])]},
     ),
+    "concatenation with zeros that have no scale": (
+        TPU,
+        "",
+        "CONCATENATION",
+        {"inputs": [flow(1, 1, 1, 4), constant(1, 1, 1, 4, values=[0, 0, 0, 0], scale=())]},
+    ),
+    "concatenation with ones that have no scale": (
+        CPU,
+        "the constant be zero",
+        "CONCATENATION",
+        {"inputs": [flow(1, 1, 1, 4), constant(1, 1, 1, 4, values=[1, 1, 1, 1], scale=())]},
+    ),
     "concatenation of three with zeros": (
         CPU,
         "must have two inputs",
@@ -333,6 +361,12 @@ ROWS = {
         "grouped",
         "CONV_2D",
         {"inputs": [flow(*IMAGE), constant(6, 3, 3, 4)]},
+    ),
+    "convolution with a bias": (
+        TPU,
+        "",
+        "CONV_2D",
+        {"inputs": [flow(*IMAGE), constant(6, 3, 3, 8), constant(6, type="INT32")]},
     ),
     # Scales per channel.
     **{
@@ -406,7 +440,19 @@ ROWS = {
         "MEAN",
         {"inputs": [flow(*IMAGE), constant(2, values=[1, 2])]},
     ),
+    "mean of a number": (
+        CPU,
+        "must not be over the batch",
+        "MEAN",
+        {"inputs": [flow(), integers()], "outputs": [flow()]},
+    ),
     # Padding and packing.
+    "padding by what is no integer": (
+        CPU,
+        "along the batch",
+        "PAD",
+        {"inputs": [flow(*IMAGE), constant(4, 2, values=[0] * 8)]},
+    ),
     "padding of the depth": (
         TPU,
         "",
@@ -440,6 +486,7 @@ ROWS = {
         )
         for axis in (0, 1, 2, -1, -2, -3)
     },
+    "packing along no axis that is said": (CPU, "along the batch", "PACK", {"axis": None}),
     # Slopes.
     "slopes along the width": (
         CPU,
@@ -500,6 +547,12 @@ ROWS = {
         "STRIDED_SLICE",
         {"inputs": [*SAMPLES["STRIDED_SLICE"][0][:3], integers(1, -1, 1, 1)]},
     ),
+    "slice with strides that are no integers": (
+        CPU,
+        "strides of 1",
+        "STRIDED_SLICE",
+        {"inputs": [*SAMPLES["STRIDED_SLICE"][0][:3], constant(4, values=[1] * 4)]},
+    ),
     "slice with masks": (TPU, "", "STRIDED_SLICE", {"beginMask": 3, "endMask": 3}),
     "slice with an ellipsis": (CPU, "no ellipsis", "STRIDED_SLICE", {"ellipsisMask": 1}),
     "slice with a new axis": (CPU, "no new axis", "STRIDED_SLICE", {"newAxisMask": 1}),
@@ -541,7 +594,9 @@ ROWS = {
             ((1, 1, 1, 1), (1, 33, 33, 1), CPU, "1x1 to 33x33"),
             ((1, 1, 1, 1), (1, 1, 33, 1), CPU, "1x1 to 33x33"),
             ((1, 256, 257, 1), (1, 512, 514, 1), UNKNOWN_SIZE, "55,296"),
+            ((1, 256, 256, 5), (1, 512, 512, 5), UNKNOWN_SIZE, "55,296"),
             ((1, 513, 513, 1), (1, 513, 513, 1), CPU, "513x513"),
+            ((8,), (8,), CPU, "513x513"),
         )
     },
 }

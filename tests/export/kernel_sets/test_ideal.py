@@ -78,6 +78,36 @@ def test_a_gain_of_zero_is_its_offset():
     assert found[:, 0].tolist() == [-ideal.BEYOND, -ideal.BEYOND, ideal.BEYOND]
 
 
+def test_the_line_of_a_channel_in_numbers():
+    trained = np.concatenate([record(0.5, 3.0, -2.0, 4.0, 1.0), record(0.5, 3.0, 3.0, 0.25, -1.0)])
+    slope, start = ideal.line(trained, 0.25)
+    assert slope.dtype == start.dtype == np.float64
+    assert (slope.tolist(), start.tolist()) == ([0.125, 0.75], [-2.0, 17.0])
+    signs = ideal.signs(trained)
+    assert signs.dtype == np.int8
+    assert signs.tolist() == [[-1], [1]]
+
+
+def test_a_variance_of_zero_is_for_others_to_reject():
+    trained = np.concatenate([record(1.0, 1.0, 1.0, 0.0, 0.0), record(1.0, 1.0, 0.0, 0.0, 0.0)])
+    slope, start = ideal.line(trained, 1.0)
+    assert not np.isfinite([slope, start]).any()
+
+
+def test_levels_out_of_reach_are_told():
+    """A slope of 2 ** -50: a level of 1 / 2 lies at 2 ** 49, further than any accumulator."""
+    trained = record(2.0**-50, 0.0, 1.0, 1.0, 0.0)
+    found = ideal.thresholds(trained, 1.0, 1.0, np.array([-1, 0, 1]))
+    assert found.dtype == np.int64
+    assert found.tolist() == [[-(1 << 40)], [-(1 << 40)], [1 << 40]]
+
+
+def test_digests_are_those_of_the_files_that_were_written():
+    assert ideal.digest(np.array([1, -1, 0, 1])) == 0xBF03699E3C6F0EC3
+    rows = np.array([[1, -1], [0, 1]])
+    assert ideal.digest(rows.T) == ideal.digest(np.array([1, 0, -1, 1]))
+
+
 def test_digests_tell_codes_apart():
     codes = np.array([1, -1, 0, 1])
     assert ideal.digest(codes) == ideal.digest(codes.astype(np.int8))

@@ -55,6 +55,92 @@ def test_quantize_multiplier_of_nothing_is_zero():
         ]
 
 
+@pytest.mark.parametrize(
+    ("real", "mantissa", "shift"),
+    [
+        (1.0, 2**30, 1),
+        (0.75, 3 * 2**29, 0),
+        (1 - 2.0**-32, 2**30, 1),  # Rounds up to 2 ** 31, which is carried.
+        (1 - 2.0**-31, 2**31 - 1, 0),
+        (1 - 2.0**-31 - 2.0**-33, 2**31 - 1, 0),
+        (200.0, 25 * 2**26, 8),
+        (2.0**-32, 2**30, -31),
+        (2.0**-32 * (1 - 2.0**-31), 0, 0),
+        (2.0**-33, 0, 0),
+        (2.0**-32 * (1 - 2.0**-33), 2**30, -31),  # The carry saves it.
+    ],
+)
+def test_quantize_multiplier_in_numbers(real, mantissa, shift):
+    found = requantization.quantize_multiplier(real)
+    assert [array.dtype for array in found] == [np.int64, np.int64]
+    assert [int(array) for array in found] == [mantissa, shift]
+
+
+@given(st.integers(-(2**20), 2**20), st.floats(1.0, 200.0), st.booleans())
+def test_multipliers_above_one_shift_the_accumulator_first(value, real, half_up):
+    mantissa, shift = requantization.quantize_multiplier(real)
+    result = requantization.multiply_double_rounding(
+        np.array([value], np.int32), mantissa, shift, half_up=half_up
+    )
+    assert result.dtype == np.int64
+    assert int(result[0]) == high_mul(value << int(shift), int(mantissa))
+
+
+def test_the_shift_to_the_left_wraps_as_int32_does():
+    mantissa, shift = requantization.quantize_multiplier(2.0)
+    values = np.array([2**29, 2**29 - 1, -(2**30)])
+    result = requantization.multiply_double_rounding(values, mantissa, shift, half_up=True)
+    assert result.tolist() == [-(2**30), 2**30 - 2, 0]
+
+
+def test_channels_shift_and_round_each_in_their_own_way():
+    mantissa, shift = requantization.quantize_multiplier(np.array([0.25, 0.25, 0.125, 4.0]))
+    values = np.array([[-2, -2, -4, -2], [2, 2, 4, 2], [-3, -3, -5, 1]])
+    result = requantization.multiply_double_rounding(
+        values, mantissa, shift, half_up=np.array([True, False, False, True])
+    )
+    assert result.tolist() == [[0, -1, -1, -8], [1, 1, 1, 8], [0, -1, -1, 4]]
+
+
+@given(st.integers(-(2**24), 2**24), st.floats(1e-9, 0.999))
+def test_a_single_rounding_is_half_up(value, real):
+    mantissa, shift = (int(part) for part in requantization.quantize_multiplier(real))
+    found = requantization.requantize(np.array([value], np.int32), "single_up", np.array([real]))
+    assert found.tolist() == [divide_up(value * mantissa, 31 - shift)]
+
+
+@given(INT32, st.floats(2.0**-20, 200.0, width=32))
+def test_floats_of_large_accumulators_are_rounded_first(value, real):
+    found = requantization.requantize(
+        np.array([value], np.int32), "float_even", np.array([real], np.float32)
+    )
+    assert found.dtype == np.float32
+    assert int(found[0]) == round(float(np.float32(value) * np.float32(real)))
+
+
+def test_real_halves_round_away_and_the_number_before_them_does_not():
+    before = np.nextafter(0.5, 0)
+    for multiplier, expected in ((0.5, [-1, 1]), (before, [0, 0]), (1.5, [-2, 2])):
+        found = requantization.requantize(
+            np.array([[-1], [1]], np.int32), "real_away", np.array([multiplier])
+        )
+        assert found.dtype == np.float64
+        assert found.ravel().tolist() == expected
+
+
+@given(INT32, st.floats(1e-9, 0.999))
+def test_double_rules_round_in_their_groups_of_channels(value, real):
+    mantissa, shift = (int(part) for part in requantization.quantize_multiplier(real))
+    up, away = (divide(high_mul(value, mantissa), -shift) for divide in (divide_up, divide_away))
+    accumulator, multiplier = np.full(19, value), np.full(19, real)
+    for rule, expected in {
+        "double_up": [up] * 19,
+        "double_mixed": [up] * 16 + [away] * 3,
+        "double_away": [away] * 19,
+    }.items():
+        assert requantization.requantize(accumulator, rule, multiplier).tolist() == expected
+
+
 @given(INT32, st.floats(1e-9, 0.999), st.booleans())
 def test_double_rounding_equals_the_fixed_point_functions(value, real, half_up):
     mantissa, shift = requantization.quantize_multiplier(np.float64(real))
@@ -167,6 +253,35 @@ def test_codes_saturate_at_the_grid(zero_point, relu):
 def test_average_rounds_away_from_code_zero():
     totals = np.array([-3, -2, -1, 1, 2, 3])
     assert requantization.average_codes(totals, np.array(2)).tolist() == [-2, -1, -1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 9, 49])
+def test_means_of_codes_are_half_away_from_code_zero(count):
+    totals = np.arange(-128 * count, 127 * count + 1)
+    expected = [
+        math.floor(fractions.Fraction(abs(total), count) + fractions.Fraction(1, 2))
+        * (1 if total > 0 else -1)
+        for total in totals.tolist()
+    ]
+    found = requantization.average_codes(totals, np.array(count))
+    assert found.dtype == np.int8
+    assert found.tolist() == expected
+
+
+@pytest.mark.parametrize("divisor", [2, 4, 64])
+def test_interpolated_codes_round_up_in_xnnpack_and_away_elsewhere(divisor):
+    totals = np.arange(-128 * divisor, 127 * divisor + 1)
+    half = fractions.Fraction(1, 2)
+    parts = [fractions.Fraction(total, divisor) for total in totals.tolist()]
+    away = [math.floor(abs(part) + half) * (1 if part > 0 else -1) for part in parts]
+    for name, expected in {
+        "xnnpack": [math.floor(part + half) for part in parts],
+        "optimized": away,
+        "reference": away,
+    }.items():
+        found = requantization.bilinear_codes(totals, divisor, name)
+        assert found.dtype == np.int8
+        assert found.tolist() == expected
 
 
 @pytest.mark.parametrize("name", rules.KERNEL_SETS)

@@ -30,6 +30,44 @@ def test_a_level_is_reached_from_its_threshold_on(rule, exponents):
     assert (reached == (found == -BEYOND)).all()
 
 
+@pytest.mark.parametrize(
+    ("rules", "largest"),
+    [
+        (("float_even",), [2**31 - 1] * 5),
+        (
+            ("double_up", "double_mixed", "double_away"),
+            [2**31 - 1, 2**31 - 1, 2**30 - 1, 2**29 - 1, 2**24 - 1],
+        ),
+        (
+            ("single_up", "real_away"),
+            [2**31 - 1, 2**31 - 1, 1_431_655_764, 2**30 - 1, 21_474_836],
+        ),
+    ],
+)
+def test_integers_do_not_overflow_within_the_domain(rules, largest):
+    for rule in rules:
+        found = thresholds.domain(rule, np.array([0.3, 0.99, 1.5, 2.0, 100.0]))
+        assert found.dtype == np.int64
+        assert found.tolist() == largest
+
+
+def test_thresholds_in_numbers():
+    """Of halves of an accumulator: 2 * level - 1 where they round up."""
+    found = {
+        rule: thresholds.smallest_accumulators(
+            rule, np.array([0.5, 2.0**-33]), np.array([-1, 0, 1, 2])
+        ).tolist()
+        for rule in ("float_even", "double_up", "real_away")
+    }
+    always, never = -(1 << 40), 1 << 40
+    rest = [always, always, never, never]
+    assert found == {
+        "float_even": [[-2, rest[0]], [-1, rest[1]], [2, rest[2]], [3, rest[3]]],
+        "double_up": [[-3, rest[0]], [-1, rest[1]], [1, rest[2]], [3, rest[3]]],
+        "real_away": [[-2, rest[0]], [0, rest[1]], [1, rest[2]], [3, rest[3]]],
+    }
+
+
 @pytest.mark.parametrize("rule", RULES)
 @given(multiplier=st.floats(0.001, 0.9))
 def test_rules_are_monotone(rule, multiplier):

@@ -364,7 +364,45 @@ def test_best_scale_of_values_on_a_grid_is_that_grid(bits):
 
 @pytest.mark.parametrize("x", [np.zeros(4), -np.ones(4), np.zeros(0)])
 def test_best_scale_without_anything_to_fit(x):
-    assert best_scale_np(x, 0, 15) == np.float32(1 / 15)
+    best = best_scale_np(x, 0, 15)
+    assert best == np.float32(1 / 15)
+    assert best.dtype == np.float32
+
+
+def test_best_scales_of_rows_without_values_are_one_for_each():
+    best = best_scales_np(np.zeros((3, 0)), -7, 7)
+    assert best.dtype == np.float32
+    assert best.tolist() == [np.float32(1 / 7)] * 3
+
+
+def best_of_clips(x, low, high, candidates):
+    """The search in plain numbers: the first of the clips with the least error."""
+    largest = np.float32(max(float(value) if low == 0 else abs(float(value)) for value in x))
+    scales = [
+        np.float32(np.float32(largest * np.float32(i)) / np.float32(candidates)) / np.float32(high)
+        for i in range(1, candidates + 1)
+    ]
+    errors = []
+    for scale in map(float, scales):
+        codes = np.clip(np.floor(x.astype(np.float64) / scale + 0.5), low, high)
+        errors.append(np.square(x - codes * scale).sum())
+    return scales[int(np.argmin(errors))]
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1, 1), (-7, 7), (-127, 127), (0, 1), (0, 15)])
+def test_best_scale_is_the_best_of_64_clips(low, high):
+    for seed in range(4):
+        x = np.random.default_rng(seed).normal(-0.05, 0.2, 101).astype(np.float32)
+        x[0] = -3.0  # Outweighs the others where magnitudes count, and is nothing to activations.
+        assert best_scale_np(x, low, high) == best_of_clips(x, low, high, 64)
+        for candidates in (1, 5, 65):
+            expected = best_of_clips(x, low, high, candidates)
+            assert best_scale_np(x, low, high, candidates) == expected
+            assert best_scales_np(x[None], low, high, candidates).tolist() == [expected]
+
+
+def test_best_scale_is_never_below_the_smallest():
+    assert best_scale_np(np.float32([1e-12, -1e-12]), -7, 7) == np.float32(2.0**-24)
 
 
 @pytest.mark.parametrize("size", [1, 27, 70_000])
