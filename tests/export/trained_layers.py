@@ -183,3 +183,34 @@ def trained_graph(graph):
         metadata=graph.metadata,
         provenance=graph.provenance,
     )
+
+
+def clearance(graph, operator):
+    """How near a channel's real output comes to the middle between two codes, at most.
+
+    Every accumulator from the smallest to the largest is tried.
+
+    Returns:
+      float64 ``[channels]``, in output codes; infinite where all outputs are clipped.
+    """
+    names = (operator.inputs[0], operator.output)
+    source, target = (graph.tensors[name].quantization for name in names)
+    low = 0 if operator.relu else target.low
+    nearest = []
+    for record, row in zip(operator.trained, operator.rows, strict=True):
+        codes = row.astype(np.int64) // operator.code_multiplier * (-1 if record["gain"] < 0 else 1)
+        up, down = codes[codes > 0].sum(), codes[codes < 0].sum()
+        least, most = up * source.low + down * source.high, up * source.high + down * source.low
+        reals = record["scale"] * source.scale * np.arange(least, most + 1) + record["shift"]
+        reals = record["gain"] * reals / np.sqrt(record["variance"]) + record["offset"]
+        steps = reals / target.scale + 0.5
+        levels = np.rint(steps)
+        within = (levels > low) & (levels <= target.high)
+        nearest.append(np.abs(steps - levels)[within].min(initial=np.inf))
+    return np.array(nearest)
+
+
+def needed_clearance(graph, operator):
+    """What float32 may lose, in output codes: 2^-20 of the threshold that is farthest from 0."""
+    target = graph.tensors[operator.output].quantization
+    return 2.0**-20 * max(-target.low - 1, target.high)
