@@ -27,6 +27,7 @@ MOST_CHANGE = 2.0**-10
 """Scales move by at most this share: an eighth of an output code at 128 codes from 0."""
 
 _TRIED = 64  # Scales on either side.
+_AT_ONCE = 8  # Divides all that are tried.
 _ROUNDS = 16
 
 
@@ -111,14 +112,17 @@ def _factors(graph: IntegerGraph, operator: Weighted) -> np.ndarray:
         return factors
 
     candidates = 1 + small_changes(MOST_CHANGE, _TRIED).astype(np.float32)
-    selected = accumulators.select(left)
-    wide = np.stack(
-        [
-            distance(context, selected, _scaled(trained[left], factor)) >= margin[left]
-            for factor in candidates
-        ]
-    )
+    wide = np.zeros((candidates.size, left.size), bool)
+    known = np.zeros(left.size, np.int64)  # Candidates that were measured, for each channel.
     for _ in range(_ROUNDS):  # Depthwise kernels round by position: all channels are fitted.
+        while (missing := np.flatnonzero(~wide.any(axis=0) & (known < candidates.size))).size:
+            rows = np.add.outer(np.arange(_AT_ONCE), known[missing])
+            columns = np.broadcast_to(missing, rows.shape)
+            chosen = left[columns.ravel()]
+            scaled = _scaled(trained[chosen], candidates[rows.ravel()])
+            near = distance(context, accumulators.select(chosen), scaled)
+            wide[rows, columns] = (near >= margin[chosen]).reshape(rows.shape)
+            known[missing] += _AT_ONCE
         possible = wide.any(axis=0)
         if not possible.any():
             break
@@ -129,7 +133,7 @@ def _factors(graph: IntegerGraph, operator: Weighted) -> np.ndarray:
         served = possible & exact[first][left] & (exact[arm] | ~before[arm])[left]
         factors[left[served]] = trying[left[served]]
         wide[choice, np.arange(left.size)] = False
-        left, wide = left[~served], wide[:, ~served]
+        left, wide, known = left[~served], wide[:, ~served], known[~served]
     return factors
 
 

@@ -21,6 +21,8 @@ from export.realization.context import RequantizationContext
 _FAST = ("xnnpack", "optimized", "optimized_arm")
 _ROUNDS = 12
 _MOST_STEPS = 2048
+_MOST_TRIALS = 64
+_FACTORS = 8  # Gains for which a channel's place is looked for at a time.
 _BLOCK = 32  # Channels whose biases are looked at together.
 _WITNESSES = 4  # Pairs of levels that exclude biases of a channel at a time.
 
@@ -36,10 +38,12 @@ def settled(graph: IntegerGraph, operator: Weighted, *, gains: bool = False) -> 
     Returns:
       `export.kernel_sets.ideal.TRAINED` ``[channels]``; 'offset' and 'gain' are float32 numbers.
     """
+    context, codes = RequantizationContext.of(graph, operator), accumulated_codes(operator)
+    accumulators = AccumulatorRange(codes, context.source.low, context.source.high)
     attempts = []
     shared = rules.is_per_tensor(type(operator), operator.kernel_scale, operator.dtype_bits)
     for ulps in ULPS if shared else (0,):
-        attempt = _Settler(graph, operator, ulps)
+        attempt = _Settler(context, operator, ulps, codes, accumulators)
         attempt.run(gains, (0,) if shared else ULPS)
         attempts.append(attempt)
         if not attempt.left.any():
@@ -50,21 +54,33 @@ def settled(graph: IntegerGraph, operator: Weighted, *, gains: bool = False) -> 
 class _Settler:
     """The channels of one operator on their way.
 
+    Args:
+      context: where the channels compute.
+      operator: the operator.
+      ulps: float32 steps by which all its kernel scales move.
+      codes: from `accumulated_codes`.
+      accumulators: what they can take.
+
     Attributes:
       trained: what they are to compute.
       left: bool ``[channels]``: those for which that was not found yet.
     """
 
-    def __init__(self, graph: IntegerGraph, operator: Weighted, ulps: int):
+    def __init__(
+        self,
+        context: RequantizationContext,
+        operator: Weighted,
+        ulps: int,
+        codes: np.ndarray,
+        accumulators: AccumulatorRange,
+    ):
         self._scale = moved_scale(operator.kernel_scale, ulps)
-        self._context = context = RequantizationContext.of(graph, operator)
+        self._context, self._codes, self._accumulators = context, codes, accumulators
         self._twin = dataclasses.replace(context, dtype_bits=8, delegated=True)
         assert operator.trained is not None
         self._bias, self._code_multiplier = operator.bias.astype(np.int64), operator.code_multiplier
         self._gain = operator.trained["gain"]
         self.trained = operator.trained.copy()
-        self._codes = codes = accumulated_codes(operator)
-        self._accumulators = AccumulatorRange(codes, context.source.low, context.source.high)
         slope, _ = ideal.line(self.trained, context.source.scale)
         self._margin = bias_candidates.threshold_margin(context, slope)
         self.left: np.ndarray = np.asarray(codes.any(axis=1))  # Constants stay as they are.
@@ -111,7 +127,9 @@ class _Settler:
         """Settles channels on the nearest bias that serves, from a move by 2 on.
 
         Two levels that leave no offset between them at one bias mostly leave none at many others:
-        so few biases are looked at with all levels.
+        so few biases are looked at with all levels. A bias that passes is tried exactly; a channel
+        gives up after `_MOST_TRIALS` of them or up to as many more, where three were the most that
+        any was seen to need.
 
         Args:
           plain: of all channels.
@@ -124,6 +142,7 @@ class _Settler:
         chosen, column = np.repeat(channels, count), np.repeat(np.arange(channels.size), count)
         bias = self._bias[chosen] + np.where(order % 2, -1, 1) * (2 + order // 2)  # 2, -2, 3, ...
         kept, looked_at = plain.select(chosen).fits(targets[0], bias), _WITNESSES
+        trials = np.zeros(channels.size, np.int64)
         while kept.any():
             chosen, column, bias = chosen[kept], column[kept], bias[kept]
             order = _ranks(np.unique(chosen, return_counts=True)[1])
@@ -131,8 +150,11 @@ class _Settler:
             low, high = self._bounds(plain, chosen[now], bias[now], targets[0])
             room = high.min(axis=0, initial=np.inf) - low.max(axis=0, initial=-np.inf)
             found = room >= 2 * self._margin[chosen[now]]
-            self._try_each(plain, chosen[now[found]], bias[now[found]], targets)
-            kept = self.left[chosen] & (order >= looked_at)
+            trying = now[found]
+            trying = trying[_ranks(np.unique(chosen[trying], return_counts=True)[1]) < _MOST_TRIALS]
+            self._try_each(plain, chosen[trying], bias[trying], targets)
+            trials += np.bincount(column[trying], minlength=channels.size)
+            kept = self.left[chosen] & (order >= looked_at) & (trials[column] < _MOST_TRIALS)
             failed = ~found & (order[now] < _WITNESSES)
             witnesses = np.zeros((2, _WITNESSES, channels.size), np.int64)
             if failed.any():
@@ -143,7 +165,7 @@ class _Settler:
             low, high = self._bounds(plain, chosen[kept], bias[kept], targets[0], levels)
             room = high.min(axis=0) - low.max(axis=0)
             kept[kept] = room >= 2 * self._margin[chosen[kept]]
-            looked_at *= 4
+            looked_at = min(4 * looked_at, _MOST_TRIALS)
 
     def _bounds(
         self,
@@ -211,50 +233,66 @@ class _Settler:
 
     def _spread(self, gains: bool, targets: Sequence[str]) -> None:
         """Moves channels to where thresholds leave room for the rounding of all targets."""
-        left = np.flatnonzero(self.left)
         factors = np.ones((1, self.left.size))
         if gains:
             factors = bias_candidates.gain_factors(
                 self._multiplier(self.trained), self._code_multiplier
             )
-        moved = [self._with_gain(factor) for factor in factors]
         places = np.full(factors.shape, np.nan)
-        for row, trained in zip(places, moved, strict=True):
-            row[left] = bias_candidates.nearest_bias(
-                self._context,
-                self._accumulators.select(left),
-                trained[left],
-                self._multiplier(trained)[left],
-                self._code_multiplier,
-                targets,
-            )
+        known = np.zeros(self.left.size, np.int64)  # Factors for which a channel's place is known.
         for _ in range(_ROUNDS):
-            possible = np.isfinite(places) & self.left
-            trying = np.flatnonzero(possible.any(axis=0))
+            possible = np.isfinite(places)
+            while (
+                missing := np.flatnonzero(
+                    self.left & ~possible.any(axis=0) & (known < len(factors))
+                )
+            ).size:
+                rows = known[missing] + np.arange(_FACTORS)[:, None]
+                chosen = np.broadcast_to(missing, rows.shape)[rows < len(factors)]
+                rows = rows[rows < len(factors)]
+                places[rows, chosen] = self._nearest(chosen, factors[rows, chosen], targets)
+                known[missing] += _FACTORS
+                possible = np.isfinite(places)
+            trying = np.flatnonzero(possible.any(axis=0) & self.left)
             if not trying.size:
                 return
-            choice = possible.argmax(axis=0)
+            choice = possible.argmax(axis=0)[trying]
             trained, bias = self.trained.copy(), self._bias.copy()
-            for channel in trying:
-                trained[channel] = moved[choice[channel]][channel]
-                bias[channel] = places[choice[channel], channel]
-                places[choice[channel], channel] = np.nan
+            trained["gain"][trying] = self._moved_gain(trying, factors[choice, trying])
+            bias[trying] = places[choice, trying]
+            places[choice, trying] = np.nan
             self._try(self._rounding(trained), trained, trying, bias, targets)
 
-    def _with_gain(self, factor: np.ndarray) -> np.ndarray:
-        """What was trained with the gains multiplied."""
-        trained = self.trained.copy()
-        trained["gain"] = (trained["gain"] * factor).astype(np.float32)
-        return trained
+    def _nearest(
+        self, chosen: np.ndarray, factors: np.ndarray, targets: Sequence[str]
+    ) -> np.ndarray:
+        """`bias_candidates.nearest_bias` of some channels, their gains multiplied."""
+        trained = self.trained[chosen]
+        trained["gain"] = self._moved_gain(chosen, factors)
+        return bias_candidates.nearest_bias(
+            self._context,
+            self._accumulators.select(chosen),
+            trained,
+            self._multiplier(trained, chosen),
+            self._code_multiplier,
+            targets,
+        )
 
-    def _kernel_scale(self, trained: np.ndarray) -> np.ndarray:
-        """Kernel scales for moved gains, float32 ``[channels]``."""
+    def _moved_gain(self, chosen: np.ndarray, factors: np.ndarray) -> np.ndarray:
+        return (self.trained["gain"][chosen] * factors).astype(np.float32)
+
+    def _kernel_scale(
+        self, trained: np.ndarray, chosen: np.ndarray | slice = slice(None)
+    ) -> np.ndarray:
+        """Kernel scales of some channels for moved gains, float32."""
         slope, _ = ideal.line(trained, self._context.source.scale)
         scale = channels.kernel_scale(slope, self._context, self._code_multiplier)
-        return np.where(trained["gain"] == self._gain, self._scale, scale)
+        return np.where(trained["gain"] == self._gain[chosen], self._scale[chosen], scale)
 
-    def _multiplier(self, trained: np.ndarray) -> np.ndarray:
-        return self._context.multipliers(self._kernel_scale(trained), "reference")
+    def _multiplier(
+        self, trained: np.ndarray, chosen: np.ndarray | slice = slice(None)
+    ) -> np.ndarray:
+        return self._context.multipliers(self._kernel_scale(trained, chosen), "reference")
 
     def _rounding(self, trained: np.ndarray, ulps: int = 0) -> Rounding:
         scale = moved_scale(self._kernel_scale(trained), ulps)

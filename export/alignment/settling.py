@@ -44,6 +44,10 @@ def settle(model: keras.Model, *, weights: str = "int8") -> None:
     A model that is to be stored as 'int4' or 'int2' moves to where its int8 file, which other
     kernels run, is exact by default as well.
 
+    The time is bounded by the channels, whatever was trained: for each, at most 4,096 biases are
+    looked at and about a hundred tried exactly, twice, and in a dense layer with a single scale at
+    each of 9 scales: some hundredths of a second for a channel with 255 thresholds at the most.
+
     Call it when training has ended, before the last evaluation.
 
     Args:

@@ -51,9 +51,10 @@ def smallest_accumulators(rule: str, multiplier: np.ndarray, levels: np.ndarray)
     width = 3 + np.ceil(np.abs(real) * 2.0**-21)
     below = np.clip(np.floor(real - width), -limit, limit).astype(np.int64)
     above = np.clip(np.ceil(real + width), -limit, limit).astype(np.int64)
-    below = np.where(reaches(below), -limit, below)
-    above = np.where(reaches(above), above, limit)
-    never, always = ~reaches(above), reaches(below)
+    always, never = reaches(below), ~reaches(above)
+    if always.any() or never.any():
+        below, above = np.where(always, -limit, below), np.where(never, limit, above)
+        always, never = reaches(below), ~reaches(above)
     while (above - below > 1).any():
         middle = (above + below) // 2
         high = reaches(middle)

@@ -167,8 +167,8 @@ def _first_sums(counts: np.ndarray, steps: int) -> tuple[np.ndarray, int]:
       steps: the largest input step.
 
     Returns:
-      The first sums, int64, sorted, and a period: from the last of them up to its mirror image,
-      sums repeat those of the period that ends there.
+      The first sums, int64, sorted, and a period: from the last of them to its mirror image, sums
+      repeat those of the period that ends there.
     """
     magnitudes = np.flatnonzero(counts)
     most = {int(magnitude): steps * int(counts[magnitude]) for magnitude in magnitudes}
