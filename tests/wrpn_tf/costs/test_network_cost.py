@@ -122,7 +122,8 @@ ARCHITECTURES = {kind_of(build): arch for arch, build in reversed(models.ARCHITE
 @pytest.fixture
 def shallow(monkeypatch):
     """Every block that the architectures have, repeated as little as possible."""
-    monkeypatch.setattr(resnet, "_BLOCKS", {18: (2, 1, 1, 1), 50: (2, 1, 1, 1)})
+    monkeypatch.setattr(resnet, "_STAGE_FILTERS", resnet._STAGE_FILTERS[:2])
+    monkeypatch.setattr(resnet, "_BLOCKS", {18: (2, 1), 50: (2, 1)})
     monkeypatch.setattr(mobilenet, "_V1_BLOCKS", mobilenet._V1_BLOCKS[:2])
     monkeypatch.setattr(mobilenet, "_V2_STAGES", mobilenet._V2_STAGES[:2])
     first, _, grid, *_, last = bn_inception._MODULES
