@@ -222,8 +222,8 @@ def affine_grid(minimum: tf.Tensor, maximum: tf.Tensor) -> tuple[tf.Tensor, tf.T
     """
     minimum, maximum = tf.minimum(minimum, 0.0), tf.maximum(maximum, 0.0)
     scale = tf.maximum((maximum - minimum) / opaque(255.0), SMALLEST_SCALE)
-    zero_point = tf.clip_by_value(round_half_up(-128.0 - minimum / scale), -128.0, 127.0)
-    return scale, zero_point
+    # At most 127, as ``-minimum <= 255 * scale`` but for float32's rounding.
+    return scale, round_half_up(-128.0 - minimum / scale)
 
 
 def affine_grid_np(minimum: float, maximum: float) -> tuple[np.float32, int]:
@@ -231,8 +231,7 @@ def affine_grid_np(minimum: float, maximum: float) -> tuple[np.float32, int]:
     minimum = np.minimum(np.float32(minimum), np.float32(0))
     maximum = np.maximum(np.float32(maximum), np.float32(0))
     scale = np.maximum((maximum - minimum) / np.float32(255), np.float32(SMALLEST_SCALE))
-    zero_point = np.clip(round_half_up_np(np.float32(-128) - minimum / scale), -128, 127)
-    return scale, int(zero_point)
+    return scale, int(round_half_up_np(np.float32(-128) - minimum / scale))
 
 
 def straight_through(x: tf.Tensor, value: tf.Tensor) -> tf.Tensor:

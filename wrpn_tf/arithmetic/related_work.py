@@ -71,7 +71,7 @@ def dorefa_weights(weights: tf.Tensor, bits: int) -> tf.Tensor:
     unit = tf.cast(normal / (2.0 * largest) + 0.5, weights.dtype)
     codes = 2.0 * quantizers.round_half_up(unit * levels) - levels
     value = codes * quantizers.opaque(1.0 / levels)
-    return quantizers.straight_through(2.0 * unit - 1.0, value)
+    return quantizers.straight_through(2.0 * unit, value)
 
 
 def dorefa_codes_np(weights: np.ndarray, bits: int) -> np.ndarray:

@@ -54,6 +54,11 @@ def integers(*values, type="INT32") -> Tensor:
     return constant(len(values), values=values, type=type, scale=())
 
 
+def pads(amounts: list[list[int]]) -> Tensor:
+    """Amounts of padding as files have them: before and behind, for each axis."""
+    return constant(len(amounts), 2, values=amounts, type="INT32", scale=())
+
+
 IMAGE = (1, 4, 4, 8)
 SAMPLES: dict[str, tuple[list[Tensor], list[Tensor]]] = {
     **dict.fromkeys(
@@ -470,6 +475,18 @@ ROWS = {
         "along the batch",
         "PAD",
         {"inputs": [flow(*IMAGE), integers(0, 1, 0, 0, 0, 0, 0, 0)]},
+    ),
+    "padding of the batch as a matrix": (
+        CPU,
+        "along the batch",
+        "PAD",
+        {"inputs": [flow(*IMAGE), pads([[1, 0], [0, 0], [0, 0], [0, 0]])]},
+    ),
+    "padding of an image as a matrix": (
+        TPU,
+        "",
+        "PAD",
+        {"inputs": [flow(*IMAGE), pads([[0, 0], [1, 1], [1, 1], [0, 0]])]},
     ),
     "padding without a batch": (
         TPU,

@@ -250,6 +250,12 @@ def test_codes_saturate_at_the_grid(zero_point, relu):
     assert codes.tolist() == [max(-128, zero_point) if relu else -128, zero_point, 127]
 
 
+def test_a_relu_below_all_codes_clips_nothing():
+    """As the kernels have it; no int8 tensor has such a zero point."""
+    codes = requantization.to_codes(np.array([-1000, 2, 258]), -130, relu=True)
+    assert codes.tolist() == [-128, -128, 127]
+
+
 def test_average_rounds_away_from_code_zero():
     totals = np.array([-3, -2, -1, 1, 2, 3])
     assert requantization.average_codes(totals, np.array(2)).tolist() == [-2, -1, -1, 1, 1, 2]

@@ -2,6 +2,7 @@
 
 import itertools
 import tracemalloc
+import types
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.kernel_sets.ideal import BEYOND
+from export.realization import accumulator_range
 from export.realization.accumulator_range import AccumulatorRange
 
 
@@ -92,6 +94,50 @@ def test_neighbours_are_those_of_every_sum(pool, picks, low, high):
 )
 def test_only_irregular_sums_are_held(codes, steps, held):
     assert AccumulatorRange(np.array([codes]), 0, steps).held == held
+
+
+@pytest.mark.parametrize("block", [1, 4, 9, 20, 1 << 20])
+def test_channels_are_looked_at_in_blocks(monkeypatch, block):
+    monkeypatch.setattr(accumulator_range, "_BLOCK", block)
+    codes = np.array(
+        [[1, 2, -4, 0], [-128, 127, 5, 0], [0, 0, 0, 0], [-6, 9, -15, 0], [2, 2, 5, 7]]
+    )
+    accumulators = AccumulatorRange(codes, -1, 3)
+    assert accumulators.least.dtype == accumulators.most.dtype == np.int64
+    assert accumulators.least.tolist() == [-15, -516, 0, -72, -16]
+    assert accumulators.most.tolist() == [13, 524, 0, 48, 48]
+    assert accumulators.has_no_gaps.tolist() == [True, False, True, False, False]
+    asked = np.array([[-99], [1], [47]])
+    sums = [every_sum(row, -1, 3) for row in codes.tolist()]
+    found = [neighbours(each, asked.ravel()) for each in sums]
+    both = np.repeat(asked, 5, axis=1)
+    assert accumulators.at_or_above(both).T.tolist() == [above for above, _ in found]
+    assert accumulators.below(both).T.tolist() == [below for _, below in found]
+
+
+def test_channels_without_taps_have_one_accumulator():
+    accumulators = AccumulatorRange(np.zeros((2, 0), np.int8), 0, 255)
+    assert (accumulators.least.tolist(), accumulators.most.tolist()) == ([0, 0], [0, 0])
+    assert accumulators.has_no_gaps.all()
+    assert accumulators.held == 0
+    asked = np.array([[-1, 0], [0, 1]])
+    assert accumulators.at_or_above(asked).tolist() == [[0, 0], [0, BEYOND]]
+    assert accumulators.below(asked).tolist() == [[-BEYOND, -BEYOND], [-BEYOND, 0]]
+
+
+def test_sums_of_large_kernels_need_more_than_16_bits():
+    accumulators = AccumulatorRange(np.full((1, 3000), -127, np.int8), -3, 255)
+    assert accumulators.least.tolist() == [-127 * 3000 * 255]
+    assert accumulators.most.tolist() == [127 * 3000 * 3]
+    assert accumulators.at_or_above(np.array([[-126], [1]])).tolist() == [[0], [127]]
+
+
+def test_kernels_lose_their_code_multiplier():
+    rows = np.array([[63, -21, 0], [-63, 42, 21]], np.int8)
+    operator = types.SimpleNamespace(rows=rows, code_multiplier=21)
+    codes = accumulator_range.accumulated_codes(operator)
+    assert codes.dtype == np.int8
+    assert codes.tolist() == [[3, -1, 0], [-3, 2, 1]]
 
 
 def test_memory_does_not_grow_with_the_channels():

@@ -128,6 +128,39 @@ def test_affine_grid_in_graph_mode_equals_the_twin():
     assert_same(actual, [[float(v) for v in quantizers.affine_grid_np(*pair)] for pair in bounds])
 
 
+SMALLEST = 2.0**-24
+
+
+@pytest.mark.parametrize(
+    ("minimum", "maximum", "scale", "zero_point"),
+    [
+        (0.0, 0.0, SMALLEST, -128),
+        (0.0, 255.0, 1.0, -128),
+        (-255.0, 0.0, 1.0, 127),
+        (-127.5, 127.5, 1.0, 0),  # -0.5 rounds up.
+        (-128.0, 127.0, 1.0, 0),
+        (3.0, 510.0, 2.0, -128),
+        (-510.0, -3.0, 2.0, 127),
+        (-SMALLEST, 0.0, SMALLEST, -127),
+    ],
+)
+def test_affine_grid_in_numbers(minimum, maximum, scale, zero_point):
+    actual = quantizers.affine_grid(tf.constant(minimum), tf.constant(maximum))
+    assert [value.dtype for value in actual] == [tf.float32] * 2
+    assert [float(value) for value in actual] == [scale, zero_point]
+    found = quantizers.affine_grid_np(minimum, maximum)
+    assert found == (scale, zero_point)
+    assert (found[0].dtype, type(found[1])) == (np.float32, int)
+
+
+def test_the_zero_point_of_every_one_sided_range_is_an_end():
+    """Nothing need be clipped: ``minimum / scale`` is 255 to within a few ulp."""
+    ranges = np.random.default_rng(0).uniform(2.0**-17, 2.0**20, 2000).astype(np.float32)
+    for minimum, maximum, expected in ((-ranges, 0.0, 127), (0.0, ranges, -128)):
+        _, zero_points = quantizers.affine_grid(tf.constant(minimum), tf.constant(maximum))
+        assert np.unique(zero_points).tolist() == [expected]
+
+
 @given(st_numpy.arrays(np.float32, 4, elements=reals))
 def test_positive_equals_its_twin_and_is_positive(scale):
     actual = quantizers.positive(tf.constant(scale))
@@ -218,7 +251,70 @@ def test_half_way_cases_round_up(steps, code):
         assert_same(quantizers.quantize_codes_np(x, scale, -8, 8), [code])
 
 
+def test_rounding_is_in_float32():
+    """The number before 1/2, plus 1/2, is 1 in float32."""
+    before = np.nextafter(np.float32([0.5]), np.float32(0))
+    for rounded in (
+        quantizers.round_half_up(tf.constant(before)).numpy(),
+        quantizers.round_half_up_np(before),
+    ):
+        assert rounded.dtype == np.float32
+        assert rounded.tolist() == [1.0]
+    assert quantizers.round_half_up_np(before.astype(np.float64)).tolist() == [0.0]
+
+
+def test_codes_and_values_are_those_of_float32_inputs():
+    x = np.float64([0.3, -0.7, 0.1 + 1e-9, 0.15])
+    single = x.astype(np.float32)
+    for scale in (0.1, 0.3):
+        codes = quantizers.quantize_codes_np(x, scale, -7, 7)
+        assert_same(codes, quantizers.quantize_codes_np(single, np.float32(scale), -7, 7))
+        assert codes.dtype == np.int32
+        values = quantizers.fake_quantize_np(x, scale, -7, 7)
+        assert values.dtype == np.float32
+        assert_same(values, codes.astype(np.float32) * np.float32(scale))
+        signs = quantizers.binarize_np(x, scale)
+        assert signs.dtype == np.float32
+        assert_same(signs, np.float32([1, -1, 1, 1]) * np.float32(scale))
+    half = np.float64(0.15) / np.float64(0.1)  # Below 3 / 2; the float32 quotient is 3 / 2.
+    assert half < 1.5
+    assert quantizers.quantize_codes_np(np.float64([0.15]), 0.1, -7, 7).tolist() == [2]
+
+
+def test_binary_codes_and_their_twin_have_their_types():
+    w = [-1.0, 0.0, 2.0]
+    codes = quantizers.binary_codes_np(w)
+    assert codes.dtype == np.int32
+    assert codes.tolist() == [-1, 1, 1]
+    mean = quantizers.mean_magnitude_np(np.float32([[-1, 3], [0, 5]]), (0,))
+    assert mean.dtype == np.float32
+    assert mean.tolist() == [[0.5, 4.0]]
+
+
 # Bit-widths.
+
+
+@pytest.mark.parametrize(
+    ("quantize", "what"),
+    [
+        (quantizers.wrpn_weights, "weight bits"),
+        (quantizers.wrpn_weights_np, "weight bits"),
+        (quantizers.wrpn_activations, "activation bits"),
+        (quantizers.wrpn_activations_np, "activation bits"),
+        (lambda _, bits: quantizers.check_bits(bits), "bits"),
+    ],
+)
+def test_what_has_the_wrong_bits_is_named(quantize, what):
+    sentence = f"{what} must be 1 to 8, or 32 for no quantization; got 9."
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        quantize(np.zeros(3, np.float32), 9)
+
+
+def test_levels_in_numbers():
+    weights = [1, 1, 3, 7, 15, 31, 63, 127]
+    assert [quantizers.weight_levels(bits) for bits in BITS] == weights
+    activations = [1, 3, 7, 15, 31, 63, 127, 255]
+    assert [quantizers.activation_levels(bits) for bits in BITS] == activations
 
 
 @pytest.mark.parametrize("bits", [0, 9, 16, 31, 33, -1, True, False, 2.5, "4", None])

@@ -1,5 +1,7 @@
 """Quantizers of related work: values against the NumPy twins, gradients against the papers'."""
 
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -87,6 +89,34 @@ def test_the_ternary_factor_is_the_optimum_of_the_normal_distribution():
     assert related_work.normal_factor(1) == pytest.approx(1.224 / 0.7979, rel=0.005)
 
 
+@pytest.mark.parametrize(
+    ("levels", "factor"),
+    [(1, 1.5355928), (3, 0.81419343), (7, 0.44258943), (127, 0.03584959)],
+)
+def test_the_factors_that_networks_were_trained_with(levels, factor):
+    found = related_work.normal_factor(levels)
+    assert found.dtype == np.float32
+    assert found == pytest.approx(factor, rel=1e-6)
+
+
+def test_dynamic_scales_pass_no_gradient_and_are_positive():
+    w = tf.constant(normal(0))
+    with tf.GradientTape() as tape:
+        tape.watch(w)
+        scale = related_work.dynamic_scale(w, 3, (0, 1))
+    assert tape.gradient(scale, w) is None
+    assert scale.shape == (1, 1, 4)
+    zeros = np.zeros((2, 2), np.float32)
+    for levels in (1, 127):
+        for scale in (
+            related_work.dynamic_scale(tf.constant(zeros), levels, None).numpy(),
+            related_work.dynamic_scale_np(zeros, levels, None),
+        ):
+            assert scale.tolist() == [
+                [max(2.0**-24, 2.0**-24 * related_work.normal_factor(levels))]
+            ]
+
+
 # DoReFa.
 
 
@@ -121,6 +151,25 @@ def test_dorefas_gradient_is_that_of_its_normalization(bits):
     through_largest = (np.abs(t) == largest) * np.sign(t) * (g * t).sum() / largest
     expected = (1 - np.square(t)) * (g - through_largest) / largest
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", range(2, 8))
+def test_dorefa_codes_are_rounded_in_float32(bits):
+    """Of weights next to a half-way place, float32 decides otherwise than float64 for some."""
+    levels, largest = 2**bits - 1, np.float32(4)
+    places = ((np.arange(levels) + 0.5) / levels - 0.5) * 2 * math.tanh(largest)
+    halves = np.arctanh(places).astype(np.float32)
+    w = np.concatenate([halves + step * np.spacing(halves) for step in range(-3, 4)])
+    w = np.append(w, largest).astype(np.float32)
+    unit = np.tanh(w.astype(np.float64)) / (2 * np.tanh(np.float64(largest))) + 0.5
+    half = np.float32(0.5)
+    expected = [
+        2 * math.floor(value * np.float32(levels) + half) - levels for value in np.float32(unit)
+    ]
+    codes = related_work.dorefa_codes_np(w, bits)
+    assert codes.dtype == np.int32
+    assert codes.tolist() == expected
+    assert expected != (2 * np.floor(unit * levels + 0.5) - levels).tolist()
 
 
 def test_dorefas_weights_of_zeros_are_finite():
@@ -158,6 +207,16 @@ def test_pact_equals_its_twin(x, clip, bits):
     levels = quantizers.activation_levels(bits)
     actual = related_work.pact(tf.constant(x), tf.constant(clip), levels)
     assert_same(actual, related_work.pact_np(x, clip, levels))
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_pacts_clip_is_a_float32(bits):
+    levels = quantizers.activation_levels(bits)
+    for clip in np.random.default_rng(bits).uniform(0.1, 6, 50).tolist():
+        scale = np.float32(clip) / np.float32(levels)
+        x = np.float32([-1, 0, clip / 3, 2 * clip])
+        expected = np.clip(np.floor(x / scale + np.float32(0.5)), 0, levels) * scale
+        assert_same(related_work.pact_np(x, clip, levels), expected)
 
 
 def test_pacts_gradient_is_the_papers():
