@@ -136,7 +136,7 @@ def test_a_network_over_sequences_equals_the_executor(tmp_path):
     model = keras.Model(steps, keras.layers.GlobalAveragePooling1D(name="average")(x))
     model = wrpn_tf.quantize_model(model, 2, 4, input_range=(0.0, 1.0))
     wrpn_tf.calibrate(model, [np.random.default_rng(0).random((16, 20, 3), np.float32)])
-    assert_equals_executor(export.lower(model), tmp_path)
+    assert_equals_executor(export.realize(export.lower(model)), tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -366,7 +366,7 @@ def rows():
 def test_normalization_of_rows_is_that_of_an_image_one_pixel_wide():
     model = small_networks.quantize(rows(), 0)
     export.settle(model)
-    graph, file = export.lower(model), export.to_tflite(model)
+    graph, file = export.realize(export.lower(model)), export.to_tflite(model)
     validate(graph)
     images = small_networks.codes(model, 8, 1)
     for kernel_set in KERNEL_SETS:

@@ -104,18 +104,18 @@ def test_it_is_saved(trained, tmp_path):
 
 def test_a_leaky_relu_in_c_is_refused_by_name():
     with pytest.raises(ValueError, match="Maximum has no C form"):
-        generator.generate(export.lower(_calibrated(leaky())), "net")
+        generator.generate(export.realize(export.lower(_calibrated(leaky()))), "net")
 
 
 def test_a_leaky_relu_is_the_larger_of_two_operands():
-    graph = export.lower(_calibrated(leaky()))
+    graph = export.realize(export.lower(_calibrated(leaky())))
     kinds = [type(operator).__name__ for operator in graph.operators]
     assert kinds.count("Maximum") == 2 and kinds.count("Minimum") == 1
     assert writer.to_flatbuffer(graph)
 
 
 def test_a_convolution_over_sequences_is_one_operator_with_what_follows():
-    graph = export.lower(_calibrated(sequences()))
+    graph = export.realize(export.lower(_calibrated(sequences())))
     kinds = [type(operator).__name__ for operator in graph.operators]
     assert kinds[:4] == ["Reshape", "Pad", "Conv2D", "Pool2D"]
     assert kinds.count("Reshape") == 2  # One before, one behind the pooled average.

@@ -30,6 +30,9 @@ def over_images(network: Network, layers: Any, names: Collection[str] | None = N
       network: the network.
       layers: the namespace of the layers of the model's Keras, `tf_keras.layers`.
       names: of the nodes that may be replaced; None: all.
+
+    Raises:
+      ValueError: naming a layer over sequences that reads something else.
     """
     rewriter = _Rewriter(layers)
     for node in network.nodes:
@@ -62,6 +65,11 @@ class _Rewriter:
         ):
             self.keep(node)
             return
+        if any(len(source.shape) != 3 for source in sources):
+            raise ValueError(
+                f"{node.name!r} ({class_name(node.layer)}) must read a sequence [batch, steps, "
+                f"channels], not {sources[0].shape}."
+            )
         if getattr(node.layer, "padding", None) == "causal":
             images = [self._padded(node, self._image(node, sources[0]))]
         else:

@@ -74,6 +74,8 @@ def _problem(layer: Layer) -> str | None:
 def _shape_problem(node: Node) -> str | None:
     """Why a layer is not supported where it stands in its network, or None."""
     layer, rank = node.layer, len(node.shape)
+    if class_name(layer) == "Conv1D" and rank != 3:
+        return "Conv1D needs a sequence [batch, steps, channels]"
     if class_name(layer) == "Dense" and rank != 2:
         return "Dense needs a flat input; add a Flatten"
     if class_name(layer) == "Softmax" and layer.axis not in (-1, rank - 1):

@@ -111,8 +111,8 @@ def test_channels_are_looked_at_in_blocks(monkeypatch, block):
     sums = [every_sum(row, -1, 3) for row in codes.tolist()]
     found = [neighbours(each, asked.ravel()) for each in sums]
     both = np.repeat(asked, 5, axis=1)
-    assert accumulators.at_or_above(both).T.tolist() == [above for above, _ in found]
-    assert accumulators.below(both).T.tolist() == [below for _, below in found]
+    assert accumulators.at_or_above(both).T.tolist() == [above.tolist() for above, _ in found]
+    assert accumulators.below(both).T.tolist() == [below.tolist() for _, below in found]
 
 
 def test_channels_without_taps_have_one_accumulator():

@@ -1,7 +1,5 @@
 """Costs against sums by hand, and plans against what quantization really does."""
 
-import importlib
-
 import pytest
 import small_models
 import small_networks
@@ -11,12 +9,7 @@ from tf_keras import layers
 
 import wrpn_tf
 from wrpn_tf import measure_cost, models
-
-# Modules of whose names `wrpn_tf.models` has functions.
-bn_inception, mobilenet, resnet = (
-    importlib.import_module(f"wrpn_tf.models.{name}")
-    for name in ("bn_inception", "mobilenet", "resnet")
-)
+from wrpn_tf.models import imagenet_resnet, inception, mobilenet
 
 EDGES = ["integer", "paper"]
 # Half the time: no layer here has Python's control flow that depends on tensors.
@@ -112,7 +105,7 @@ def test_a_plan_costs_what_the_quantized_model_costs(build, first_last):
 def kind_of(build) -> tuple:
     """The function behind an architecture and the options that change more than its depth."""
     function, depth = getattr(build, "func", build), getattr(build, "args", (0,))[0]
-    return function, depth >= 50 and function is resnet.resnet, str(getattr(build, "keywords", {}))
+    return function, depth >= 50 and function is models.resnet, str(getattr(build, "keywords", {}))
 
 
 # One of each kind.
@@ -122,12 +115,12 @@ ARCHITECTURES = {kind_of(build): arch for arch, build in reversed(models.ARCHITE
 @pytest.fixture
 def shallow(monkeypatch):
     """Every block that the architectures have, repeated as little as possible."""
-    monkeypatch.setattr(resnet, "_STAGE_FILTERS", resnet._STAGE_FILTERS[:2])
-    monkeypatch.setattr(resnet, "_BLOCKS", {18: (2, 1), 50: (2, 1)})
+    monkeypatch.setattr(imagenet_resnet, "_STAGE_FILTERS", imagenet_resnet._STAGE_FILTERS[:2])
+    monkeypatch.setattr(imagenet_resnet, "_BLOCKS", {18: (2, 1), 50: (2, 1)})
     monkeypatch.setattr(mobilenet, "_V1_BLOCKS", mobilenet._V1_BLOCKS[:2])
     monkeypatch.setattr(mobilenet, "_V2_STAGES", mobilenet._V2_STAGES[:2])
-    first, _, grid, *_, last = bn_inception._MODULES
-    monkeypatch.setattr(bn_inception, "_MODULES", (first, grid, last))
+    first, _, grid, *_, last = inception._MODULES
+    monkeypatch.setattr(inception, "_MODULES", (first, grid, last))
 
 
 @pytest.mark.usefixtures("shallow")
