@@ -88,7 +88,7 @@ def nearest_bias(
     Args:
       context: where the channels compute.
       accumulators: the accumulators that they can take.
-      trained: `export.kernel_sets.ideal.TRAINED` ``[channels]``.
+      trained: `export.ir.provenance.TRAINED` ``[channels]``.
       multiplier: float64 ``[channels]``, output codes for each accumulator step.
       code_multiplier: the factor on the kernel codes.
       targets: of `export.kernel_sets.rules.TARGETS`.

@@ -39,7 +39,7 @@ def distance(
     Args:
       context: where the channels compute.
       accumulators: the accumulators that the channels can take.
-      trained: `export.kernel_sets.ideal.TRAINED` ``[channels]``.
+      trained: `export.ir.provenance.TRAINED` ``[channels]``.
 
     Returns:
       float64 ``[channels]``, real values; infinite where no accumulator is next to a threshold.

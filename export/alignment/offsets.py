@@ -36,7 +36,7 @@ def settled(graph: IntegerGraph, operator: Weighted, *, gains: bool = False) -> 
       gains: whether 'gain' may move too.
 
     Returns:
-      `export.kernel_sets.ideal.TRAINED` ``[channels]``; 'offset' and 'gain' are float32 numbers.
+      `export.ir.provenance.TRAINED` ``[channels]``; 'offset' and 'gain' are float32 numbers.
     """
     context, codes = RequantizationContext.of(graph, operator), accumulated_codes(operator)
     accumulators = AccumulatorRange(codes, context.source.low, context.source.high)
@@ -343,7 +343,7 @@ def _matching_offsets(
     Args:
       context: where the channels compute.
       rounding: of the channels.
-      trained: `export.kernel_sets.ideal.TRAINED` ``[channels]``.
+      trained: `export.ir.provenance.TRAINED` ``[channels]``.
       bias: whole numbers ``[channels]``.
       targets: of `export.kernel_sets.rules.TARGETS`.
       margin: from `export.alignment.bias_candidates.threshold_margin`, ``[channels]``, or less.
@@ -381,7 +381,7 @@ def _offset_bounds(
     Args:
       context: where the channels compute.
       rounding: of the channels.
-      trained: `export.kernel_sets.ideal.TRAINED` ``[channels]``.
+      trained: `export.ir.provenance.TRAINED` ``[channels]``.
       on: from `Rounding.positions` ``[levels, channels]``.
       levels: see there.
 

@@ -112,8 +112,8 @@ def builtin_multipliers(parameters: Parameters) -> tuple[np.ndarray, np.ndarray]
     """What left, right and their sum are multiplied by: TFLite kernels/add.cc Prepare.
 
     Returns:
-      Mantissas and shifts as from `export.kernel_sets.rules.quantize_multiplier`, int64 ``[3]``
-      each.
+      Mantissas and shifts as from `export.kernel_sets.requantization.quantize_multiplier`, int64
+      ``[3]`` each.
     """
     left, right, output = (float(each.scale) for each in parameters)
     twice_largest = 2 * max(left, right)

@@ -39,7 +39,7 @@ class Channels:
       bias: int32 ``[channels]``.
       code_multiplier: the factor on the codes.
       relu: whether the operator clips at the output's zero point.
-      trained: `export.kernel_sets.ideal.TRAINED` ``[channels]``.
+      trained: `export.ir.provenance.TRAINED` ``[channels]``.
       exact: for each of `export.kernel_sets.rules.TARGETS`, bool ``[channels]``: whether its kernel
         gives the trained output code for every possible input.
     """
@@ -159,7 +159,7 @@ def fit(codes: np.ndarray, trained: np.ndarray, context: RequantizationContext) 
 
     Args:
       codes: int ``[channels, taps]`` as trained, magnitudes up to 127.
-      trained: `export.kernel_sets.ideal.TRAINED` ``[channels]``.
+      trained: `export.ir.provenance.TRAINED` ``[channels]``.
       context: where the channels compute.
 
     Raises:
