@@ -79,7 +79,7 @@ def lower(
     for view in views.values():  # In execution order, so that no recursion goes deep.
         if view.grid is not None:
             lowering.produce(view.name, None)
-    outputs = [lowering.produce(name, None) for name in model.output_names]
+    outputs = [lowering.produce(name, None) for name in fusion.results]
     built = lowering.builder
     pixels = {name: _normalization(built.tensors[name].quantization) for name in inputs}
     return TrainedGraph(

@@ -7,14 +7,15 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from wrpn_tf.graph.nodes import Network, Node
-from wrpn_tf.graph.roles import Kind, activation_name, class_name, leaky_slope
+from wrpn_tf.graph.roles import Kind, activation_name, class_name, l1_l2, leaky_slope
 from wrpn_tf.graph.sequences import over_images
 
 
 def decomposed(network: Network, layers: Any, names: Collection[str] | None = None) -> Network:
     """A network with fused activations and the halves of separable convolutions as nodes.
 
-    Swish becomes a product with a sigmoid, a hard sigmoid ``clip(0.2 x + 0.5, 0, 1)`` a Rescaling
+    An activity regularizer stays behind the activation, in a layer ActivityRegularization. Swish
+    becomes a product with a sigmoid, a hard sigmoid ``clip(0.2 x + 0.5, 0, 1)`` a Rescaling
     and a ReLU, a LeakyReLU the larger of its input and a multiple of it (the smaller for slopes
     above 1): rounding does not change which it is. Layers over sequences become layers over images
     (`wrpn_tf.graph.sequences`). `Node.part_of` says of each node what it was made of; the last part
@@ -56,12 +57,20 @@ def _parts(node: Node, sources: list[Node], layers: Any) -> Iterator[Node]:
     if class_name(layer) == "SeparableConv2D":
         parts = _separable(node, layers, sources[0].shape[-1])
     elif activation != "linear":
-        parts = [dataclasses.replace(node, changes={"activation": "linear"})]
+        changes = {"activation": "linear", "activity_regularizer": None}
+        parts = [dataclasses.replace(node, changes={**node.changes, **changes})]
     else:
         parts = [node]
     yield from parts
     if activation != "linear":
-        yield from _activation(node, layers, f"{node.name}_{activation}", (parts[-1].name,))
+        name = f"{node.name}_{activation}"
+        yield from _activation(node, layers, name, (parts[-1].name,))
+        factors = l1_l2(layer.activity_regularizer)
+        if factors is not None:
+            penalty = layers.ActivityRegularization(*factors, name=f"{node.name}_activity")
+            yield dataclasses.replace(
+                node, name=penalty.name, layer=penalty, inputs=(name,), weights=()
+            )
 
 
 def _leaky(node: Node, layers: Any) -> Iterator[Node]:
@@ -93,7 +102,7 @@ def _activation(node: Node, layers: Any, name: str, inputs: tuple[str, ...]) -> 
 
 def _separable(node: Node, layers: Any, channels: int | None) -> list[Node]:
     """A separable convolution of `channels` channels as a depthwise and a pointwise one."""
-    layer = node.layer
+    layer, activation = node.layer, activation_name(node.layer)
     depthwise = layers.DepthwiseConv2D(
         layer.kernel_size,
         strides=layer.strides,
@@ -111,6 +120,7 @@ def _separable(node: Node, layers: Any, channels: int | None) -> list[Node]:
         1,
         use_bias=layer.use_bias,
         kernel_regularizer=layer.pointwise_regularizer,
+        activity_regularizer=layer.activity_regularizer if activation == "linear" else None,
         kernel_constraint=layer.pointwise_constraint,
         bias_regularizer=layer.bias_regularizer,
         bias_constraint=layer.bias_constraint,

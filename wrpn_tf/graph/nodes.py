@@ -23,6 +23,8 @@ class Node:
       origin: the layer of the user's model that it is or was made of.
       weights: positions among the origin's weights of those that are the layer's.
       changes: of the layer's configuration.
+      trainable: whether the layer trains: neither it nor a model that it is nested in is frozen.
+      arguments: of the layer's call, by name, but for the first, which are the inputs.
       part_of: the node that decomposition made it of; its own name where it is whole.
     """
 
@@ -33,6 +35,8 @@ class Node:
     origin: Layer
     weights: tuple[int, ...] = ()
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    trainable: bool = True
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     part_of: str = ""
 
     def __post_init__(self):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import inspect
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,7 @@ _KINDS: dict[str, Kind] = {
     "GaussianDropout": Kind.PASS,
     "GaussianNoise": Kind.PASS,
     "Identity": Kind.PASS,
+    "ActivityRegularization": Kind.PASS,
     "RandomFlip": Kind.PASS,
     "RandomTranslation": Kind.PASS,
     "RandomRotation": Kind.PASS,
@@ -90,6 +92,8 @@ _ACTIVATIONS: dict[str, Kind] = {
 SAME_SCALE = frozenset({Kind.PASS, Kind.CONCATENATE, Kind.AVERAGE})
 """Roles of layers whose output has the quantization parameters of their inputs."""
 
+# Functions of one name that differ between Keras 2 and Keras 3.
+_DIFFERING = ("hard_sigmoid",)
 _PACKAGES = ("tf_keras", "keras", "wrpn_tf")
 
 
@@ -98,14 +102,31 @@ def class_name(layer: Layer) -> str:
 
     Layers are known by name, so that one table is right for every Keras.
     """
-    package = type(layer).__module__.split(".", maxsplit=1)[0]
-    return type(layer).__name__ if package in _PACKAGES else ""
+    return type(layer).__name__ if _package(type(layer).__module__) in _PACKAGES else ""
 
 
 def activation_name(layer: Layer) -> str:
-    """Name of the activation function of an Activation, Conv2D, Dense, ... layer."""
+    """Name of the activation function of an Activation, Conv2D, Dense, ... layer.
+
+    With the module of a function that is neither Keras's nor TensorFlow's, whatever its name.
+    """
     activation = getattr(layer, "activation", None)
-    return "linear" if activation is None else getattr(activation, "__name__", str(activation))
+    if activation is None:
+        return "linear"
+    name = getattr(activation, "__name__", str(activation))
+    if not inspect.isfunction(activation):
+        return name if name not in _ACTIVATIONS else str(activation)
+    own = _package(type(layer).__module__)
+    homes = {"tensorflow", own} if name in _DIFFERING else {"tensorflow", own, *_PACKAGES}
+    # A function may have taken over the name and the module of one that it wraps.
+    for module in (activation.__globals__["__name__"], activation.__module__):
+        if _package(module) not in homes:
+            return f"{module}.{name}"
+    return name
+
+
+def _package(module: str) -> str:
+    return module.split(".", maxsplit=1)[0]
 
 
 def kind(layer: Layer) -> Kind | None:
@@ -120,6 +141,13 @@ def kind(layer: Layer) -> Kind | None:
 def has_known_activation(layer: Layer) -> bool:
     """Whether the activation of the layer, fused or its own, has a role."""
     return activation_name(layer) in _ACTIVATIONS
+
+
+def l1_l2(regularizer: Any) -> tuple[float, float] | None:
+    """The factors of a Keras's L1 and L2 regularizer, or None for another one."""
+    if class_name(regularizer) not in ("L1", "L2", "L1L2"):
+        return None
+    return float(getattr(regularizer, "l1", 0.0)), float(getattr(regularizer, "l2", 0.0))
 
 
 def leaky_slope(layer: Layer) -> float:

@@ -11,15 +11,20 @@ import dataclasses
 from collections.abc import Callable, Collection
 from typing import Any
 
+import numpy as np
+
 from wrpn_tf.graph.nodes import Network, Node, Shape
 from wrpn_tf.graph.roles import Kind, Layer, class_name
 
 # What computes each value from those at the same place.
 _ELEMENTWISE = (Kind.AFFINE, Kind.RELU, Kind.SIGMOID, Kind.ADD, Kind.MULTIPLY)
-_ELEMENTWISE_CLASSES = ("LeakyReLU", "Maximum", "Minimum", "Dropout", "GaussianNoise", "Identity")
+_ELEMENTWISE_CLASSES = (
+    *("LeakyReLU", "Maximum", "Minimum"),
+    *("Dropout", "GaussianNoise", "Identity", "ActivityRegularization"),
+)
 _SHARED_ARGUMENTS = (
     *("filters", "use_bias", "groups", "trainable", "activation"),
-    *("kernel_regularizer", "kernel_constraint", "bias_regularizer", "bias_constraint"),
+    *("kernel_regularizer", "bias_regularizer", "bias_constraint", "activity_regularizer"),
 )
 
 
@@ -145,8 +150,18 @@ def _convolution(layer: Layer, layers: Any) -> Layer:
         dilation_rate=(1, *layer.dilation_rate),
         padding="valid" if layer.padding == "causal" else layer.padding,
         name=layer.name,
+        kernel_constraint=_of_image(layer.kernel_constraint),
         **{name: getattr(layer, name) for name in _SHARED_ARGUMENTS},
     )
+
+
+def _of_image(constraint: Any) -> Any:
+    """A constraint on a kernel over sequences as that on a kernel of one row."""
+    config = {} if constraint is None else constraint.get_config()
+    if "axis" not in config:
+        return constraint
+    axes = [axis + 1 if axis >= 0 else axis for axis in np.ravel(config["axis"]).tolist()]
+    return type(constraint).from_config(config | {"axis": axes})
 
 
 def _pooling(name: str) -> Callable[[Layer, Any], Layer]:

@@ -7,12 +7,12 @@ from collections.abc import Collection
 from wrpn_tf.graph.nodes import Network, Node, Shape
 from wrpn_tf.graph.roles import (
     Kind,
-    Layer,
     activation_name,
     class_name,
     has_known_activation,
     is_elementwise,
     kind,
+    l1_l2,
 )
 
 # Others do not fit the fixed-point positions of TFLite's kernels.
@@ -32,7 +32,8 @@ def check_supported(network: Network, names: Collection[str] | None = None) -> N
         for node in network.nodes
         if (names is None or node.name in names)
         and (
-            problem := _problem(node.layer)
+            problem := _problem(node)
+            or arguments_problem(node)
             or _shape_problem(node)
             or _operands_problem(node, [shapes[name] for name in node.inputs])
         )
@@ -44,16 +45,25 @@ def check_supported(network: Network, names: Collection[str] | None = None) -> N
         )
 
 
-def _problem(layer: Layer) -> str | None:
+def _problem(node: Node) -> str | None:
     """Why a layer is not supported anywhere, or None."""
+    layer = node.layer
     if kind(layer) is None:
         if class_name(layer) == "Activation":
             return f"activation {activation_name(layer)!r}"
         if class_name(layer) == "TFOpLambda":
-            return f"operation {layer.get_config()['function']!r}"
+            given = f" with {', '.join(node.arguments)}" if node.arguments else ""
+            return f"operation {layer.get_config()['function']!r}{given}"
         return "class"
     if kind(layer) is Kind.KERNEL and not has_known_activation(layer):
         return f"activation {activation_name(layer)!r}"
+    if kind(layer) is Kind.KERNEL and activation_name(layer) != "linear":
+        regularizer = layer.activity_regularizer
+        if regularizer is not None and l1_l2(regularizer) is None:
+            return (
+                f"activity_regularizer {type(regularizer).__name__} behind an activation; use "
+                "L1L2, or make the activation a layer"
+            )
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         return "data_format must be channels_last"
     if class_name(layer) == "ReLU" and (layer.negative_slope or layer.threshold):
@@ -68,6 +78,16 @@ def _problem(layer: Layer) -> str | None:
             return f"interpolation {layer.interpolation!r}; use 'nearest' or 'bilinear'"
         if not _BILINEAR_FACTORS.issuperset(layer.size):
             return f"bilinear factors {layer.size}; TFLite is exact for powers of 2 up to 64 only"
+    return None
+
+
+def arguments_problem(node: Node) -> str | None:
+    """Why a layer cannot be called anew as it was called, or None."""
+    for name, value in node.arguments.items():
+        if name != "training":
+            return f"call argument {name!r}"
+        if not isinstance(value, bool):
+            return "call argument 'training' must be True or False"
     return None
 
 

@@ -33,6 +33,10 @@ class OneGridLayer(keras.layers.Layer):
         self.quantizer_vars = self.quantizer.build(input_shape, "output", self)
         super().build(input_shape)
 
+    def _quantize(self, inputs, training):
+        """The inputs on the grid; an observed range stays where the layer is frozen."""
+        return self.quantizer(inputs, training if self.trainable else False, self.quantizer_vars)
+
     def grid(self) -> QuantizationParameters | None:
         """The grid of input and output."""
         return self.quantizer.grid(self.quantizer_vars)
@@ -64,7 +68,7 @@ class QuantizedAveragePooling2D(OneGridLayer):
 
     def call(self, inputs, training=None):
         """Quantizes, averages and rounds."""
-        quantized = self.quantizer(inputs, training, self.quantizer_vars)
+        quantized = self._quantize(inputs, training)
         mean = self._pool(quantized)
         if self.quantizer.observer is not None:
             return mean
@@ -114,7 +118,7 @@ class QuantizedUpSampling2D(OneGridLayer):
 
     def call(self, inputs, training=None):
         """Quantizes, interpolates and rounds."""
-        quantized = self.quantizer(inputs, training, self.quantizer_vars)
+        quantized = self._quantize(inputs, training)
         resized = self._resize(quantized)
         if self.quantizer.observer is not None:
             return resized

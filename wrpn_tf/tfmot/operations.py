@@ -19,6 +19,7 @@ _MULTIPLY = ("math.multiply",)
 _DIVIDE = ("math.truediv", "math.divide")
 _NEGATE = ("math.negative",)
 _LEAKY_SLOPE = 0.2  # tf.nn.leaky_relu's.
+_KEYWORDS = {"nn.leaky_relu": ("alpha",), "concat": ("axis",)}  # Beside operands and names.
 _UNARY: dict[str, Callable[[str], keras.layers.Layer]] = {
     "nn.relu": lambda name: layers.ReLU(name=name),
     "nn.relu6": lambda name: layers.ReLU(6.0, name=name),
@@ -51,8 +52,11 @@ def layer_of(node: Any) -> keras.layers.Layer:
     if type(layer) is not TFOpLambda:
         return layer
     function = layer.get_config()["function"]
+    understood = {"name", "y", *_KEYWORDS.get(function, ())}
+    if any(value is not None for key, value in node.call_kwargs.items() if key not in understood):
+        return layer
     operands = [*node.call_args, *(node.call_kwargs[k] for k in ("y",) if k in node.call_kwargs)]
-    if function in _UNARY and len(operands) == 1 and "axis" not in node.call_kwargs:
+    if function in _UNARY and len(operands) == 1:
         return _UNARY[function](layer.name)
     if function == "nn.leaky_relu":
         slope = operands[1] if len(operands) > 1 else node.call_kwargs.get("alpha", _LEAKY_SLOPE)

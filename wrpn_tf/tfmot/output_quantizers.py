@@ -32,7 +32,12 @@ class ObservableQuantizer(tfmot_quantizers.Quantizer):
     """Whether data or training decided on the scale, and not the method: it may then move."""
 
     def __call__(self, inputs, training, weights, **kwargs):
-        """Quantizes `inputs`, after showing them to the observer if there is one."""
+        """Quantizes `inputs`, after showing them to the observer if there is one.
+
+        Integers (pixels as they are stored) are taken as the numbers that they are.
+        """
+        if inputs.dtype.is_integer:
+            inputs = tf.cast(inputs, tf.float32)
         if self.observer is not None and not self.observer(inputs.numpy()):
             return inputs
         return self.quantize(inputs, training, weights)

@@ -26,8 +26,11 @@ from wrpn_tf.graph.canonical import canonical
 from wrpn_tf.graph.rules import FirstLast, Rule, assign_bits, edge_layers
 from wrpn_tf.graph.support import check_supported
 from wrpn_tf.tfmot import traversal
+from wrpn_tf.tfmot.acceptance import check_accepted
+from wrpn_tf.tfmot.interface import with_interface_of
 from wrpn_tf.tfmot.saving import custom_objects
 from wrpn_tf.tfmot.scheme import DEFAULT_BITS, WRPNScheme, layer_config
+from wrpn_tf.tfmot.wrapper import FreezableWrapper
 
 
 def quantize_model(
@@ -46,8 +49,8 @@ def quantize_model(
     """A copy of `model` that trains with k-bit weights and k-bit activations.
 
     The copy keeps the weights, is flat (nested models are inlined, fused activations are layers of
-    their own) and uncompiled. Activation scales start from a guess: call `wrpn_tf.calibrate`,
-    train, or both.
+    their own) and uncompiled. What else it keeps and what is refused: docs/contract.md. Activation
+    scales start from a guess: call `wrpn_tf.calibrate`, train, or both.
 
     Args:
       model: built Sequential or Functional tf_keras model, trained or fresh.
@@ -72,6 +75,7 @@ def quantize_model(
         be quantized (all are listed), or a rule that decides for no layer.
     """
     weights, activations = _methods(method, weight_method, activation_method, weight_bits)
+    check_accepted(model, first_last == "integer")
     network = canonical(traversal.read(model), keras.layers)
     check_supported(network)
     nodes = network.nodes
@@ -90,12 +94,14 @@ def quantize_model(
         gives_way = node.name in edges and not has_bits(weights, own.weight)
         methods = method if gives_way else weights, activations
         config = layer_config(layer, own.weight, own.activation, *methods, per_channel)
-        outputs = tfmot.quantization.keras.quantize_annotate_layer(layer, config)(inputs)
+        wrapper = tfmot.quantization.keras.quantize_annotate_layer(layer, config)
+        outputs = wrapper(inputs, **traversal.call_arguments(node, layer))
         traversal.copy_weights(node, layer)
         return outputs
 
     annotated = traversal.build(network, annotate)
-    return _apply(annotated, first_last == "integer", input_range)
+    quantized = _apply(annotated, first_last == "integer", input_range)
+    return with_interface_of(model, quantized)
 
 
 def quantize_annotate(
@@ -147,6 +153,7 @@ def quantize_apply(
       ValueError: for a model that is not supported.
       RuntimeError: if a layer lost the configuration that it was meant to carry.
     """
+    check_accepted(model, integer)
     with keras.utils.custom_object_scope(custom_objects()):
         flat = traversal.build(traversal.read(model))
     if not any(isinstance(layer, annotation.QuantizeAnnotate) for layer in flat.layers):
@@ -154,7 +161,7 @@ def quantize_apply(
             f"Model {model.name!r} has no annotated layers; mark some with "
             "wrpn_tf.quantize_annotate, or use wrpn_tf.quantize_model."
         )
-    return _apply(flat, integer, input_range)
+    return with_interface_of(model, _apply(flat, integer, input_range))
 
 
 def _methods(
@@ -183,6 +190,7 @@ def _apply(model, integer, input_range) -> keras.Model:
     }
     _check_applied(scheme, wrappers)
     for wrapper in wrappers.values():
+        FreezableWrapper.adopt(wrapper)
         for kernel, quantizer, variables in wrapper._weight_vars:
             quantizer.initialize(np.asarray(kernel), variables)
     return quantized

@@ -9,28 +9,14 @@ import tf_keras as keras
 from tensorflow_model_optimization.python.core.quantization.keras import (
     quantize_annotate,
     quantize_layer,
-    quantize_wrapper,
 )
 
+from wrpn_tf.tfmot.interface import QuantizedModel
 from wrpn_tf.tfmot.one_grid_layers import QuantizedAveragePooling2D, QuantizedUpSampling2D
 from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer, RangeQuantizer
 from wrpn_tf.tfmot.quantize_config import WRPNQuantizeConfig
 from wrpn_tf.tfmot.weight_quantizer import WeightQuantizer
-
-
-class BuiltFirstWrapper(quantize_wrapper.QuantizeWrapperV2):
-    """TF-MOT's wrapper, building the wrapped layer before itself.
-
-    Quantizing wraps layers that are built, so their weights precede the trainable scales. A loaded
-    wrapper would list the scales first, and HDF5 files match weights by position.
-    """
-
-    def build(self, input_shape):
-        """See the class."""
-        if not self.layer.built:
-            self.layer.build(input_shape)
-            self.layer.built = True
-        super().build(input_shape)
+from wrpn_tf.tfmot.wrapper import FreezableWrapper
 
 
 def custom_objects() -> dict[str, Any]:
@@ -40,6 +26,7 @@ def custom_objects() -> dict[str, Any]:
         for cls in (
             ActivationQuantizer,
             QuantizedAveragePooling2D,
+            QuantizedModel,
             QuantizedUpSampling2D,
             RangeQuantizer,
             WRPNQuantizeConfig,
@@ -48,10 +35,9 @@ def custom_objects() -> dict[str, Any]:
             quantize_layer.QuantizeLayer,
         )
     }
-    # The name under which TF-MOT's wrapper was saved, and that of a model that was loaded before.
-    return objects | dict.fromkeys(
-        ("QuantizeWrapperV2", BuiltFirstWrapper.__name__), BuiltFirstWrapper
-    )
+    # Also the names under which wrappers were saved before: TF-MOT's, and that of a loaded model.
+    names = (FreezableWrapper.__name__, "QuantizeWrapperV2", "BuiltFirstWrapper")
+    return objects | dict.fromkeys(names, FreezableWrapper)
 
 
 def load_model(path: str | os.PathLike[str], compile: bool = False) -> keras.Model:

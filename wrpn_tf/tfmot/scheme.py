@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from typing import Any
 
@@ -21,7 +22,7 @@ from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.fusion import Fusion
 from wrpn_tf.graph.nodes import Network, Node
 from wrpn_tf.graph.placement import KBit, Placement, Range
-from wrpn_tf.graph.roles import Kind, class_name, kind
+from wrpn_tf.graph.roles import SAME_SCALE, Kind, class_name, kind
 from wrpn_tf.graph.support import check_supported
 from wrpn_tf.tfmot import traversal
 from wrpn_tf.tfmot.one_grid_layers import QuantizedAveragePooling2D, QuantizedUpSampling2D
@@ -108,7 +109,8 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
         if self._integer:
             _check_all_annotated(network, configs)
         wanted = {name: _wanted(config.output) for name, config in configs.items()}
-        placement = Placement(Fusion(network.nodes, network.results), wanted, self._integer)
+        fusion = Fusion(network.nodes, network.results)
+        placement = Placement(fusion, wanted, self._integer)
         plan = {}
         for node in network.nodes:
             weight = configs[node.name].weight if node.name in configs else None
@@ -117,7 +119,8 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
                 output = _rescaled_input(node.layer, self._input_range) or output
             if weight or output:
                 plan[node.name] = WRPNQuantizeConfig(weight=weight, output=output)
-        model = self._insert(network, plan)
+        nodes = tuple(_freezing_with_sources(node, fusion) for node in network.nodes)
+        model = self._insert(dataclasses.replace(network, nodes=nodes), plan)
         self._registry.planned = plan
         return model, {name: {"quantize_config": config} for name, config in plan.items()}
 
@@ -173,6 +176,14 @@ class WRPNScheme(quantize_scheme.QuantizeScheme):
         return self._registry
 
 
+def _freezing_with_sources(node: Node, fusion: Fusion[Node]) -> Node:
+    """The node, frozen where all activations that its quantizer may stand for are."""
+    if node.kind not in SAME_SCALE or not node.inputs:
+        return node
+    alive = any(source.trainable for source in fusion.sources(node.name))
+    return dataclasses.replace(node, trainable=node.trainable and alive)
+
+
 def _own_config(node: Node, config: WRPNQuantizeConfig) -> WRPNQuantizeConfig:
     """What a node has of the annotation of the layer that it is a part of."""
     own = WRPNQuantizeConfig.from_config(config.get_config())
@@ -223,14 +234,15 @@ def _rescaled_input(layer, input_range) -> RangeQuantizer | None:
 def _on_one_grid(node: Node, inputs: Any, quantizer: OutputQuantizer | None) -> Any:
     """The node's pooling or upsampling on the quantizer's grid."""
     layer = node.layer
+    common = {"name": node.name, "trainable": node.trainable}
     if class_name(layer) == "UpSampling2D":
-        return QuantizedUpSampling2D(quantizer, layer.size, name=node.name)(inputs)
+        return QuantizedUpSampling2D(quantizer, layer.size, **common)(inputs)
     if class_name(layer) == "GlobalAveragePooling2D":
         window = tuple(int(size) for size in inputs.shape[1:3])
-        pooled = QuantizedAveragePooling2D(quantizer, window, window, name=node.name)(inputs)
+        pooled = QuantizedAveragePooling2D(quantizer, window, window, **common)(inputs)
         if layer.keepdims:
             return pooled
         return keras.layers.Flatten(name=f"{node.name}_flatten")(pooled)
     return QuantizedAveragePooling2D(
-        quantizer, layer.pool_size, layer.strides, layer.padding, name=node.name
+        quantizer, layer.pool_size, layer.strides, layer.padding, **common
     )(inputs)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+from tf_keras.src.layers.core import tf_op_layer
 from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
 from wrpn_tf.graph.nodes import Element, Network, Node, Shape
+from wrpn_tf.graph.support import arguments_problem
 from wrpn_tf.tfmot.operations import layer_of
 
 Call = Callable[[Node, Any], Any]
-Visit = Callable[[Any, list[Any]], Any]
+Visit = Callable[[Any, list[Any], Mapping[str, Any]], Any]
+_OPERATIONS = (tf_op_layer.ClassMethod, tf_op_layer.InstanceProperty, TFOpLambda)
 
 
 def check_model(model: Any, verb: str = "quantize") -> None:
@@ -52,14 +56,18 @@ def rebuild_calls(model: keras.Model, visit: Visit) -> keras.Model:
     return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=model.name)
 
 
-def replay(model: keras.Model, inputs: list[Any], visit: Visit) -> list[Any]:
+def replay(
+    model: keras.Model, inputs: list[Any], visit: Visit, around: Mapping[str, Any] | None = None
+) -> list[Any]:
     """Computes a model's outputs with other values in the place of its tensors.
 
     Args:
       model: built Sequential or Functional model; nested models are entered, not visited.
       inputs: one value for each input of the model: tensors, or facts about them.
-      visit: called in topological order with Keras's node of a layer's call and the values of the
-        tensors that it reads; returns the value of the output (a list where there are several).
+      visit: called in topological order with Keras's node of a layer's call, the values of the
+        tensors that it reads, and the other arguments of the call, with those of models around it;
+        returns the value of the output (a list where there are several).
+      around: the arguments of the call of `model`: `training` holds for what is inside.
 
     Returns:
       The values of the model's outputs.
@@ -67,22 +75,51 @@ def replay(model: keras.Model, inputs: list[Any], visit: Visit) -> list[Any]:
     values = {id(old): value for old, value in zip(model.inputs, inputs, strict=True)}
     for node in _graph_nodes(model):
         arguments = [values[id(tensor)] for tensor in tf.nest.flatten(node.keras_inputs)]
+        others = {**(around or {}), **_other_arguments(node)}
         if isinstance(node.layer, keras.Model):
-            results = replay(node.layer, arguments, visit)
+            results = replay(node.layer, arguments, visit, others)
         else:
-            results = visit(node, arguments)
+            results = visit(node, arguments, others)
         for old, value in zip(tf.nest.flatten(node.outputs), tf.nest.flatten(results), strict=True):
             values[id(old)] = value
     return [values[id(tensor)] for tensor in model.outputs]
 
 
-def call_as(node: Any, layer: keras.layers.Layer, tensors: list[Any]) -> Any:
-    """Calls `layer` with the arguments of Keras's node, `tensors` in the place of its tensors."""
+def _other_arguments(node: Any) -> dict[str, Any]:
+    """The arguments of a layer's call but for the first, by name; an operation's constants."""
+    if isinstance(node.layer, _OPERATIONS):
+        named = {f"argument {index}": value for index, value in enumerate(node.call_args, start=1)}
+        named |= node.call_kwargs
+        tensors = {id(tensor) for tensor in node.keras_inputs}
+        return {
+            name: value
+            for name, value in named.items()
+            if name != "name"
+            and value is not None
+            and not any(id(part) in tensors for part in tf.nest.flatten(value))
+        }
+    spec = node.layer._call_spec
+    _, args, kwargs = spec.split_out_first_arg(node.call_args, node.call_kwargs)
+    named = dict(zip(spec.arg_names[1:], args, strict=False)) | kwargs
+    if isinstance(named.get("training"), int | np.bool_):
+        named["training"] = bool(named["training"])
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def call_as(
+    node: Any, layer: keras.layers.Layer, tensors: list[Any], arguments: Mapping[str, Any]
+) -> Any:
+    """Calls `layer` with the arguments of Keras's node, `tensors` in the place of its tensors.
+
+    Of `arguments`, which `replay` tells, those of the models around it are added.
+    """
     new = {id(old): tensor for old, tensor in zip(node.keras_inputs, tensors, strict=True)}
     args, kwargs = tf.nest.map_structure(
         lambda argument: new.get(id(argument), argument), (node.call_args, node.call_kwargs)
     )
-    return layer(*args, **kwargs)
+    own = _other_arguments(node)
+    around = {name: value for name, value in arguments.items() if name not in own}
+    return layer(*args, **kwargs | _taken(around, layer))
 
 
 def read(model: keras.Model) -> Network:
@@ -96,6 +133,7 @@ def read(model: keras.Model) -> Network:
       ValueError: if a layer with weights is used more than once; all such layers are named.
     """
     check_model(model)
+    frozen = set(_frozen_layers(model))
     inputs = [
         Node(name=layer.name, layer=layer, inputs=(), shape=_shape(tensor), origin=layer)
         for tensor, layer in zip(model.inputs, model._input_layers, strict=True)
@@ -116,8 +154,12 @@ def read(model: keras.Model) -> Network:
         names.add(name)
         return name
 
-    def visit(keras_node: Any, sources: list[Node]) -> Node | list[Node]:
+    def visit(
+        keras_node: Any, sources: list[Node], arguments: Mapping[str, Any]
+    ) -> Node | list[Node]:
         layer = layer_of(keras_node)
+        if layer is not keras_node.layer:  # It stands for the constants of the operation too.
+            arguments = {name: arguments[name] for name in ("training",) if name in arguments}
         shapes = _output_shapes(keras_node, layer, [source.shape for source in sources])
         node = Node(
             name=unique(keras_node.layer),
@@ -126,6 +168,8 @@ def read(model: keras.Model) -> Network:
             shape=shapes[0],
             origin=keras_node.layer,
             weights=tuple(range(len(layer.weights))) if layer is keras_node.layer else (),
+            trainable=id(keras_node.layer) not in frozen,
+            arguments=arguments,
         )
         nodes.append(node)
         if len(shapes) == 1:
@@ -184,15 +228,42 @@ def build(network: Network, call: Call | None = None) -> keras.Model:
 def call_node(node: Node, inputs: Any) -> Any:
     """Calls a new layer for a node, with the node's weights."""
     layer = new_layer(node)
-    outputs = layer(inputs)
+    outputs = layer(inputs, **call_arguments(node, layer))
     copy_weights(node, layer)
     return outputs
 
 
+def call_arguments(node: Node, layer: keras.layers.Layer) -> dict[str, Any]:
+    """The arguments of a node's call that a layer takes which stands for it or for a part of it.
+
+    Raises:
+      ValueError: for an argument that is not understood.
+    """
+    if problem := arguments_problem(node):
+        raise ValueError(f"Layer {node.name!r} cannot be copied: {problem}.")
+    return _taken(node.arguments, layer)
+
+
+def _taken(arguments: Mapping[str, Any], layer: keras.layers.Layer) -> dict[str, Any]:
+    takes = getattr(layer, "layer", layer)._call_spec.expects_training_arg
+    return {"training": arguments["training"]} if takes and "training" in arguments else {}
+
+
 def new_layer(node: Node) -> keras.layers.Layer:
-    """A layer for a node, configured as the node's and not built."""
-    config = node.layer.get_config() | {"name": node.name} | dict(node.changes)
-    return type(node.layer).from_config(config)
+    """A layer for a node, configured as the node's and not built.
+
+    Raises:
+      ValueError: for an activity regularizer that Keras does not save.
+    """
+    config = node.layer.get_config() | {"name": node.name, "trainable": node.trainable}
+    layer = type(node.layer).from_config(config | dict(node.changes))
+    lost = node.layer._activity_regularizer is not None and layer._activity_regularizer is None
+    if lost and "activity_regularizer" not in node.changes:
+        raise ValueError(
+            f"Layer {node.name!r} ({type(node.layer).__name__}) has an activity_regularizer that "
+            "Keras does not copy; put a tf_keras.layers.ActivityRegularization behind it."
+        )
+    return layer
 
 
 def copy_weights(node: Node, layer: keras.layers.Layer) -> None:
@@ -215,6 +286,16 @@ def _layer_names(model: keras.Model) -> Iterator[str]:
             yield from _layer_names(node.layer)
         else:
             yield node.layer.name
+
+
+def _frozen_layers(model: keras.Model, frozen: bool = False) -> Iterator[int]:
+    """The ids of the layers that do not train: a model that is frozen freezes all its layers."""
+    frozen = frozen or not model.trainable
+    for layer in model._self_tracked_trackables:
+        if isinstance(layer, keras.Model):
+            yield from _frozen_layers(layer, frozen)
+        elif frozen or not getattr(layer, "trainable", True):
+            yield id(layer)
 
 
 def _output_shapes(

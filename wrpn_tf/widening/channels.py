@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,7 @@ class _Tracer:
     def pin(self, layout: Layout, reason: str) -> None:
         self.pins.append((layout, reason))
 
-    def visit(self, node: Any, inputs: list[Layout]) -> list[Layout]:
+    def visit(self, node: Any, inputs: list[Layout], arguments: Mapping[str, Any]) -> list[Layout]:
         layer = node.layer
         problem = channel_roles.problem(node)
         if problem is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -137,14 +137,14 @@ class _Rebuilder:
         self.layers: dict[keras.layers.Layer, keras.layers.Layer] = {}
         self.names: set[str] = set()
 
-    def visit(self, node: Any, tensors: list[Any]) -> Any:
+    def visit(self, node: Any, tensors: list[Any], arguments: Mapping[str, Any]) -> Any:
         call = next(self.calls)
         layer = call.layer
         if layer in self.layers:
-            return traversal.call_as(node, self.layers[layer], tensors)
+            return traversal.call_as(node, self.layers[layer], tensors, arguments)
         changes = widened_config(call, self.copies) | {"name": self.unique(layer.name)}
         new = self.layers[layer] = type(layer).from_config(layer.get_config() | changes)
-        outputs = traversal.call_as(node, new, tensors)
+        outputs = traversal.call_as(node, new, tensors, arguments)
         if self.preserve or role(layer) is Role.FIX:
             new.set_weights(widened_weights(call, self.copies, self.noise, self.random))
         if isinstance(new, keras.layers.Normalization):

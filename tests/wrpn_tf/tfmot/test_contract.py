@@ -1,0 +1,636 @@
+"""What a user's model says is kept by `quantize_model`, or refused by name.
+
+A table of cases: a model, and what is expected of its quantized copy. Builders take the namespace
+of a Keras, so that another front end can be held to the same table. docs/contract.md lists them.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from small_models import randomize
+
+import export
+import wrpn_tf
+
+IMAGES = np.random.default_rng(0).uniform(0, 1, (16, 6, 6, 2)).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """A model, and what is expected of its quantized copy.
+
+    Attributes:
+      build: makes the model of a Keras.
+      expect: called with the model and the copy, calibrated; asserts.
+      refused: what the error must match; then there is no copy.
+    """
+
+    build: Callable
+    expect: Callable | None = None
+    refused: str | None = None
+
+
+CASES: dict[str, Case] = {}
+
+
+def case(name, build, expect=None, refused=None):
+    assert name not in CASES and (expect is None) != (refused is None)
+    CASES[name] = Case(build=build, expect=expect, refused=refused)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_contract(name):
+    keras, chosen = tf_keras, CASES[name]
+    model = chosen.build(keras)
+    if chosen.refused is not None:
+        with pytest.raises(ValueError, match=chosen.refused):
+            wrpn_tf.quantize_model(model, 8, 8)
+        return
+    randomize(model)
+    quantized = wrpn_tf.quantize_model(model, 8, 8)
+    wrpn_tf.calibrate(quantized, [inputs(model)])
+    chosen.expect(model, quantized)
+
+
+def image(keras, dtype="float32"):
+    return keras.Input((6, 6, 2), name="image", dtype=dtype)
+
+
+def inputs(model):
+    """Images as the model takes them."""
+    return (255 * IMAGES).astype(np.uint8) if model.inputs[0].dtype == tf.uint8 else IMAGES
+
+
+def fitted(model, loss="mse", epochs=1):
+    """Trains on random targets; returns what each epoch says of its losses."""
+    random = np.random.default_rng(1)
+    targets = [random.normal(size=(16, *output.shape[1:])) for output in model.outputs]
+    model.compile("sgd", loss)
+    return model.fit(IMAGES, targets, epochs=epochs, shuffle=False, verbose=0).history
+
+
+def names(weights):
+    return [weight.name.removesuffix(":0") for weight in weights]
+
+
+# Trainable or frozen.
+
+
+def backbone(keras, freeze=None, freeze_late=None, **call):
+    """A nested model under a head; `freeze` is given the nested model before it is called."""
+    layers, inner = keras.layers, keras.Input((6, 6, 2))
+    x = layers.Conv2D(3, 3, use_bias=False, name="conv")(inner)
+    x = layers.BatchNormalization(name="bn")(x)
+    x = layers.ReLU(name="relu")(x)
+    base = keras.Model(inner, layers.SeparableConv2D(2, 2, activation="relu", name="sep")(x))
+    if freeze:
+        freeze(base)
+    source = image(keras)
+    x = layers.GlobalAveragePooling2D(name="pool")(base(source, **call))
+    model = keras.Model(source, layers.Dense(2, name="head")(x))
+    if freeze_late:
+        freeze_late(base)
+    return model
+
+
+def freeze_all(model):
+    model.trainable = False
+
+
+def freeze(name):
+    def freeze_one(model):
+        model.get_layer(name).trainable = False
+
+    return freeze_one
+
+
+def freeze_around_one(base):
+    """An inner layer says that it trains; the model that it is nested in does not."""
+    base.trainable = False
+    base.get_layer("conv").trainable = True
+
+
+def trainable(*expected, statistics=()):
+    """Only these train; the rest stays, also what frozen layers saw of their inputs."""
+
+    def expect(model, quantized):
+        assert names(quantized.trainable_weights) == list(expected)
+        values = [weight.numpy() for weight in quantized.weights]
+        fitted(quantized)
+        moved = {
+            weight.name.removesuffix(":0")
+            for weight, old in zip(quantized.weights, values, strict=True)
+            if not np.array_equal(weight.numpy(), old)
+        }
+        observed = {"quantize_image/output_minimum", "quantize_image/output_maximum"}
+        observed |= {"quant_head/output_minimum", "quant_head/output_maximum"}
+        assert moved - observed == {*expected, *statistics}
+
+    return expect
+
+
+HEAD = ("head/kernel", "head/bias", "quant_head/kernel_scale")
+
+case("nested model frozen", lambda k: backbone(k, freeze_all), trainable(*HEAD))
+case("nested model frozen late", lambda k: backbone(k, None, freeze_all), trainable(*HEAD))
+case("frozen around a layer", lambda k: backbone(k, freeze_around_one), trainable(*HEAD))
+
+
+def one_frozen(layer):
+    """All weights but this layer's train."""
+
+    def expect(model, quantized):
+        free = wrpn_tf.quantize_model(backbone(tf_keras), 8, 8)
+        assert names(quantized.trainable_weights) == [
+            name for name in names(free.trainable_weights) if layer not in name
+        ]
+        # Saved weights have one order, frozen or not.
+        for frozen, other in zip(quantized.layers, free.layers, strict=True):
+            assert names(frozen.weights) == names(other.weights)
+
+    return expect
+
+
+for frozen in ("conv", "bn", "relu"):
+    case(f"{frozen} frozen", lambda k, n=frozen: backbone(k, freeze(n)), one_frozen(frozen))
+case(
+    "separable convolution frozen",  # And the scale of its activation, which pooling keeps.
+    lambda k: backbone(k, freeze("sep")),
+    trainable(
+        *("conv/kernel", "quant_conv/kernel_scale", "bn/gamma", "bn/beta"),
+        *("quant_relu/output_scale", *HEAD),
+        statistics=("bn/moving_mean", "bn/moving_variance"),
+    ),
+)
+
+
+@pytest.mark.parametrize("suffix", ["", ".h5"])
+def test_layers_freeze_after_quantizing_and_when_loaded(suffix, tmp_path):
+    quantized = wrpn_tf.quantize_model(randomize(backbone(tf_keras)), 8, 8)
+    wrpn_tf.calibrate(quantized, [IMAGES])
+    everything = names(quantized.weights)
+    for layer in quantized.layers[:-1]:
+        layer.trainable = False
+    assert names(quantized.trainable_weights) == list(HEAD)
+    quantized.save(tmp_path / f"model{suffix}")
+    loaded = wrpn_tf.load_model(tmp_path / f"model{suffix}")
+    np.testing.assert_array_equal(loaded(IMAGES), quantized(IMAGES))
+    for model in (quantized, loaded):
+        shorts = [name.split("/")[-1] for name in names(model.trainable_weights)]
+        assert shorts == ["kernel", "bias", "kernel_scale"]
+        model.trainable = False
+        assert not model.trainable_weights
+        model.trainable = True
+        assert len(model.weights) == len(everything)
+    assert names(quantized.weights) == everything
+
+
+# Arguments of calls.
+
+
+def in_inference(model, quantized):
+    """Batch normalization keeps its statistics, and gains and offsets train."""
+    before = {weight.name: weight.numpy() for weight in quantized.weights}
+    fitted(quantized)
+    after = {weight.name: weight.numpy() for weight in quantized.weights}
+    for name in ("moving_mean", "moving_variance"):
+        np.testing.assert_array_equal(after[f"bn/{name}:0"], before[f"bn/{name}:0"])
+    for name in ("gamma", "beta"):
+        assert (after[f"bn/{name}:0"] != before[f"bn/{name}:0"]).any()
+
+
+def random_in_inference(model, quantized):
+    assert (quantized.predict(IMAGES, verbose=0) != quantized.predict(IMAGES, verbose=0)).any()
+
+
+def dropout(keras, inner, outer=None):
+    layers, entrance, source = keras.layers, keras.Input((72,)), image(keras)
+    x = layers.Dropout(0.5, name="dropout")(entrance, **inner)
+    nested = keras.Model(entrance, x)
+    x = nested(layers.Flatten()(source), **(outer or {}))
+    return keras.Model(source, layers.Dense(2, name="head")(x))
+
+
+def masked(keras):
+    source = image(keras)
+    x = keras.layers.Softmax(name="choice")(source, mask=np.ones((1, 6, 6, 2), bool))
+    return keras.Model(source, x)
+
+
+def switched(keras):
+    source, switch = image(keras), keras.Input((), dtype="bool")
+    x = keras.layers.Dropout(0.5, name="dropout")(source, training=switch)
+    return keras.Model([source, switch], x)
+
+
+case("nested model in inference", lambda k: backbone(k, training=False), in_inference)
+case("dropout in inference", lambda k: dropout(k, {"training": True}), random_in_inference)
+case("dropout in a nested model", lambda k: dropout(k, {}, {"training": 1}), random_in_inference)
+case(
+    "the innermost call decides",
+    lambda k: dropout(k, {"training": True}, {"training": False}),
+    random_in_inference,
+)
+case("mask", masked, refused=r"choice \(Softmax: call argument 'mask'\)")
+case("training is a tensor", switched, refused="dropout .*'training' must be True or False")
+
+
+# Inputs and outputs.
+
+
+def two_heads(keras, returns, takes=lambda source: source):
+    """Two heads, the second with an activation of its own; `returns` is given them by name."""
+    layers, source = keras.layers, image(keras)
+    x = layers.Flatten(name="flat")(layers.Conv2D(2, 3, activation="relu", name="conv")(source))
+    heads = {
+        "kind": layers.Dense(4, activation="softmax", name="kind")(x),
+        "age": layers.Dense(1, name="age")(x),
+    }
+    return keras.Model(takes(source), returns(heads))
+
+
+TARGETS = {"age": np.ones((16, 1), np.float32), "kind": np.arange(16) % 4}
+LOSSES = {"age": "mse", "kind": "sparse_categorical_crossentropy"}
+
+
+def same_interface(model, quantized):
+    """Names and nesting, also once saved; losses by name."""
+    config = quantized.get_config()
+    saved = type(quantized).from_config(config, custom_objects=wrpn_tf.custom_objects())
+    for copy in (quantized, saved):
+        assert copy.output_names == model.output_names
+        assert copy.input_names == model.input_names
+        tf.nest.assert_same_structure(copy(IMAGES), model(IMAGES))
+        assert [tensor.shape for tensor in copy.outputs] == [t.shape for t in model.outputs]
+    histories = []
+    for trained in (model, saved, quantized):
+        trained.compile("sgd", LOSSES)
+        histories.append(trained.fit(IMAGES, TARGETS, verbose=0).history.keys())
+    assert histories[0] == histories[1] == histories[2]
+
+
+def nested_interface(model, quantized):
+    for copy in (model, quantized):
+        prediction = copy.predict({"picture": IMAGES}, verbose=0)
+        assert prediction["heads"][0].shape == (16, 4) and prediction["heads"][1].shape == (16, 1)
+    assert quantized.output_names == model.output_names == ["kind", "age"]
+
+
+def one_output_twice(keras):
+    source = image(keras)
+    x = keras.layers.Dense(3, name="head")(keras.layers.Flatten()(source))
+    return keras.Model(source, [x, x])
+
+
+def both(model, quantized):
+    one, other = quantized.predict(IMAGES, verbose=0)
+    np.testing.assert_array_equal(one, other)
+    assert quantized.output_names == model.output_names == ["head", "head_1"]
+
+
+def loss_by_name(model, quantized):
+    for copy in (model, quantized):
+        copy.compile("sgd", {"head": "mse"})
+        copy.fit(IMAGES, {"head": np.ones((16, 2))}, verbose=0)
+
+
+case("outputs in a list", lambda k: two_heads(k, lambda h: list(h.values())), same_interface)
+case("outputs in a dictionary", lambda k: two_heads(k, dict), same_interface)
+case(
+    "nested inputs and outputs",
+    lambda k: two_heads(k, lambda h: {"heads": tuple(h.values())}, lambda x: {"picture": x}),
+    nested_interface,
+)
+case("one output twice", one_output_twice, both)
+case("the loss of one output by name", backbone, loss_by_name)
+
+
+@pytest.mark.parametrize("nest", [list, tuple, dict])
+def test_outputs_in_a_nest_are_exported(nest):
+    def returns(heads):
+        return heads if nest is dict else nest(heads.values())
+
+    quantized = wrpn_tf.quantize_model(randomize(two_heads(tf_keras, returns)), 8, 8)
+    wrpn_tf.calibrate(quantized, [IMAGES])
+    graph = export.lower(quantized)
+    shapes = [graph.tensors[name].shape for name in graph.outputs]
+    assert shapes == [tuple(1 if s is None else s for s in t.shape) for t in quantized.outputs]
+
+
+# Functions.
+
+
+def activated(keras, activation):
+    source = image(keras)
+    x = keras.layers.Conv2D(2, 3, name="conv")(source)
+    return keras.Model(source, keras.layers.Conv2D(2, 1, name="last")(activation(x)))
+
+
+def hard_sigmoid(x):
+    return tf.nn.relu6(x + 3.0) / 6.0
+
+
+@functools.wraps(tf_keras.activations.relu)
+def relu(x):
+    return tf.nn.relu(x) ** 2
+
+
+def same_values(model, quantized):
+    expected = model.predict(IMAGES, verbose=0)
+    error = np.abs(quantized.predict(IMAGES, verbose=0) - expected)
+    assert error.max() < 0.1 * expected.std()
+
+
+for name, function in (
+    ("of a known name", hard_sigmoid),
+    ("that wraps a known one", relu),
+    ("that TensorFlow compiles", tf.function(hard_sigmoid)),
+):
+    case(
+        f"a function {name}",
+        lambda k, f=function: activated(k, k.layers.Activation(f, name="own")),
+        refused=r"own \(Activation: activation .*(test_contract|polymorphic)",
+    )
+case(
+    "a layer's own activation",
+    lambda k: activated(k, k.layers.Conv2D(2, 1, activation=hard_sigmoid, name="own")),
+    refused=r"own \(Conv2D: activation .*hard_sigmoid",
+)
+for name in ("relu", "relu6", "sigmoid", "silu"):
+    case(
+        f"TensorFlow's {name}",
+        lambda k, n=name: activated(k, k.layers.Activation(getattr(tf.nn, n))),
+        same_values,
+    )
+case("hard_sigmoid", lambda k: activated(k, k.layers.Activation("hard_sigmoid")), same_values)
+case(
+    "argument of an operation",
+    lambda k: activated(k, lambda x: tf.nn.silu(x, beta=2.0)),
+    refused="operation 'nn.silu' with beta",
+)
+case(
+    "constant of an operation",
+    lambda k: activated(k, lambda x: tf.clip_by_value(x, 0.0, 1.0)),
+    refused="operation 'clip_by_value' with argument 2, argument 3",
+)
+case(
+    "arguments of an operation",
+    lambda k: activated(k, lambda x: tf.reduce_max(x, axis=1, keepdims=True)),
+    refused="operation 'math.reduce_max' with axis, keepdims",
+)
+
+
+# Regularizers and constraints.
+
+
+def regularized(keras, *layers):
+    source = x = image(keras)
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(source, x)
+
+
+def same_losses(model, quantized):
+    """Those of weights are equal; those of activities see quantized values."""
+    floats = wrpn_tf.quantize_model(model, 32, 32, first_last="paper")
+    found = []
+    for copy in (model, floats, quantized):
+        copy(IMAGES)
+        found.append(sorted(float(loss) for loss in copy.losses))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+    np.testing.assert_allclose(found[2], found[0], rtol=0.02)
+    assert min(found[0]) > 1e-3
+    fitted(quantized)
+    quantized.evaluate(IMAGES, quantized.predict(IMAGES, verbose=0), verbose=0)
+
+
+def constrained(model, quantized):
+    """Each constraint limits the sums over the same axes of its weight."""
+    found = [
+        {
+            weight.name.split("/")[-1]: (type(weight.constraint).__name__, weight)
+            for weight in copy.trainable_weights
+            if weight.constraint is not None
+        }
+        for copy in (model, quantized)
+    ]
+    assert found[0].keys() == found[1].keys() and found[0]
+    for name, (constraint, weight) in found[0].items():
+        other, copied = found[1][name]
+        assert other == constraint
+        np.testing.assert_array_equal(
+            np.reshape(copied.constraint(copied), weight.shape), weight.constraint(weight)
+        )
+
+
+class Largest(tf_keras.regularizers.Regularizer):
+    def __call__(self, x):
+        return tf.reduce_max(tf.abs(x))
+
+
+def l1_l2(keras):
+    return keras.regularizers.L1L2(0.01, 0.02)
+
+
+case(
+    "activity behind a fused activation",
+    lambda k: regularized(
+        k, k.layers.Conv2D(2, 3, activation="relu", activity_regularizer=l1_l2(k))
+    ),
+    same_losses,
+)
+case(
+    "activity of a fused swish",
+    lambda k: regularized(
+        k, k.layers.Conv2D(2, 3, activation="swish", activity_regularizer=k.regularizers.L1(0.01))
+    ),
+    same_losses,
+)
+case(
+    "activity before batch normalization",
+    lambda k: regularized(
+        k,
+        k.layers.Conv2D(2, 3, activity_regularizer=l1_l2(k)),
+        k.layers.BatchNormalization(),
+        k.layers.ReLU(),
+        k.layers.ActivityRegularization(0.01, 0.02),
+    ),
+    same_losses,
+)
+case(
+    "weights and activity",
+    lambda k: regularized(
+        k,
+        k.layers.Conv2D(2, 3, kernel_regularizer=l1_l2(k), bias_regularizer=l1_l2(k)),
+        k.layers.SeparableConv2D(
+            2,
+            2,
+            depthwise_regularizer=l1_l2(k),
+            pointwise_regularizer=l1_l2(k),
+            bias_regularizer=l1_l2(k),
+            activity_regularizer=l1_l2(k),
+        ),
+        k.layers.BatchNormalization(gamma_regularizer=l1_l2(k), beta_regularizer=l1_l2(k)),
+        k.layers.Flatten(),
+        k.layers.Dense(2, kernel_regularizer=l1_l2(k)),
+    ),
+    same_losses,
+)
+case(
+    "activity over sequences",
+    lambda k: regularized(
+        k,
+        k.layers.Reshape((36, 2)),
+        k.layers.Conv1D(
+            2, 3, activation="relu", kernel_regularizer=l1_l2(k), activity_regularizer=l1_l2(k)
+        ),
+        k.layers.Conv1D(2, 3, activity_regularizer=l1_l2(k)),
+    ),
+    same_losses,
+)
+case(
+    "constraints",
+    lambda k: regularized(
+        k,
+        k.layers.Conv2D(
+            2,
+            3,
+            kernel_constraint=k.constraints.MaxNorm(0.1, axis=[0, 1, 2]),
+            bias_constraint="non_neg",
+        ),
+        k.layers.Reshape((16, 2)),
+        k.layers.Conv1D(2, 3, name="a", kernel_constraint=k.constraints.MaxNorm(0.1, axis=[0, 1])),
+    ),
+    constrained,
+)
+case(
+    "activity of a class that does not save it",
+    lambda k: regularized(k, k.layers.ReLU(activity_regularizer=l1_l2(k), name="act")),
+    refused="'act' .ReLU. has an activity_regularizer",
+)
+case(
+    "another regularizer behind a fused activation",
+    lambda k: regularized(
+        k,
+        k.layers.Flatten(),
+        k.layers.Dense(
+            2,
+            activation="relu",
+            activity_regularizer=Largest(),
+            name="act",
+        ),
+    ),
+    refused="act .Dense: activity_regularizer Largest",
+)
+
+
+# Types and sizes.
+
+
+def pixels(model, quantized):
+    assert quantized.inputs[0].dtype == tf.uint8
+    expected = model.predict(inputs(model), verbose=0)
+    error = np.abs(quantized.predict(inputs(model), verbose=0) - expected)
+    assert error.max() < 0.1 * expected.std()
+    quantized.compile("sgd", "mse")
+    quantized.fit(inputs(model), expected, verbose=0)
+    (normalization,) = export.lower(quantized).metadata["normalization"].values()
+    assert normalization == {"mean": [0.0], "std": [pytest.approx(1.0, rel=0.01)]}
+
+
+def of_pixels(keras):
+    layers, source = keras.layers, image(keras, "uint8")
+    x = layers.Conv2D(2, 3, activation="relu")(layers.Rescaling(1 / 255)(source))
+    return keras.Model(source, layers.Dense(2)(layers.Flatten()(x)))
+
+
+def of_any_size(keras):
+    source = keras.Input((None, None, 3), name="photo")
+    return keras.Model(source, keras.layers.Conv2D(2, 3)(source))
+
+
+def of_policy(name):
+    def build(keras):
+        source = image(keras)
+        return keras.Model(source, keras.layers.Conv2D(2, 3, dtype=name, name="conv")(source))
+
+    return build
+
+
+case("uint8 images", of_pixels, pixels)
+case("images of any size", of_any_size, refused="input 'photo' has the shape .None, None, None, 3.")
+case(
+    "policy of a layer",
+    of_policy("mixed_float16"),
+    refused="policies: conv .'mixed_float16'.; build",
+)
+
+
+def test_global_policy_is_named():
+    model = backbone(tf_keras)
+    tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        with pytest.raises(ValueError, match="the global policy is 'mixed_bfloat16'"):
+            wrpn_tf.quantize_model(model)
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+
+
+# What a model adds to Keras's.
+
+
+def with_own_step(keras):
+    class Adversarial(keras.Model):
+        def train_step(self, data):
+            return super().train_step(data)
+
+    model = backbone(keras)
+    return Adversarial(model.inputs, model.outputs, name="robust")
+
+
+def with_loss(keras, loss):
+    model = backbone(keras)
+    model.add_loss(loss(model))
+    return model
+
+
+def with_metric(keras):
+    model = backbone(keras)
+    model.add_metric(tf.reduce_mean(model.output), name="mean_output")
+    return model
+
+
+def used_twice(keras):
+    source, conv = image(keras), keras.layers.Conv2D(2, 3, padding="same", name="twice")
+    return keras.Model(source, conv(conv(source)))
+
+
+case("own train_step", with_own_step, refused="Adversarial 'robust' has its own train_step")
+case(
+    "add_loss of a tensor",
+    lambda k: with_loss(k, lambda model: tf.reduce_mean(model.output)),
+    refused="add_loss",
+)
+case(
+    "add_loss of a function",
+    lambda k: with_loss(k, lambda model: lambda: tf.reduce_sum(model.weights[0])),
+    refused="has losses from add_loss",
+)
+case("add_metric", with_metric, refused="add_metric")
+case("a layer with weights used twice", used_twice, refused="more than once.*twice")
+case(
+    "a quantized model",
+    lambda k: wrpn_tf.quantize_model(backbone(k)),
+    refused="it is quantized already",
+)
+
+
+def test_compiled_state_is_dropped():
+    model = backbone(tf_keras)
+    model.compile("adam", "mse")
+    assert wrpn_tf.quantize_model(model).optimizer is None

@@ -1,0 +1,44 @@
+"""What a model takes and returns: names and structure, whatever its layers are called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tf_keras as keras
+from tf_keras.src.engine.functional import Functional
+
+
+class QuantizedModel(Functional):
+    """A functional model whose outputs have names that are saved, and not those of its layers."""
+
+    def get_config(self):
+        return super().get_config() | {"output_names": list(self.output_names)}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        names = config.pop("output_names")
+        model = super().from_config(config, custom_objects)
+        _name_outputs(model, names)
+        return model
+
+
+def with_interface_of(model: keras.Model, quantized: keras.Model) -> keras.Model:
+    """The quantized model with inputs and outputs as `model` names and nests them.
+
+    With one output, not in a list, it stays a plain model, which does not save the output's name.
+    """
+    if tf.nest.is_nested(model._nested_outputs) or isinstance(model._nested_inputs, dict):
+        quantized = QuantizedModel(
+            tf.nest.pack_sequence_as(model._nested_inputs, quantized.inputs),
+            tf.nest.pack_sequence_as(model._nested_outputs, quantized.outputs),
+            name=quantized.name,
+        )
+    _name_outputs(quantized, model.output_names)
+    return quantized
+
+
+@tf.__internal__.tracking.no_automatic_dependency_tracking
+def _name_outputs(model: keras.Model, names: Sequence[str]) -> None:
+    model.output_names = list(names)
