@@ -38,8 +38,9 @@ def check_accepted(model: Any, integer: bool) -> None:
 
 def _problems(model: keras.Model, integer: bool) -> Iterator[str]:
     layers = list(_layers(model))
-    if any(isinstance(layer, _QUANTIZED) for layer in layers):
-        yield "it is quantized already; quantize the float model"
+    quantized = [layer.name for layer in layers if isinstance(layer, _QUANTIZED)]
+    if quantized:
+        yield f"it is quantized already ({', '.join(quantized)}); quantize the float model"
         return
     for layer in [model, *layers]:
         if isinstance(layer, keras.Model):

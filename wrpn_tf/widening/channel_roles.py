@@ -169,7 +169,8 @@ def problem(node) -> str | None:
     if getattr(layer, "data_format", "channels_last") not in ("channels_last", None):
         return "data_format must be channels_last"
     if activation_name(layer) not in _ELEMENTWISE_ACTIVATIONS | _SOFTMAX_ACTIVATIONS:
-        return f"activation {activation_name(layer)!r} is not known to be elementwise"
+        name = activation_name(layer).rpartition(".")[2]
+        return f"activation {name!r} is not known to be elementwise"
     shape = node.output_shapes
     rank = len(shape)
     if type(layer) in (layers.BatchNormalization, layers.LayerNormalization) and (
