@@ -114,6 +114,8 @@ def activation_name(layer: Layer) -> str:
     if activation is None:
         return "linear"
     name = getattr(activation, "__name__", str(activation))
+    if name == "<lambda>":
+        return name
     if not inspect.isfunction(activation):
         return name if name not in _ACTIVATIONS else str(activation)
     own = _package(type(layer).__module__)
