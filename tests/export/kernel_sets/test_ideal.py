@@ -1,6 +1,9 @@
 """Ideal thresholds against exact arithmetic, accumulator by accumulator."""
 
+from fractions import Fraction
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trained_layers import exact_code
@@ -64,6 +67,35 @@ def test_one_ulp_of_an_offset_decides_a_tie():
     assert ideal.thresholds(below, 1.0, 1.0, levels).tolist() == [[1]]
 
 
+@pytest.mark.parametrize("scale", [1.0, 2.0**-10, 2.0**-20, 2.0**-32])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_ties_are_found_where_float64_cancels(scale, sign):
+    """(scale a + 3 k + 1/2) / 3 - k is a half at integers a; a third is none of float64's."""
+    levels = np.arange(-3, 5)
+    expected = ((3 * levels - 2) / scale).astype(np.int64).tolist()
+    for k in [0, *np.random.default_rng(0).integers(1, 2**21, 40).tolist()]:
+        trained = record(scale, sign * (3 * k + 0.5), sign, 9.0, -k)
+        found = ideal.thresholds(trained, 1.0, 1.0, levels)
+        assert found[:, 0].tolist() == expected, k
+
+
+def test_ties_without_anything_to_add():
+    levels = np.arange(-100, 101)
+    found = ideal.thresholds(record(0.5, 0.0, 1.0, 9.0, 0.0), 1.0, 1.0, levels)
+    assert found[:, 0].tolist() == (6 * levels - 3).tolist()
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+@pytest.mark.parametrize("variance", [1.0, 4.0])
+@pytest.mark.parametrize("gain", [2.0, -2.0])
+def test_what_a_channel_reaches_in_numbers(scale, variance, gain):
+    channel = ideal.Channel(record(scale, 0.0, gain, variance, 0.5)[0], 1.0)
+    for accumulator in (-2, -1, 0, 1, 2):
+        value = abs(gain) * scale * accumulator / variance**0.5 + 0.5
+        for step in (-1.5, -0.5, -0.25, 0.0, 0.25, 0.5, 1.5):
+            assert channel.reaches(accumulator, Fraction(value + step)) == (step <= 0)
+
+
 def test_an_irrational_root_is_compared_exactly():
     """sqrt(2) a >= b, for convergents b / a of sqrt(2), where float64 cannot tell."""
     top, bottom = 3, 2
@@ -83,9 +115,13 @@ def test_the_line_of_a_channel_in_numbers():
     slope, start = ideal.line(trained, 0.25)
     assert slope.dtype == start.dtype == np.float64
     assert (slope.tolist(), start.tolist()) == ([0.125, 0.75], [-2.0, 17.0])
+
+
+def test_only_negative_gains_negate():
+    trained = np.concatenate([record(0.5, 0.0, gain, 1.0, 0.0) for gain in (-0.5, 0.0, 0.5, 3.0)])
     signs = ideal.signs(trained)
     assert signs.dtype == np.int8
-    assert signs.tolist() == [[-1], [1]]
+    assert signs.tolist() == [[-1], [1], [1], [1]]
 
 
 def test_a_variance_of_zero_is_for_others_to_reject():

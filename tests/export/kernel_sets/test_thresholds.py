@@ -68,6 +68,23 @@ def test_thresholds_in_numbers():
     }
 
 
+@pytest.mark.parametrize(("multiplier", "most"), [(0.3, 8), (2.0**-20, 13)])
+@pytest.mark.parametrize("rule", RULES)
+def test_few_looks_find_a_threshold(monkeypatch, rule, multiplier, most):
+    """Four at the ends of a few steps around real arithmetic; then these are halved."""
+    looks = []
+    requantize = requantization.requantize
+
+    def counted(*arguments):
+        looks.append(arguments)
+        return requantize(*arguments)
+
+    monkeypatch.setattr(requantization, "requantize", counted)
+    dtype = np.float32 if rule == "float_even" else np.float64
+    thresholds.smallest_accumulators(rule, np.array([multiplier], dtype), np.arange(-255, 256))
+    assert len(looks) <= most
+
+
 @pytest.mark.parametrize("rule", RULES)
 @given(multiplier=st.floats(0.001, 0.9))
 def test_rules_are_monotone(rule, multiplier):

@@ -115,6 +115,20 @@ def test_channels_are_looked_at_in_blocks(monkeypatch, block):
     assert accumulators.below(both).T.tolist() == [below.tolist() for _, below in found]
 
 
+def test_selected_channels_keep_what_is_known_of_them():
+    accumulators = AccumulatorRange(np.array([[1, 2], [2, 5], [3, -7]]), 0, 2)
+    chosen = accumulators.select(np.array([2, 0]))
+    assert chosen.least.tolist() == [-14, 0]
+    assert chosen.most.tolist() == [6, 6]
+    assert chosen.has_no_gaps.tolist() == [False, True]
+    assert chosen.held == accumulators.held > 0
+
+
+def test_steps_below_and_above_zero_bridge_gaps():
+    accumulators = AccumulatorRange(np.array([[1, 5], [1, 6]]), -2, 2)
+    assert accumulators.has_no_gaps.tolist() == [True, False]
+
+
 def test_channels_without_taps_have_one_accumulator():
     accumulators = AccumulatorRange(np.zeros((2, 0), np.int8), 0, 255)
     assert (accumulators.least.tolist(), accumulators.most.tolist()) == ([0, 0], [0, 0])

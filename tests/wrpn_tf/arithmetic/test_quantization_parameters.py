@@ -16,12 +16,17 @@ from wrpn_tf import QuantizationParameters
         (112, 4, 0, 15),
         (0, 4, 112, 127),
         (0, 7, 0, 127),
+        (0, 16, -128, 127),  # No more than there are.
     ],
 )
 def test_int8_tensors_have_the_uppermost_codes(zero_point, bits, low, high):
     found = QuantizationParameters.int8(scale=0.5, zero_point=zero_point, bits=bits)
     assert found == QuantizationParameters(scale=0.5, low=low, high=high, bits=bits)
     assert found.zero_point == zero_point
+
+
+def test_int8_tensors_have_8_bits_unless_told_otherwise():
+    assert QuantizationParameters.int8(scale=0.5, zero_point=0).bits == 8
 
 
 def test_a_scale_is_shared_whatever_the_range():

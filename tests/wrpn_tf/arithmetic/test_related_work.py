@@ -222,6 +222,7 @@ def test_pacts_clip_is_a_float32(bits):
 def test_pacts_gradient_is_the_papers():
     x, upstream, clip = normal(4), normal(5), np.float32(0.75)
     x.flat[0] = clip  # The boundary belongs to the clip (equation 3).
+    x.flat[1] = 0.0  # And 0 to what passes.
     to_x, to_clip = gradients(lambda x, a: related_work.pact(x, a, 15), upstream, x, clip)
     assert_same(to_x, np.where((x >= 0) & (x < clip), upstream, 0))
     assert to_clip == pytest.approx(upstream[x >= clip].sum(), rel=1e-5)
