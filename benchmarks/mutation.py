@@ -51,6 +51,27 @@ TESTS = {
     "export/kernel_sets/ideal.py": ["tests/export/kernel_sets/test_ideal.py"],
     "export/kernel_sets/requantization.py": ["tests/export/kernel_sets/test_rules.py"],
     "export/kernel_sets/thresholds.py": ["tests/export/kernel_sets/test_thresholds.py"],
+    "export/alignment/bias_candidates.py": ["tests/export/alignment/test_bias_candidates.py"],
+    "export/alignment/kernel_scales.py": ["tests/export/alignment/test_kernel_scales_search.py"],
+    "export/alignment/offsets.py": ["tests/export/alignment/test_offsets_search.py"],
+    "export/alignment/sums.py": ["tests/export/alignment/test_sums_search.py"],
+    "export/lowering/folding.py": [
+        f"tests/export/lowering/test_folding.py::{test}"
+        for test in (
+            "test_no_layer_changes_nothing",
+            "test_a_bias_is_an_offset",
+            "test_batch_normalization_is_kept_in_the_numbers_that_were_trained",
+            "test_batch_normalization_without_a_scale_or_a_center",
+            "test_a_rescaling_multiplies_the_bias_before_it",
+            "test_parameters_are_what_follows_and_the_scale_and_digest_of_the_codes",
+            "test_kernels_are_rows_of_taps_for_each_channel",
+        )
+    ],
+    "export/proof/enumeration.py": ["tests/export/proof/test_enumeration.py"],
+    "export/proof/prover.py": ["tests/export/proof/test_prover.py"],
+    "export/realization/channels.py": ["tests/export/realization/test_channels.py"],
+    "export/realization/context.py": ["tests/export/realization/test_context.py"],
+    "export/realization/network.py": ["tests/export/realization/test_context.py"],
 }
 
 

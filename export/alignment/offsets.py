@@ -151,7 +151,6 @@ class _Settler:
             room = high.min(axis=0, initial=np.inf) - low.max(axis=0, initial=-np.inf)
             found = room >= 2 * self._margin[chosen[now]]
             trying = now[found]
-            trying = trying[_ranks(np.unique(chosen[trying], return_counts=True)[1]) < _MOST_TRIALS]
             self._try_each(plain, chosen[trying], bias[trying], targets)
             trials += np.bincount(column[trying], minlength=channels.size)
             kept = self.left[chosen] & (order >= looked_at) & (trials[column] < _MOST_TRIALS)

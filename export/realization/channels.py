@@ -168,9 +168,7 @@ def fit(codes: np.ndarray, trained: np.ndarray, context: RequantizationContext) 
     ideal.check_finite(trained, context.source.scale)
     slope, start = ideal.line(trained, context.source.scale)
     codes = codes.astype(np.int8) * ideal.signs(trained)
-    code_multiplier = max(
-        1, LARGEST[context.dtype_bits] // max(1, int(np.abs(codes).max(initial=0)))
-    )
+    code_multiplier = max(1, LARGEST[context.dtype_bits] // int(np.abs(codes).max(initial=1)))
     accumulators = AccumulatorRange(codes, context.source.low, context.source.high)
 
     wanted = ideal.thresholds(trained, context.source.scale, context.target.scale, context.levels)

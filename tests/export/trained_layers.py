@@ -99,6 +99,49 @@ def layer(
     )
 
 
+def wide_layer(seed, operator, count, taps):
+    """A layer with 8 bits everywhere: accumulators with gaps, thresholds out of their reach."""
+    random = np.random.default_rng(seed)
+    codes = random.integers(-127, 128, (count, taps)).astype(np.int8)
+    input_scale, output_scale = (float(np.float32(scale)) for scale in (0.1, 0.07))
+    trained = np.zeros(count, TRAINED)
+    spread = random.uniform(0.3, 2) * output_scale * 255
+    trained["scale"] = np.float32(spread / (input_scale * 127 * np.sqrt(taps) * 255))
+    trained["gain"], trained["variance"] = 1, 1
+    trained["offset"] = random.normal(0, output_scale * 64, count).astype(np.float32)
+    trained["digest"] = [ideal.digest(row) for row in codes]
+    source, target = (
+        QuantizationParameters(scale=scale, low=0, high=255, bits=8)
+        for scale in (input_scale, output_scale)
+    )
+    context = RequantizationContext(
+        operator=operator,
+        vector_product=operator is FullyConnected,
+        source=source,
+        target=target,
+    )
+    fitted = channels.fit(codes, trained, context)
+    one = () if operator is FullyConnected else (1, 1)
+    node = operator(
+        inputs=("input",),
+        output="output",
+        kernel=fitted.kernel.reshape(count, *one, taps),
+        kernel_scale=fitted.scale,
+        bias=fitted.bias,
+        relu=fitted.relu,
+        code_multiplier=fitted.code_multiplier,
+        bits=8,
+        trained=trained,
+    )
+    tensors = {
+        "input": Tensor(shape=(1, *one, taps), quantization=source),
+        "output": Tensor(shape=(1, *one, count), quantization=target),
+    }
+    return IntegerGraph(
+        tensors=tensors, operators=[node], inputs=("input",), outputs=("output",), metadata={}
+    )
+
+
 def changed(graph, **fields):
     """The graph with other fields in its one operator."""
     return dataclasses.replace(graph, operators=[dataclasses.replace(graph.operators[0], **fields)])

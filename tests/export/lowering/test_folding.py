@@ -1,5 +1,7 @@
 """Folding: what a kernel's accumulator becomes, in the numbers that were trained."""
 
+import types
+
 import numpy as np
 import pytest
 import small_networks
@@ -9,6 +11,14 @@ from tf_keras import layers
 
 import export
 import wrpn_tf
+from export.ir.operators import (
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    GroupedConv2D,
+    TransposeConv2D,
+)
+from export.kernel_sets import ideal
 from export.lowering import folding
 
 CHANNELS = 4
@@ -97,6 +107,81 @@ def test_a_rescaling_multiplies_the_bias_before_it(scale, offset, before):
         "variance": [1] * CHANNELS,
         "offset": numbers(np.broadcast_to(offset, CHANNELS)),
     }
+
+
+SOURCE = wrpn_tf.QuantizationParameters(scale=0.5, low=0, high=3, bits=2)
+
+
+def test_parameters_are_what_follows_and_the_scale_and_digest_of_the_codes():
+    codes = np.array([[1, -2], [3, 0]], np.int8)
+    affine = folding.Affine(
+        gain=np.array([1.5, -2]),
+        shift=np.array([0.25, 3]),
+        variance=np.array([4, 0.5]),
+        offset=np.array([-7, 8.0]),
+    )
+    found = folding.parameters(codes, np.array([0.125, 0.5]), affine, SOURCE)
+    for name, values in fields(affine).items():
+        assert found[name].tolist() == values
+    assert found["scale"].tolist() == [0.125, 0.5]
+    assert found["digest"].tolist() == [ideal.digest(row) for row in codes]
+    affine.variance[1] = 0
+    with pytest.raises(ValueError, match="a gain or offset is not finite"):
+        folding.parameters(codes, np.ones(2), affine, SOURCE)
+
+
+WINDOW = {"strides": (2, 1), "padding": "SAME", "dilation": (1, 1)}
+FORMS = {
+    "convolution": (
+        lambda: layers.Conv2D(4, (2, 3), (2, 1), padding="same"),
+        *((2, 3, 5, 4), (1, 1, 1, 4), Conv2D, WINDOW),
+    ),
+    "dilated": (
+        lambda: layers.Conv2D(4, (2, 1), dilation_rate=(1, 3)),
+        *((2, 1, 5, 4), (), Conv2D),
+        {"strides": (1, 1), "padding": "VALID", "dilation": (1, 3)},
+    ),
+    "grouped": (
+        lambda: layers.Conv2D(4, (2, 3), (2, 1), padding="same", groups=2),
+        *((2, 3, 1, 4), (1, 1, 1, 4), GroupedConv2D, WINDOW),
+    ),
+    "depthwise": (
+        lambda: layers.DepthwiseConv2D((2, 3), (2, 2), padding="same", depth_multiplier=2),
+        *((2, 3, 2, 2), (1, 1, 2, 2), DepthwiseConv2D, WINDOW | {"strides": (2, 2)}),
+    ),
+    "transposed": (
+        lambda: layers.Conv2DTranspose(4, (2, 3), (2, 1), padding="same"),
+        *((2, 3, 4, 5), (1, 1, 4, 1), TransposeConv2D),
+        {"strides": (2, 1), "padding": "SAME"},
+    ),
+    "dense": (lambda: layers.Dense(4), (5, 4), (1, 4), FullyConnected, {}),
+}
+
+
+@pytest.mark.parametrize(("layer", "shape", "scales", "form", "window"), FORMS.values(), ids=FORMS)
+def test_kernels_are_rows_of_taps_for_each_channel(layer, shape, scales, form, window):
+    layer = layer()
+    codes = (np.arange(np.prod(shape)) % 7 - 3).reshape(shape)
+    scale = 0.5 + np.arange(np.prod(scales)).reshape(scales)
+    channels_first = {
+        DepthwiseConv2D: lambda: [codes[:, :, c // 2, c % 2] for c in range(4)],
+        TransposeConv2D: lambda: [codes[:, :, c, :] for c in range(4)],
+    }.get(form, lambda: [codes[..., c] for c in range(4)])
+    rows = np.array([channel.ravel() for channel in channels_first()])
+    kernel = types.SimpleNamespace(codes=codes, scale=scale, bits=3)
+    affine = folding.Affine(
+        gain=np.arange(1.0, 5), shift=np.zeros(4), variance=np.ones(4), offset=np.zeros(4)
+    )
+    view = types.SimpleNamespace(layer=layer)
+    found = folding.trained_kernel(view, kernel, affine, SOURCE)
+    parameters, stored = found.pop("parameters"), found.pop("codes")
+    assert stored.dtype == np.int8 and stored.flags["C_CONTIGUOUS"]
+    assert_same(stored, rows.astype(np.int8))
+    size = (1, 1) if form is FullyConnected else shape[:2]
+    assert found == {"form": form, "window": size, "bits": 3} | window
+    assert parameters["scale"].tolist() == ([0.5, 1.5, 2.5, 3.5] if scales else [0.5] * 4)
+    assert parameters["gain"].tolist() == [1, 2, 3, 4]
+    assert parameters["digest"].tolist() == [ideal.digest(row) for row in rows]
 
 
 @pytest.fixture(name="image_codes", scope="module")

@@ -1,6 +1,7 @@
 """The prover against brute force: every input of small layers, and planted errors."""
 
 import dataclasses
+import types
 from fractions import Fraction
 
 import numpy as np
@@ -37,7 +38,9 @@ from export.ir.operators import (
 from export.ir.provenance import TRAINED, Provenance
 from export.ir.tensors import Tensor
 from export.kernel_sets import ideal
+from export.kernel_sets.ideal import BEYOND
 from export.kernel_sets.rules import TARGETS
+from export.proof import prover
 from export.proof.training import training_problems
 from export.realization.channels import moved_scale
 from export.runtime import runner
@@ -432,6 +435,117 @@ def test_what_xnnpack_leaves_is_proven_for_the_optimized_kernels():
         )
         optimized = set(taken["optimized"]) | set(taken["optimized_arm"])
         assert left == taken | {"xnnpack": tuple(sorted(optimized))}
+
+
+def test_clips_are_thresholds_too():
+    """Levels 1 to 5 of an output that is clipped to codes from 2 to 4."""
+    positions, levels = np.full((5, 2), 7), np.arange(1, 6)[:, None]
+    found = prover._clipped(positions, levels, 2, 4)
+    assert found.tolist() == [[-BEYOND] * 2] * 2 + [[7] * 2] * 2 + [[BEYOND] * 2]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "gap"),
+    [
+        ([1, 5, 9], [1, 5, 9], 0),
+        ([1, 5, 9], [1, 5, 8], 1),
+        ([1, 5, 9], [2, 5, 9], 1),
+        ([1, 5, 9], [6, 7, 9], 2),
+        ([6, 7, 9], [1, 5, 9], 2),
+        ([9, 1, 5], [1, 9, 5], 0),  # In no order.
+        ([-BEYOND, 3, BEYOND], [3, 3, 3], 1),
+        ([-BEYOND] * 3, [BEYOND] * 3, 3),
+        ([BEYOND] * 3, [BEYOND] * 3, 0),
+        ([4, 4, BEYOND], [BEYOND] * 3, 2),
+    ],
+)
+def test_the_largest_gap_of_step_functions(wanted, found, gap):
+    largest = prover._largest_gap(np.array(wanted), np.array(found))
+    assert (largest, type(largest)) == (gap, int)
+
+
+def test_channels_that_do_not_hold_the_trained_codes_are_named():
+    """A negated channel is right where its gain is negative; all 0 is right everywhere."""
+    codes = np.array([[1, -2], [1, -2], [1, -2], [1, -2], [1, -2], [0, 0]], np.int8)
+    trained = np.zeros(6, TRAINED)
+    trained["gain"] = [1, -1, 1, 1, -1, 0]
+    trained["digest"] = [ideal.digest(row) for row in codes]
+    rows = 3 * codes * np.array([[1], [-1], [0], [1], [1], [1]], np.int8)
+    rows[3, 1] += 1
+    operator = types.SimpleNamespace(code_multiplier=3, trained=trained)
+    assert prover._code_problems(operator, rows) == [
+        "The kernel does not hold the trained codes in channels [3, 4]."
+    ]
+    assert (
+        prover._code_problems(operator, 3 * codes * np.array([[1], [-1], [0], [1], [-1], [1]]))
+        == []
+    )
+    rows = 3 * codes * np.array([[1], [-1], [0], [1], [-1], [1]])
+    rows[0] += 1  # The codes are the trained ones, times 3 and 1 more.
+    assert "[0]" in prover._code_problems(operator, rows)[0]
+
+
+@pytest.mark.parametrize(("low", "bound"), [(-4, 2 * 31 * 5), (-9, 2 * 31 * 9)])
+def test_unknown_codes_may_be_as_large_as_the_code_multiplier_allows(low, bound):
+    """127 // 4 = 31; the third channel is known to have codes of 0."""
+    trained = np.zeros(3, TRAINED)
+    trained["digest"] = [1, 1, ideal.digest(np.zeros(2))]
+    rows = np.array([[4, -8], [0, 0], [0, 0]], np.int8)
+    operator = types.SimpleNamespace(code_multiplier=4, dtype_bits=8, trained=trained)
+    source = QuantizationParameters(scale=1.0, low=low, high=5, bits=4)
+    found = prover._trained_accumulators(operator, rows, source)
+    assert found.least.tolist() == [low - 10, -bound, 0]
+    assert found.most.tolist() == [5 - 2 * low, bound, 0]
+    operator.dtype_bits, operator.code_multiplier = 4, 2
+    found = prover._trained_accumulators(operator, rows, source)
+    assert found.most[1] == bound * 3 // 31
+
+
+def test_what_is_known_of_every_operator():
+    graph = layer(3, operator=Conv2D, weight_bits=3, output_bits=4)
+    source, row = export.prove(graph).operators
+    assert (source.name, source.kind, source.output_bits) == ("input", "Input", 2)
+    assert (source.cases, source.weight_bits, source.problems) == (0, None, ())
+    assert (row.name, row.kind, row.output_bits) == ("output", "Conv2D", 4)
+    assert (row.cases, row.weight_bits) == (CHANNELS, 3)
+    assert row.covered and source.covered
+    moved = dataclasses.replace(
+        graph,
+        tensors={
+            name: dataclasses.replace(tensor, quantization=int8(0.5, 3))
+            for name, tensor in graph.tensors.items()
+        },
+    )
+    for found, name in zip(export.prove(moved).operators, ("input", "output"), strict=True):
+        trained = graph.provenance.quantization[name]
+        assert found.problems[0] == (
+            "The tensor has scale 0.5 and zero point 3, trained were "
+            f"{trained.scale} and {trained.zero_point}."
+        )
+
+
+@pytest.mark.parametrize("kind", ["max", "average"])
+def test_pools_copy_codes_or_average_them(kind):
+    pool = Pool2D(inputs=("image",), output="output", kind=kind, window=(2, 2), strides=(1, 1))
+    tensors = {
+        "image": Tensor(shape=(1, 3, 3, 1), quantization=int8(0.25, 112, 4)),
+        "output": Tensor(shape=(1, 2, 2, 1), quantization=int8(0.25, 111, 4)),
+    }
+    graph = IntegerGraph(
+        tensors=tensors,
+        operators=[pool],
+        inputs=("image",),
+        outputs=("output",),
+        provenance=as_trained(tensors),
+    )
+    row = export.prove(graph).operators[-1]
+    assert row.problems == (
+        ("Input 'image' is on another grid than the output.",)
+        if kind == "max"
+        else ("Input and output are on different grids.",)
+    )
+    assert row.cases == (0 if kind == "max" else 4 * 15 + 1)
+    assert row.output_bits == 4 and row.kind == "Pool2D"
 
 
 def test_a_softmax_is_outside_the_proof():

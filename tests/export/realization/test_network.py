@@ -20,7 +20,6 @@ from export.ir.operators import Concatenate, Conv2D, DepthwiseConv2D, FullyConne
 from export.ir.validation import validate
 from export.ir.weight_dtypes import LARGEST
 from export.kernel_sets.rules import TARGETS
-from export.realization.context import RequantizationContext
 from export.realization.network import integers
 
 
@@ -110,27 +109,6 @@ def test_no_other_order_is_exact_in_more_channels(target):
     best = inexact(export.realize(trained, kernel_sets=(target,)))[target]
     for order in (TARGETS, TARGETS[::-1]):
         assert best <= inexact(export.realize(trained, kernel_sets=order))[target]
-
-
-def test_what_xnnpack_leaves_is_for_the_optimized_kernels():
-    grid = wrpn_tf.QuantizationParameters(scale=0.5, low=0, high=15, bits=4)
-    context = RequantizationContext(
-        operator=Conv2D, vector_product=False, source=grid, target=grid, dtype_bits=4
-    )
-
-    def targets(delegated, *kernel_sets):
-        fields = {"delegated": delegated, "kernel_sets": kernel_sets}
-        return dataclasses.replace(context, **fields).targets
-
-    assert context.targets == TARGETS
-    assert targets(False, *TARGETS) == (
-        *("optimized", "optimized_arm", "reference", "reference_2_14"),
-        "xnnpack",
-    )
-    assert targets(True, "reference", "xnnpack") == ("reference", "xnnpack")
-    assert targets(False, "reference", "xnnpack") == ("reference", "optimized", "xnnpack")
-    assert targets(False, "xnnpack") == ("optimized", "xnnpack")
-    assert targets(False, "reference") == ("reference",)
 
 
 @pytest.fixture(name="pointwise", scope="module")
