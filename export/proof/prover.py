@@ -194,7 +194,6 @@ def _clipped(positions: np.ndarray, levels: np.ndarray, low: int, high: int) -> 
 def _largest_gap(wanted: np.ndarray, found: np.ndarray) -> int:
     """The largest difference of two step functions with these thresholds, in codes."""
     places = np.unique(np.concatenate([wanted, found]))
-    places = places[places < BEYOND]
     one, other = (
         np.searchsorted(np.sort(steps), places, side="right") for steps in (wanted, found)
     )

@@ -110,16 +110,18 @@ def test_gains_are_even_steps_and_simple_fractions():
 
     2.004 steps are 1.002 times 2, by every number of parts; 1.335 are 1.00125 times 4/3, by 3 parts
     only; 0.1 steps are less than half of the shortest, and 1.99 are 0.995 times 2: too far.
+    0.5005 are 1.001 times 1/2, by 4 parts only.
     """
     even = [1 + sign * step / 4096 for step in range(1, 17) for sign in (-1, 1)]
-    distance = np.array([2.004, 1.335, 0.1, 1.99])
+    distance = np.array([2.004, 1.335, 0.1, 1.99, 0.5005])
     found = bias_candidates.gain_factors(1 / distance, 2)
-    assert found.shape == (33 + 4, 4)
+    assert found.shape == (33 + 4, 5)
     wanted = [
         [1.0, *even[:16], *[1.002] * 4, *even[16:]],
         [*[1.0] * 4, *even[:10], 1.00125, *even[10:]],
         [*[1.0] * 5, *even],
         [*[1.0] * 5, *even],
+        [*[1.0] * 4, *even[:8], 1.001, *even[8:]],
     ]
     assert np.allclose(found.T, wanted, rtol=0, atol=1e-12)
     for code_multiplier, parts in ((1, 2), (19, 38), (21, 40), (127, 40)):

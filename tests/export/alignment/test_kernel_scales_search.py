@@ -150,10 +150,10 @@ def test_a_tie_moves_by_as_much_as_float32_needs():
 
     Half a code moves by that much for a share of 510 / 2^20: 31.9 of the steps of 2^-16.
     """
-    graph, _ = layer([[1, 0], [0, 3]], WIDE, scale=[0.25, 0.25], offset=[0.25 * 200] * 2)
+    graph, _ = layer([[1, 0], [1, 0]], WIDE, scale=0.25, offset=[0.25 * 200, 0])
     (node,) = graph.operators
     found = kernel_scales._factors(graph, node)
-    assert found[0] == np.float32(1 + 2.0**-11)
+    assert found.tolist() == [np.float32(1 + 2.0**-11)] * 2
 
 
 def test_exact_for_the_first_target_and_for_arm_where_it_was(monkeypatch):

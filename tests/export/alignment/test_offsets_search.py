@@ -188,11 +188,11 @@ def test_channels_that_fail_are_looked_for_again_without_a_margin(monkeypatch):
     assert one.left.tolist() == [True, True, False, True]
 
 
-def walked(monkeypatch, bounds, serves, limit):
+def walked(monkeypatch, bounds, serves, limit, margin=(0.01, 0.05)):
     """The biases that a walk tries for each of some channels, with stand-ins, and who is left."""
     graph = wide_layer(0, Conv2D, len(limit), 4)
     one, tried = settler(graph), [[] for _ in limit]
-    one._bias, one._margin = np.arange(len(limit)), np.linspace(0.01, 0.05, len(limit))
+    one._bias, one._margin = np.arange(len(limit)), np.linspace(*margin, len(limit))
 
     def known(settler, plain, chosen, bias, target, levels=None):
         assert target == "xnnpack"
@@ -261,10 +261,61 @@ def test_the_walk_gives_up(monkeypatch):
 
 def test_the_walk_passes_what_has_twice_the_margin(monkeypatch):
     """A room of 1/8 is twice a margin of 1/16, with which no bias is too narrow by a hair."""
-    monkeypatch.setattr(np, "linspace", lambda *_: np.array([0.0625, 0.0626]))
     bounds = np.full(6, 0.5), np.full(6, 0.625)
-    tried, one = walked(monkeypatch, lambda *_: bounds, lambda *_: True, [9, 9])
-    assert tried == [[2], []]
+    margin = 0.0625, 0.0626
+    tried, _ = walked(monkeypatch, lambda *_: bounds, lambda _, move: move == 6, [9, 9], margin)
+    assert tried == [[2, -2, 3, -3, 4, -4, 5, -5, 6], []]
+
+
+def test_levels_that_fail_are_looked_at_first(monkeypatch):
+    """The first, second and fourth bias fail by one pair of levels each; the third passes."""
+    failing = {2: (1, 5), -2: (2, 4), -3: (3, 0)}
+    seen = []
+
+    def bounds(channel, move):
+        low, high = np.zeros(6), np.ones(6)
+        if move in failing:
+            low[failing[move][0]], high[failing[move][1]] = 2, -1
+        return low, high
+
+    take = np.take_along_axis
+
+    def spy(values, levels, axis):
+        seen.append(levels.T.tolist())
+        return take(values, levels, axis)
+
+    monkeypatch.setattr(np, "take_along_axis", spy)
+    walked(monkeypatch, bounds, lambda channel, move: move == 4, [9])
+    assert seen[0] == [[1, 2, 0, 3, 5, 4, 0, 0]] * 12
+
+
+@pytest.mark.parametrize(("most", "looked_at"), [(64, [4, 16, 64]), (20, [4, 16]), (5, [4, 5])])
+def test_four_times_as_many_biases_are_looked_at_each_time(monkeypatch, most, looked_at):
+    monkeypatch.setattr(offsets, "_MOST_TRIALS", most)
+    tried = []
+
+    def bounds(channel, move):
+        return np.zeros(6), np.ones(6)
+
+    found, _ = walked(monkeypatch, bounds, lambda *_: tried.append(0), [200])
+    assert len(found[0]) == sum(looked_at)
+
+
+def test_bounds_are_those_of_the_channels_and_levels():
+    one = settler(wide_layer(0, Conv2D, 3, 4))
+    plain, chosen = one._rounding(one.trained), np.array([2, 0, 2])
+    bias, levels = one._bias[chosen] + [0, 3, -2], np.array([[7, 100, 30], [9, 0, 254]])
+    rounding = plain.select(chosen)
+    on = rounding.positions("reference", bias)
+    wanted = offsets._offset_bounds(one._context, rounding, one.trained[chosen], on)
+    for whole, found, some in zip(
+        wanted,
+        one._bounds(plain, chosen, bias, "reference"),
+        one._bounds(plain, chosen, bias, "reference", levels),
+        strict=True,
+    ):
+        assert found.tolist() == whole.tolist()
+        assert some.tolist() == np.take_along_axis(whole, levels, axis=0).tolist()
 
 
 def test_no_bias_farther_than_half_a_code_or_a_code_multiplier(monkeypatch):
@@ -343,7 +394,13 @@ def test_gains_are_tried_from_the_nearest_on(monkeypatch):
             found.append((channel, step) in serves)
         return trained["offset"] + np.float32(1), np.array(found, bool)
 
-    monkeypatch.setattr(bias_candidates, "gain_factors", lambda multiplier, code: factors)
+    def given(multiplier, code_multiplier):
+        assert code_multiplier == node.code_multiplier
+        assert multiplier.tolist() == context.multipliers(node.kernel_scale, "reference").tolist()
+        return factors
+
+    context = RequantizationContext.of(graph, node)
+    monkeypatch.setattr(bias_candidates, "gain_factors", given)
     monkeypatch.setattr(bias_candidates, "nearest_bias", nearest)
     monkeypatch.setattr(offsets, "_matching_offsets", matching)
     graph.operators[0].trained["scale"] *= np.float32([1, 1.125, 1.25])

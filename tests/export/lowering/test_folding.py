@@ -154,6 +154,11 @@ FORMS = {
         *((2, 3, 4, 5), (1, 1, 4, 1), TransposeConv2D),
         {"strides": (2, 1), "padding": "SAME"},
     ),
+    "one tap": (
+        lambda: layers.DepthwiseConv2D(1, depth_multiplier=2),
+        *((1, 1, 2, 2), (1, 1, 2, 2), DepthwiseConv2D),
+        {"strides": (1, 1), "padding": "VALID", "dilation": (1, 1)},
+    ),
     "dense": (lambda: layers.Dense(4), (5, 4), (1, 4), FullyConnected, {}),
 }
 

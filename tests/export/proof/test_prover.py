@@ -167,6 +167,14 @@ def test_other_grids_are_reported(graph, name, sign, scale):
     assert "trained were" in proof.failures(("xnnpack",))[0]
 
 
+@pytest.mark.parametrize("relu", [True, False])
+def test_another_relu_than_trained_is_found(relu):
+    """Of 2 bits from 0 on, and of 8 bits from below 0 on."""
+    graph = layer(1, operator=Conv2D, weight_bits=2, input_bits=2, taps=3, linear=relu)
+    assert graph.operators[0].relu != relu
+    assert_is_brute_force(changed(graph, relu=relu))
+
+
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
 def test_low_bit_layers_are_proven_with_every_kernel(bits):
     for operator in OPERATORS:
@@ -429,12 +437,16 @@ def test_upsampling_is_proven_where_kernels_round_alike(bits, ties):
 def test_what_xnnpack_leaves_is_proven_for_the_optimized_kernels():
     for seed in range(8):
         graph = layer(seed, operator=TransposeConv2D, weight_bits=8, input_bits=2, linear=True)
-        taken, left = (
-            export.prove(changed(graph, strides=(1, step), padding="SAME")).operators[-1].channels
+        rows = [
+            export.prove(changed(graph, strides=(1, step), padding="SAME")).operators[-1]
             for step in (1, 2)
-        )
+        ]
+        taken, left = (row.channels for row in rows)
         optimized = set(taken["optimized"]) | set(taken["optimized_arm"])
         assert left == taken | {"xnnpack": tuple(sorted(optimized))}
+        worst = max(rows[0].worst["optimized"], rows[0].worst["optimized_arm"])
+        assert rows[1].worst == rows[0].worst | {"xnnpack": worst}
+        assert rows[1].different == rows[0].different | {"xnnpack": len(optimized)}
 
 
 def test_clips_are_thresholds_too():

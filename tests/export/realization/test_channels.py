@@ -308,8 +308,37 @@ def test_a_step_from_end_to_end_is_exact():
     assert fitted.kernel.any(axis=1).all()
     assert all(exact.all() for exact in fitted.exact.values())
     assert (fitted.scale * 0.5 / 0.25 < 1).all()
+    # 5 codes for one step: from code 0 at accumulator 0 it is 3 to the farther end.
+    assert fit([[1, -1, 1]], scale=2.5).scale.tolist() == [np.float32(1.5 / 127)]
     flatter = fit([[1, -1, 1]], scale=2.49)
     assert flatter.scale.tolist() == [np.float32(2.49 / 127)]
+
+
+def test_where_no_bias_serves_it_is_that_of_real_arithmetic():
+    """One code for 2.37 accumulators, with a code multiplier of 1, and 3.6 accumulators from 0.
+
+    XNNPACK's thresholds are -3, -1, 2, 4 and 6 without a bias, of which none makes those as
+    trained, -7, -4, -2, 0 and 3.
+    """
+    codes = [[127, 1, 1, 1, -1, -1, -1]]
+    context = dataclasses.replace(CONTEXT, kernel_sets=("xnnpack",))
+    fitted = fit(codes, context, scale=0.25 / 2.37 / 0.5, offset=0.25 * 3.6 / 2.37)
+    assert fitted.code_multiplier == 1
+    assert fitted.bias.tolist() == [4]
+    assert not fitted.exact["xnnpack"].any()
+
+
+def test_scales_are_chosen_for_the_thresholds_of_channels_that_move(monkeypatch):
+    """Thresholds at -6, -2, 2, 6 and 10; none of what float32 cannot scale."""
+    seen = []
+
+    def choose(context, scale, code_multiplier, accumulators, wanted):
+        seen.append(wanted.T.tolist())
+        return scale
+
+    monkeypatch.setattr(channels, "_choose_scale", choose)
+    fit([[1, -1, 0], [1, 1, 1]], scale=[0.125, 1e-44])
+    assert seen == [[[-6, -2, 2, 6, 10], [BEYOND] * 5]]
 
 
 def test_dense_layers_with_one_scale_keep_it():
