@@ -94,12 +94,14 @@ def test_it_is_widened(trained):
     wrpn_tf.quantize_model(wide, 2, 4)
 
 
-def test_it_is_saved(trained, tmp_path):
+@pytest.mark.parametrize("name", ["model.h5", "model.keras"])
+def test_it_is_saved(name, trained, tmp_path):
     _, quantized, codes = trained
-    quantized.save(tmp_path / "model.h5")
-    loaded = wrpn_tf.load_model(tmp_path / "model.h5")
+    quantized.save(tmp_path / name)
+    loaded = wrpn_tf.load_model(tmp_path / name)
     images = codes.astype(np.float32) / 128
     assert np.array_equal(loaded(images), quantized(images))
+    assert export.to_tflite(loaded) == export.to_tflite(quantized)
 
 
 def test_a_leaky_relu_in_c_is_refused_by_name():

@@ -46,6 +46,7 @@ class OneGridLayer(keras.layers.Layer):
         return super().get_config() | {"quantizer": quantize_config.to_config(self.quantizer)}
 
 
+@keras.saving.register_keras_serializable("wrpn_tf")
 class QuantizedAveragePooling2D(OneGridLayer):
     """Average pooling with one grid on both sides, as TFLite's AVERAGE_POOL_2D demands.
 
@@ -99,6 +100,7 @@ class QuantizedAveragePooling2D(OneGridLayer):
         }
 
 
+@keras.saving.register_keras_serializable("wrpn_tf")
 class QuantizedUpSampling2D(OneGridLayer):
     """Bilinear upsampling with one grid on both sides, as TFLite's RESIZE_BILINEAR demands.
 

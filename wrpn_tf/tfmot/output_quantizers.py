@@ -43,6 +43,7 @@ class ObservableQuantizer(tfmot_quantizers.Quantizer):
         return self.quantize(inputs, training, weights)
 
 
+@keras.saving.register_keras_serializable("wrpn_tf")
 class ActivationQuantizer(ObservableQuantizer):
     """k-bit activations: clip to ``[0, (2^k - 1) * scale]`` and round to multiples of the scale.
 
@@ -128,6 +129,7 @@ class ActivationQuantizer(ObservableQuantizer):
         return {"bits": self.bits, "method": self.method, "maximum": self.maximum}
 
 
+@keras.saving.register_keras_serializable("wrpn_tf")
 class RangeQuantizer(ObservableQuantizer):
     """8-bit affine quantization over an observed or a fixed range.
 

@@ -30,7 +30,7 @@ from wrpn_tf.tfmot.acceptance import check_accepted
 from wrpn_tf.tfmot.interface import with_interface_of
 from wrpn_tf.tfmot.saving import custom_objects
 from wrpn_tf.tfmot.scheme import DEFAULT_BITS, WRPNScheme, layer_config
-from wrpn_tf.tfmot.wrapper import FreezableWrapper
+from wrpn_tf.tfmot.wrapper import adopt
 
 
 def quantize_model(
@@ -189,8 +189,8 @@ def _apply(model, integer, input_range) -> keras.Model:
         if isinstance(layer, quantize_wrapper.QuantizeWrapper)
     }
     _check_applied(scheme, wrappers)
+    adopt(quantized.layers)
     for wrapper in wrappers.values():
-        FreezableWrapper.adopt(wrapper)
         for kernel, quantizer, variables in wrapper._weight_vars:
             quantizer.initialize(np.asarray(kernel), variables)
     return quantized

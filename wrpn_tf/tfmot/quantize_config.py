@@ -27,6 +27,7 @@ def kernel_attribute(layer: keras.layers.Layer) -> str | None:
     return None
 
 
+@keras.saving.register_keras_serializable("wrpn_tf")
 class WRPNQuantizeConfig(tfmot.quantization.keras.QuantizeConfig):
     """Quantizes a layer's kernel with `weight` and its output with `output`; None leaves either.
 

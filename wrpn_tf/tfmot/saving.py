@@ -2,29 +2,61 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
+import zipfile
 from typing import Any
 
+import h5py
+import tensorflow as tf
 import tf_keras as keras
+from google.protobuf import message
 from tensorflow_model_optimization.python.core.quantization.keras import (
     quantize_annotate,
-    quantize_layer,
 )
+from tf_keras.protobuf import saved_metadata_pb2
+from tf_keras.src.saving.legacy import saving_utils
+from tf_keras.src.saving.legacy.saved_model import json_utils
 
 from wrpn_tf.tfmot.interface import QuantizedModel
 from wrpn_tf.tfmot.one_grid_layers import QuantizedAveragePooling2D, QuantizedUpSampling2D
 from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer, RangeQuantizer
 from wrpn_tf.tfmot.quantize_config import WRPNQuantizeConfig
+from wrpn_tf.tfmot.trust import check_config
 from wrpn_tf.tfmot.weight_quantizer import WeightQuantizer
-from wrpn_tf.tfmot.wrapper import FreezableWrapper
+from wrpn_tf.tfmot.wrapper import QuantizeLayer, QuantizeWrapperV2
+
+_EXPECTED = (
+    "expected a .keras or .h5 file or the folder of a SavedModel, written by tf_keras's model.save"
+)
+_FAILURES = (
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    tf.errors.OpError,
+    message.DecodeError,
+)
 
 
 def custom_objects() -> dict[str, Any]:
-    """Classes to pass to Keras as `custom_objects` when loading a quantized model."""
+    """Classes to pass to Keras as `custom_objects` when loading a quantized model.
+
+    Keras knows them by itself once `wrpn_tf.load_model` or `wrpn_tf.quantize_model` was used; the
+    names here are those of files that earlier versions wrote.
+    """
     objects = {
         cls.__name__: cls
         for cls in (
             ActivationQuantizer,
+            QuantizeLayer,
+            QuantizeWrapperV2,
             QuantizedAveragePooling2D,
             QuantizedModel,
             QuantizedUpSampling2D,
@@ -32,27 +64,170 @@ def custom_objects() -> dict[str, Any]:
             WRPNQuantizeConfig,
             WeightQuantizer,
             quantize_annotate.QuantizeAnnotate,
-            quantize_layer.QuantizeLayer,
         )
     }
-    # Also the names under which wrappers were saved before: TF-MOT's, and that of a loaded model.
-    names = (FreezableWrapper.__name__, "QuantizeWrapperV2", "BuiltFirstWrapper")
-    return objects | dict.fromkeys(names, FreezableWrapper)
+    return objects | {"BuiltFirstWrapper": QuantizeWrapperV2}
 
 
-def load_model(path: str | os.PathLike[str], compile: bool = False) -> keras.Model:
-    """Loads a model saved by `model.save(path)` as HDF5 or SavedModel, quantized or not.
+def load_model(
+    path: str | os.PathLike[str], compile: bool = False, *, trust_code: bool = False
+) -> keras.Model:
+    """Loads a model that tf_keras's `model.save(path)` wrote, quantized or not.
+
+    Nothing that the file brings is executed: its layers are built by the classes of tf_keras, of
+    this package, and those that the process registered with `keras.saving`. A SavedModel's graph is
+    not read, only its configuration and its variables.
+
+    Args:
+      path: a `.keras` or `.h5` file, or the folder of a SavedModel.
+      compile: also restore the loss and the optimizer with its state.
+      trust_code: run the code of Lambda layers, import what the file names, and execute the graph
+        of a SavedModel. Such a file can do all that you can: only for files whose author you trust.
 
     Raises:
-      ValueError: if there is no model, or it cannot be loaded.
+      ValueError: if there is no model, it needs code of its own, or it cannot be loaded.
     """
     path = os.fspath(path)
     if not os.path.exists(path):
-        raise ValueError(f"No model at {path}: expected an .h5 file or a SavedModel folder.")
+        raise ValueError(f"No model at {path}: {_EXPECTED}.")
     try:
-        return keras.models.load_model(path, custom_objects=custom_objects(), compile=compile)
-    except (OSError, ValueError) as error:
+        contents = _contents(path)
+        if not trust_code:
+            _check_code(contents, compile)
+            if contents.form == "SavedModel":
+                return _without_graph(path, contents, compile)
+        return keras.models.load_model(
+            path, custom_objects(), compile=compile, safe_mode=not trust_code
+        )
+    except _FAILURES as error:
+        raise ValueError(f"Cannot load a model from {path}: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Contents:
+    """What a file says of its model: JSON, decoded as far as JSON goes.
+
+    Attributes:
+      form: '.keras', '.h5' or 'SavedModel'.
+      model: class and configuration.
+      compiled: optimizer, loss and metrics, or None.
+    """
+
+    form: str
+    model: dict[str, Any]
+    compiled: Any
+
+
+def _contents(path: str) -> _Contents:
+    """Reads the configuration, and nothing else; raises one of `_FAILURES`, saying why."""
+    if os.path.isdir(path):
+        return _saved_model_contents(path)
+    if path.endswith(".keras") and zipfile.is_zipfile(path):  # What Keras goes by.
+        return _archive_contents(path)
+    if h5py.is_hdf5(path):
+        return _hdf5_contents(path)
+    if zipfile.is_zipfile(path):
+        raise ValueError("it is a zip archive; rename it to end in .keras if it is a model.")
+    raise ValueError(f"it is neither an HDF5 file nor a .keras archive; {_EXPECTED}.")
+
+
+def _archive_contents(path: str) -> _Contents:
+    with zipfile.ZipFile(path) as archive:
+        missing = {"config.json", "metadata.json"} - set(archive.namelist())
+        if missing:
+            raise ValueError(f"the archive has no {' and no '.join(sorted(missing))}; {_EXPECTED}.")
+        metadata = json.loads(archive.read("metadata.json"))
+        model = json.loads(archive.read("config.json"))
+    _check_version(metadata.get("keras_version"))
+    compiled = model.pop("compile_config", None)
+    return _Contents(form=".keras", model=model, compiled=compiled)
+
+
+def _hdf5_contents(path: str) -> _Contents:
+    with h5py.File(path, "r") as file:
+        attributes = dict(file.attrs)
+    if "model_config" not in attributes:
         raise ValueError(
-            f"Cannot load a model from {path}; expected an .h5 file or a SavedModel folder that "
-            f"model.save wrote: {error}"
+            "it holds weights only; build the model and use its load_weights, or save with "
+            "model.save."
+        )
+    _check_version(_text(attributes.get("keras_version")))
+    compiled = attributes.get("training_config")
+    return _Contents(
+        form=".h5",
+        model=json.loads(attributes["model_config"]),
+        compiled=None if compiled is None else json.loads(compiled),
+    )
+
+
+def _saved_model_contents(path: str) -> _Contents:
+    file = os.path.join(path, "keras_metadata.pb")
+    if not os.path.exists(os.path.join(path, "saved_model.pb")):
+        raise ValueError(f"the folder has no saved_model.pb; {_EXPECTED}.")
+    if not os.path.exists(file):
+        raise ValueError(
+            "it is a SavedModel without a Keras model, as tf.saved_model.save and Keras 3 write "
+            "it, and cannot be trained; save with tf_keras's model.save."
+        )
+    metadata = saved_metadata_pb2.SavedMetadata()
+    with open(file, "rb") as stream:
+        metadata.ParseFromString(stream.read())
+    root = next((node for node in metadata.nodes if node.node_path == "root"), None)
+    if root is None:
+        raise ValueError(f"keras_metadata.pb has no root; {_EXPECTED}.")
+    facts = json.loads(root.metadata)
+    model = {name: facts.get(name) for name in ("class_name", "config")}
+    return _Contents(form="SavedModel", model=model, compiled=facts.get("training_config"))
+
+
+def _check_code(contents: _Contents, compile: bool) -> None:
+    """Raises ValueError if loading the model needs code that is not of this process."""
+    config = contents.model.get("config")
+    try:
+        if contents.form == "SavedModel" and not (isinstance(config, dict) and "layers" in config):
+            raise ValueError(
+                f"the {contents.model.get('class_name')} is neither Functional nor Sequential and "
+                "only there as a graph, which can read and write files"
+            )
+        check_config([contents.model, contents.compiled if compile else None], custom_objects())
+    except ValueError as error:
+        raise ValueError(
+            f"Loading could run code that is not yours, because {error}. If you trust the file's "
+            "author, load it with trust_code=True."
         ) from error
+
+
+def _without_graph(path: str, contents: _Contents, compile: bool) -> keras.Model:
+    """The model of a SavedModel, built from its configuration, with the saved variables."""
+    known = custom_objects()
+    model = keras.models.model_from_config(_decoded(contents.model), known)
+    if compile and contents.compiled is not None:
+        arguments = saving_utils.compile_args_from_training_config(
+            _decoded(contents.compiled), known
+        )
+        model.compile(**arguments)
+        if isinstance(model.optimizer, keras.optimizers.Optimizer):
+            model.optimizer.build(model.trainable_variables)
+    status = model.load_weights(path)
+    status.assert_existing_objects_matched().expect_partial()
+    return model
+
+
+def _decoded(config: Any) -> Any:
+    """JSON with tuples and shapes as Python has them."""
+    return json_utils.decode(json.dumps(config))
+
+
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _check_version(version: Any) -> None:
+    """Raises ValueError for another Keras than tf_keras, which is Keras 2."""
+    if str(version).split(".")[0] == "2":
+        return
+    writer = f"Keras {version}" if version else "an unknown Keras"
+    raise ValueError(
+        f"{writer} wrote it and this package trains models of tf_keras (Keras 2); build "
+        "the network with tf_keras, and copy the weights with get_weights and set_weights."
+    )

@@ -13,6 +13,7 @@ from wrpn_tf.arithmetic import quantizers, related_work, scales
 from wrpn_tf.arithmetic.methods import WeightMethod, check_weight_method
 
 
+@keras.saving.register_keras_serializable("wrpn_tf")
 class WeightQuantizer(tfmot_quantizers.Quantizer):
     """k-bit weights on a symmetric grid, one scale per output channel or per layer.
 
