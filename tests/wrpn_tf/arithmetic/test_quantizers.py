@@ -165,7 +165,12 @@ def test_the_zero_point_of_every_one_sided_range_is_an_end():
 def test_positive_equals_its_twin_and_is_positive(scale):
     actual = quantizers.positive(tf.constant(scale))
     assert_same(actual, quantizers.positive_np(scale))
-    assert actual.numpy().min() >= quantizers.SMALLEST_SCALE
+    assert actual.numpy().min() >= 2.0**-24
+
+
+def test_scales_in_use_are_at_least_2_to_the_minus_24():
+    scales = np.float32([0, 2.0**-25, -(2.0**-25), 2.0**-24, -(2.0**-23)])
+    assert_same(quantizers.positive_np(scales), np.float32([2.0**-24] * 4 + [2.0**-23]))
 
 
 # Codes and the paper's sets of values.
@@ -442,7 +447,7 @@ def test_best_scale_is_positive_and_no_worse_than_covering_everything(x, bits):
     levels = quantizers.weight_levels(bits)
     best = best_scale_np(x, -levels, levels)
     assert best.dtype == np.float32
-    assert best >= quantizers.SMALLEST_SCALE
+    assert best >= 2.0**-24
     covering = quantizers.positive_np(np.abs(x).max() / levels)
 
     def error(scale):
