@@ -118,7 +118,7 @@ def _realized(
 
 
 def _check_kernel_sets(kernel_sets: Sequence[str]) -> None:
-    """Raises ValueError where these are not one or more of `TARGETS`, each once."""
+    """Raises ValueError where these are not one or more of `TARGETS`."""
     if not kernel_sets or isinstance(kernel_sets, str):
         raise ValueError(f"kernel_sets must list one or more of {', '.join(TARGETS)}")
     for kernel_set in kernel_sets:

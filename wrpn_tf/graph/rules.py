@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 from wrpn_tf.arithmetic.bits import OFF, check_bits
@@ -138,28 +138,22 @@ def assign_bits(
 
 def edge_layers(nodes: Sequence[Node]) -> tuple[set[str], set[str]]:
     """Names of the first and of the last layers with a kernel, on any path."""
+    sources = {node.name: node.inputs for node in nodes}
+    readers = {name: [reader.name for reader in found] for name, found in consumers(nodes).items()}
+    return _first_kernels(nodes, sources), _first_kernels(nodes[::-1], readers)
+
+
+def _first_kernels(nodes: Sequence[Node], before: Mapping[str, Sequence[str]]) -> set[str]:
+    """Names of the layers with a kernel that come behind no other, each after those `before` it."""
     behind_kernel: set[str] = set()
     firsts = set()
     for node in nodes:
-        behind = any(name in behind_kernel for name in node.inputs)
-        if node.kind is Kind.KERNEL:
-            if not behind:
-                firsts.add(node.name)
-            behind = True
-        if behind:
+        behind = any(name in behind_kernel for name in before[node.name])
+        if node.kind is Kind.KERNEL and not behind:
+            firsts.add(node.name)
+        if node.kind is Kind.KERNEL or behind:
             behind_kernel.add(node.name)
-    readers = consumers(nodes)
-    before_kernel: set[str] = set()
-    lasts = set()
-    for node in reversed(nodes):
-        before = any(reader.name in before_kernel for reader in readers[node.name])
-        if node.kind is Kind.KERNEL:
-            if not before:
-                lasts.add(node.name)
-            before = True
-        if before:
-            before_kernel.add(node.name)
-    return firsts, lasts
+    return firsts
 
 
 def _activations_before(nodes: Sequence[Node], lasts: set[str]) -> set[str]:
