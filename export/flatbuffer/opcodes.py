@@ -42,6 +42,7 @@ from export.ir.operators import (
 RuntimeVersion = tuple[int, int, int]
 # INT4 kernels came with 2.11 (TFLite tools/versioning/runtime_version.cc).
 _NARROW_KERNELS: RuntimeVersion = (2, 11, 0)
+_HALF_PIXEL_CENTERS: RuntimeVersion = (2, 3, 0)  # Of RESIZE_NEAREST_NEIGHBOR; likewise.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,9 @@ def min_runtime_version(graph: IntegerGraph) -> RuntimeVersion:
     needed = [FORMS[type(operator)].runtime_version for operator in graph.operators]
     if any(operator.dtype_bits < 8 for operator in graph.weighted):
         needed.append(_NARROW_KERNELS)
+    resizes = [each for each in graph.operators if isinstance(each, ResizeNearest)]
+    if any(_has_half_pixel_centers(graph, operator) for operator in resizes):
+        needed.append(_HALF_PIXEL_CENTERS)
     return max(needed, default=(1, 14, 0))
 
 
@@ -203,7 +207,15 @@ def _slice(graph: IntegerGraph, operator: Slice) -> Opcode:
 
 
 def _nearest(graph: IntegerGraph, operator: ResizeNearest) -> Opcode:
-    return _named("RESIZE_NEAREST_NEIGHBOR", 2, "ResizeNearestNeighbor")
+    centers = _has_half_pixel_centers(graph, operator)
+    version = 3 if centers else 2
+    fields = {"halfPixelCenters": centers}
+    return _named("RESIZE_NEAREST_NEIGHBOR", version, "ResizeNearestNeighbor", **fields)
+
+
+def _has_half_pixel_centers(graph: IntegerGraph, operator: ResizeNearest) -> bool:
+    shapes = (graph.tensors[name].shape for name in (operator.inputs[0], operator.output))
+    return operator.half_pixel_centers(*shapes)
 
 
 def _bilinear(graph: IntegerGraph, operator: ResizeBilinear) -> Opcode:

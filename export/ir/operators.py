@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from export.ir import geometry, weight_dtypes
+from export.ir import geometry, nearest, weight_dtypes
 from export.ir.provenance import TRAINED
 from export.ir.tensors import Tensor
 from wrpn_tf import QuantizationParameters
@@ -556,6 +556,20 @@ class Resize(Operator):
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ResizeNearest(Resize):
     """RESIZE_NEAREST_NEIGHBOR to the output's height and width, whole multiples of the input's."""
+
+    def output_shape(self, inputs: Sequence[Shape], declared: Shape) -> Shape:
+        shape = super().output_shape(inputs, declared)
+        self.half_pixel_centers(inputs[0], declared)
+        return shape
+
+    def half_pixel_centers(self, source: Shape, output: Shape) -> bool:
+        """Whether a file must have the form with half-pixel centers: see `export.ir.nearest`.
+
+        Raises:
+          ValueError: no form is known to be exact.
+        """
+        axes = zip(source[1:3], self.factors(source, output), strict=True)
+        return any([nearest.needs_half_pixel_centers(*axis) for axis in axes])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

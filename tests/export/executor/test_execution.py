@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from export.executor import execution
 from export.flatbuffer import writer
 from export.ir.graph import IntegerGraph
-from export.ir.operators import Add, FullyConnected
+from export.ir.operators import Add, FullyConnected, Multiply
 from export.ir.tensors import Tensor
 from export.kernel_sets import addition, rules
 from export.runtime import runner
@@ -77,6 +77,30 @@ def test_add_equals_interpreter_on_every_pair(name, seed):
         outputs=("sum",),
     )
     assert_equal(graph, {"a": left, "b": right}, name)
+
+
+@pytest.mark.parametrize("name", rules.KERNEL_SETS)
+@pytest.mark.parametrize(
+    "zero_points", [(-128, -128, 127), (127, -128, -128), (79, -107, -83), (0, 0, 0)]
+)
+def test_large_products_equal_the_interpreters_on_every_pair(name, zero_points):
+    """Up to 255 * 255 steps of .93 each, which 16 bits do not hold."""
+    axis = np.arange(-128, 128, dtype=np.int8)
+    pairs = [np.resize(codes, (1, 65_536 + 5)) for codes in np.meshgrid(axis, axis)]
+    names, scales = ("a", "b", "product"), (0.93, 1.0, 1.0)
+    graph = IntegerGraph(
+        tensors={
+            key: Tensor(
+                shape=pairs[0].shape,
+                quantization=int8(scale=random_graphs.float32(scale), zero_point=zero_point),
+            )
+            for key, scale, zero_point in zip(names, scales, zero_points, strict=True)
+        },
+        operators=[Multiply(inputs=("a", "b"), output="product")],
+        inputs=("a", "b"),
+        outputs=("product",),
+    )
+    assert_equal(graph, dict(zip(names[:2], pairs, strict=True)), name)
 
 
 def test_optimized_add_rounds_its_last_elements_as_the_reference_does():

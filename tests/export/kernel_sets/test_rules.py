@@ -229,6 +229,36 @@ def test_xnnpack_multiplies_in_fixed_point_on_arm():
 
 
 @pytest.mark.parametrize(
+    ("zero_points", "codes", "expected"),
+    [
+        ((-128, -128, 127), (127, 127), -128),  # 32,767 + 127 in 16 bits.
+        ((-128, -128, 0), (127, 127), 127),
+        ((-128, -128, -128), (127, 127), 127),
+        ((-128, 127, -128), (127, -128), 127),  # -32,768 - 128.
+        ((-128, 127, 0), (127, -128), -128),
+    ],
+)
+def test_optimized_multiplication_adds_the_zero_point_in_16_bits(zero_points, codes, expected):
+    """In whole groups of 16 elements of one tensor; 255 * 255 steps times .75."""
+    parameters = tuple(
+        QuantizationParameters.int8(scale=scale, zero_point=zero_point)
+        for scale, zero_point in zip((0.75, 1.0, 1.0), zero_points, strict=True)
+    )
+    left, right = (np.full((1, 37), code, np.int8) for code in codes)
+    operator = Multiply(inputs=("a", "b"), output="product")
+    right_code = 127 if codes[1] == 127 else -128
+    for kernel_set in ("optimized", "optimized_arm"):
+        found = multiplication.multiply_codes(operator, left, right, parameters, kernel_set)
+        assert found[0, :32].tolist() == [expected] * 32
+        assert found[0, 32:].tolist() == [right_code] * 5
+    for kernel_set in ("xnnpack", "xnnpack_arm", "reference", "reference_2_14"):
+        found = multiplication.multiply_codes(operator, left, right, parameters, kernel_set)
+        assert found[0].tolist() == [right_code] * 37
+    gate = multiplication.multiply_codes(operator, left, right[:, :1], parameters, "optimized")
+    assert gate[0].tolist() == [right_code] * 37
+
+
+@pytest.mark.parametrize(
     ("scale", "codes", "expected"),  # As ai-edge-litert 2.3 gave them under qemu-aarch64 10.0.
     [
         (0.39008599519729614, [-11, -5, -8, 0, -6, -4], [-126, -104, -120, 42, -112, -92]),

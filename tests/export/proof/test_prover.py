@@ -266,8 +266,11 @@ def test_kernels_are_wrong_where_their_int32_overflows():
 def two_inputs(operator, grids, output, *, bits=8, **fields):
     """A graph of one operator that reads two tensors, grids as (scale, zero point)."""
     shape = (1, 2, 2, 4)
+    shapes = {"b": fields.pop("other", shape)}
     tensors = {
-        name: Tensor(shape=shape, quantization=int8(trained_layers.float32(scale), zero))
+        name: Tensor(
+            shape=shapes.get(name, shape), quantization=int8(trained_layers.float32(scale), zero)
+        )
         for name, (scale, zero) in zip("ab", grids, strict=True)
     }
     quantization = int8(trained_layers.float32(output[0]), output[1], bits)
@@ -317,6 +320,22 @@ def test_pairs_of_codes_are_compared_one_by_one(operator, seed, relu):
         found = execution.run_operator(graph, graph.operators[0], inputs, kernel_set)[0].astype(int)
         assert row.different[kernel_set] == np.count_nonzero(found != wanted)
         assert row.worst[kernel_set] == np.abs(found - wanted).max()
+
+
+@pytest.mark.parametrize("gate", [False, True])
+def test_products_that_leave_16_bits_count_where_they_do(gate):
+    """255 * 255 steps of .75, and a zero point of 127: see `multiplication`."""
+    other = (1, 1, 1, 4) if gate else (1, 2, 2, 4)
+    grids = [(0.75, -128), (1.0, -128)]
+    graph = two_inputs(Multiply, grids, (1.0, 127), relu=False, other=other)
+    row = export.prove(graph).operators[-1]
+    codes = np.arange(256)
+    beyond = np.count_nonzero(np.outer(codes, codes) * 0.75 + 127 >= 2**15 - 0.5)
+    assert beyond == 4111
+    wrong = () if gate else ("optimized", "optimized_arm")
+    none = dict.fromkeys(TARGETS, 0)
+    assert row.different == none | dict.fromkeys(wrong, beyond)
+    assert row.worst == none | dict.fromkeys(wrong, 255)
 
 
 @pytest.mark.parametrize("operator", [Add, Multiply])
