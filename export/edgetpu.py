@@ -1,4 +1,4 @@
-"""Predicts which operators of .tflite files the Edge TPU runs, and says how to bring more there.
+"""Predicts which operators of .tflite files the Edge TPU runs, and how more of them would.
 
     python -m export.edgetpu model.tflite [more.tflite]
     python -m export.edgetpu model.tflite --fix --output=fixed.tflite

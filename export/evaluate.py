@@ -1,4 +1,4 @@
-"""Accuracy of any .tflite image classifier over a TFDS split or a tree of class folders.
+"""Accuracy of any .tflite image classifier over a TFDS split or class folders.
 
     python -m export.evaluate --model=model.tflite --dataset=imagenet2012 --split=validation
     python -m export.evaluate --model=model.tflite --folder=photos --resize=squash --format=json

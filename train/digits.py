@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits with a small network; seconds on a laptop, no download.
+"""scikit-learn's handwritten digits with a small network: seconds, and no download.
 
     python -m train.digits --workdir=runs/digits
     python -m train.digits --wbits=2 --abits=4 --workdir=runs/digits-w2a4

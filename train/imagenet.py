@@ -1,4 +1,4 @@
-r"""ImageNet (ILSVRC-2012): the experiments of WRPN, and any network of `wrpn_tf.models`.
+r"""ImageNet (ILSVRC-2012): the experiments of WRPN, and any network of wrpn_tf.models.
 
     python -m train.imagenet --list
     python -m train.imagenet --config=resnet34-2x-w4a4

@@ -11,16 +11,23 @@ right: help and mistakes take no time.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import importlib.abc
+import importlib.machinery
+import importlib.util
 import os
 import pathlib
 import re
+import runpy
 import select
 import shutil
 import signal
 import sys
+import tempfile
 import textwrap
-from collections.abc import Callable, Collection, Iterator, Mapping
+import types
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags
@@ -28,7 +35,30 @@ from absl import app, flags
 _NARROWEST, _WIDEST = 40, 100
 _HELP = {"--help", "-help", "-h", "-?"}
 _REQUIRED = "must have a value other than None"
+_NOTICE = re.compile(
+    rb"WARNING: All log messages before absl::InitializeLog|I\d{4} |To enable the following instr"
+)
+_NO_GPU = re.compile(rb"E\d{4} .*(cuInit|CUDA)")
+_GPU = pathlib.Path("/dev/nvidia0")
 _PROBLEM = re.compile(r"flag --(?P<name>[^=]+)=(?P<value>.*?): (?P<reason>.*)", re.DOTALL)
+
+_called_as = ""
+"""How a program was called that was not called as `python -m module`."""
+
+
+def run_module(module: str, called_as: str, arguments: Sequence[str]) -> NoReturn:
+    """Runs a module as `python -m module` does, with a name of its own in its help.
+
+    Args:
+        module: Dotted name of a program.
+        called_as: What was typed instead of `python -m module`.
+        arguments: Of the command line.
+    """
+    global _called_as
+    _called_as = called_as
+    sys.argv = [called_as, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    raise AssertionError(f"{module} ends the process")
 
 
 def run(
@@ -80,6 +110,7 @@ def run(
             sys.exit(f"error: {error}")
         return status
 
+    sys.meta_path.insert(0, _QuietTensorFlow())
     try:
         app.run(start, flags_parser=parse)
     except KeyboardInterrupt:
@@ -90,6 +121,51 @@ def run(
             raise
         sys.exit(1)
     raise AssertionError("absl ends the process")
+
+
+class _QuietTensorFlow(importlib.abc.MetaPathFinder):
+    """Imports TensorFlow without the notices that its C++ prints while no log level is set yet."""
+
+    def find_spec(
+        self, name: str, path: Any = None, target: Any = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def quietly(module: types.ModuleType) -> None:
+            with _without_notices():
+                execute(module)
+                module.config.list_physical_devices()  # Looks for GPUs, and says so.
+            # tf_keras uses what TensorFlow calls deprecated; no user can mend that.
+            module.get_logger().addFilter(lambda record: record.module != "deprecation")
+
+        spec.loader.exec_module = quietly  # type: ignore[method-assign]
+        return spec
+
+
+@contextlib.contextmanager
+def _without_notices() -> Iterator[None]:
+    """Holds back what is written to stderr; in the end all but notices is written after all."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            written.seek(0)
+            for line in written:
+                absent = not _GPU.exists() and _NO_GPU.match(line)
+                if not absent and not _NOTICE.match(line):
+                    os.write(2, line)
 
 
 def _reader_is_gone() -> bool:
@@ -105,9 +181,12 @@ def _reader_is_gone() -> bool:
 def _help(arguments: str, groups: Mapping[str, Collection[str]], width: int) -> Iterator[str]:
     """The lines of the help: how to call the program, its module's docstring, its flags."""
     main = sys.modules["__main__"]
-    module = f"-m {main.__spec__.name}" if main.__spec__ else pathlib.Path(sys.argv[0]).name
-    yield " ".join(filter(None, ["python", module, arguments, "[--name=value ...]"]))
-    for paragraph in (main.__doc__ or "").strip().split("\n\n"):
+    script = pathlib.Path(sys.argv[0]).name
+    plainly = f"python -m {main.__spec__.name}" if main.__spec__ else f"python {script}"
+    called_as = _called_as or plainly
+    yield " ".join(filter(None, [called_as, arguments, "[--name=value ...]"]))
+    docstring = (main.__doc__ or "").replace(plainly, called_as)
+    for paragraph in docstring.strip().split("\n\n"):
         # An indented paragraph keeps its lines: a command, a list.
         lines = paragraph.splitlines()
         yield from ["", *(lines if lines[0].startswith(" ") else textwrap.wrap(paragraph, width))]

@@ -17,7 +17,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-_SERVE = "from export.runtime.isolation import serve; serve()"
+_SERVE = """
+import sys
+sys.path = [path for path in sys.path if path]  # Not the current folder, which `-c` puts first.
+from export.runtime.isolation import serve
+serve()
+"""
 
 
 class Isolated:
