@@ -1,4 +1,4 @@
-"""Predicts which operators of .tflite files the Edge TPU runs, and how to bring it more.
+"""Predicts which operators of .tflite files the Edge TPU runs, and how to change that.
 
     python -m export.edgetpu model.tflite [more.tflite]
     python -m export.edgetpu model.tflite --fix --output=fixed.tflite
