@@ -1,4 +1,4 @@
-"""Predicts which operators of .tflite files the Edge TPU runs, and how to change that.
+"""Predicts what of .tflite files the Edge TPU runs, and how it would run more.
 
     python -m export.edgetpu model.tflite [more.tflite]
     python -m export.edgetpu model.tflite --fix --output=fixed.tflite
