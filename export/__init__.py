@@ -20,11 +20,14 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from export.proof.prover import prove as prove
     from export.realization.network import realize as realize
     from export.tools.conversion import to_tflite as to_tflite
+    from export.verification.result import Verification as Verification
+    from export.verification.verifier import verify as verify
 
 _PUBLIC = {
     "IntegerGraph": "export.ir.graph",
     "LoweringError": "export.lowering.network",
     "TrainedGraph": "export.ir.trained",
+    "Verification": "export.verification.result",
     "execute": "export.executor.execution",
     "load": "export.ir.saving",
     "lower": "export.lowering.network",
@@ -33,6 +36,7 @@ _PUBLIC = {
     "save": "export.ir.saving",
     "settle": "export.alignment.settling",
     "to_tflite": "export.tools.conversion",
+    "verify": "export.verification.verifier",
 }
 
 __all__ = sorted(_PUBLIC)

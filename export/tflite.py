@@ -66,6 +66,11 @@ def main() -> None:
         f"channels, {xnnpack:,} are proven equal to the training with XNNPACK, {everywhere:,} with "
         "every kernel (python -m export.prove says which)"
     )
+    for name, pixels in graph.metadata["normalization"].items():
+        print(
+            f"{name}: pixel p is the code p - 128 and stands for (p - {pixels['mean'][0]:g}) / "
+            f"{pixels['std'][0]:.6g}"
+        )
     if _TRANSPORT.value:
         print(weight_report.transport(graph, _TRANSPORT.value))
     if _WEIGHTS.value != "int8":

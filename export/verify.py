@@ -10,8 +10,6 @@ Exits with status 1 if a check fails.
 
 from __future__ import annotations
 
-import sys
-
 from absl import flags
 
 from wrpn_tf import command_line
@@ -31,22 +29,27 @@ _ACCURACY = flags.DEFINE_float("max_accuracy_gap", 0.001, "Largest gap in top-1 
 
 def main() -> int:
     """Runs the program; returns 1 if a check fails."""
+    from rich.console import Console
+
+    from export.flatbuffer import reader
     from export.ir.files import read_bytes
-    from export.verification.verifier import verify
+    from export.verification.verifier import verify_graph
     from export.verification.workdir import Workdir
 
-    failures = verify(
-        Workdir.load(_WORKDIR.value),
-        read_bytes(_MODEL.value),
-        data_dir=_DATA_DIR.value,
-        images=_IMAGES.value,
+    workdir, content = Workdir.load(_WORKDIR.value), read_bytes(_MODEL.value)
+    data = workdir.load_data(_DATA_DIR.value)
+    verification = verify_graph(
+        workdir.model,
+        workdir.graph(reader.weights(content)),
+        content,
+        data.test_images,
+        data.test_labels,
+        sample=_IMAGES.value,
         min_agreement=_AGREEMENT.value,
         max_accuracy_gap=_ACCURACY.value,
-    ).failures
-    for failure in failures:
-        print(f"FAILED: {failure}", file=sys.stderr)
-    print("not verified" if failures else "verified")
-    return 1 if failures else 0
+    )
+    Console().print(verification)
+    return 0 if verification.verified else 1
 
 
 if __name__ == "__main__":

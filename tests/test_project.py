@@ -173,7 +173,8 @@ def test_lazy_names_are_typed_and_stand_in_their_modules(package):
         value = getattr(importlib.import_module(dotted), name)
         if not module.endswith(f".{name}"):
             assert value is getattr(importlib.import_module(module), name)
-            hides = is_module(f"{dotted}.{name}") and name != "prove"  # Its program is only run.
+            programs = ("prove", "verify")  # These are only run.
+            hides = is_module(f"{dotted}.{name}") and name not in programs
             assert not hides, f"importing {dotted}.{name} would hide what has this name"
 
 

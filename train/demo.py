@@ -86,6 +86,7 @@ def _deploy(folder: pathlib.Path, console: Console) -> list[str]:
 
     deployment = deploy(folder, images=1000, console=console)
     accuracy = deployment.verification.accuracy
+    assert accuracy is not None and accuracy.device is not None
     return [
         f"{accuracy.device:.1%}",
         f"{accuracy.agreement:.1%}",

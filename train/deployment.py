@@ -8,7 +8,8 @@ from rich.console import Console
 
 from export.flatbuffer.writer import to_flatbuffer
 from export.ir.files import write_bytes
-from export.verification.verifier import Verification, verify
+from export.verification.result import Verification
+from export.verification.verifier import MAX_ACCURACY_GAP, MIN_AGREEMENT, verify_graph
 from export.verification.workdir import Workdir
 from train.config import UserError
 
@@ -45,7 +46,18 @@ def deploy(workdir: str | os.PathLike[str], *, images: int, console: Console) ->
         finished = Workdir.load(workdir)
         content = to_flatbuffer(finished.graph())
         write_bytes(path, content)
-        verification = verify(finished, content, images=images, console=console)
+        data = finished.load_data()
+        verification = verify_graph(
+            finished.model,
+            finished.graph(),
+            content,
+            data.test_images,
+            data.test_labels,
+            sample=images,
+            min_agreement=MIN_AGREEMENT,
+            max_accuracy_gap=MAX_ACCURACY_GAP,
+        )
+        console.print(verification)
     except ValueError as error:
         raise UserError(f"export: {error}") from error
     if verification.failures:

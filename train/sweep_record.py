@@ -123,6 +123,7 @@ def result_line(
     } | shares
     if deployment is not None:
         verification = deployment.verification
+        assert verification.accuracy is not None
         line |= {
             "tflite_accuracy": verification.accuracy.device,
             "agreement": verification.accuracy.agreement,

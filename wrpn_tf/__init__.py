@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf.reporting.results import read_results as read_results
     from wrpn_tf.tfmot.calibration import calibrate as calibrate
     from wrpn_tf.tfmot.clipping import clipped_shares as clipped_shares
+    from wrpn_tf.tfmot.feeding import batches as batches
     from wrpn_tf.tfmot.inspection import KernelCodes as KernelCodes
     from wrpn_tf.tfmot.inspection import LayerView as LayerView
     from wrpn_tf.tfmot.inspection import fusion_groups as fusion_groups
@@ -75,6 +76,7 @@ _PUBLIC = {
     "WRPNScheme": "wrpn_tf.tfmot.scheme",
     "WeightQuantizer": "wrpn_tf.tfmot.weight_quantizer",
     "WidthRule": "wrpn_tf.widening.widths",
+    "batches": "wrpn_tf.tfmot.feeding",
     "calibrate": "wrpn_tf.tfmot.calibration",
     "clipped_shares": "wrpn_tf.tfmot.clipping",
     "command_line": "wrpn_tf.command_line",

@@ -189,6 +189,8 @@ class _Lowering:
                 return self._kernel(body, view, grid, affine)
             case Kind.AFFINE:
                 affine = folding.affine(body.layer, self._channels(body))
+                # Of pixels, which are rounded with a shift.
+                affine = dataclasses.replace(affine, offset=affine.offset + view.shift)
                 return self._affine(self.produce(body.inputs[0], None), view, grid, affine)
             case Kind.ADD:
                 sources = [self.produce(name, None) for name in body.inputs]

@@ -50,7 +50,8 @@ class Interface:
         if dtype.kind == "f":
             return reals.astype(dtype)
         limits = np.iinfo(dtype)
-        codes = np.rint(reals / np.float32(self.scale)) + self.zero_point
+        # Pixels that lie half-way between two codes go up, whatever float32 made of them.
+        codes = np.floor(reals / np.float32(self.scale) + (0.5 + 2**-10)) + self.zero_point
         return np.clip(codes, limits.min, limits.max).astype(dtype)
 
 

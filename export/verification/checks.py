@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
 import wrpn_tf
@@ -19,6 +20,7 @@ from export.runtime import runner
 from export.runtime.isolation import Isolated
 from export.verification import comparison
 from export.verification.comparison import Difference
+from export.verification.inputs import Batch
 from wrpn_tf import Fusion, LayerView
 
 _BATCH = 100
@@ -32,15 +34,15 @@ class Accuracy:
 
     Attributes:
       images: how many.
-      device: share of images that the file classifies rightly.
+      agreement: share of images with the same top-1 (at every position, where there are several).
+      device: share of images that the file classifies rightly; None without labels.
       keras: the same for the Keras evaluation graph.
-      agreement: share of images with the same top-1.
     """
 
     images: int
-    device: float
-    keras: float
     agreement: float
+    device: float | None = None
+    keras: float | None = None
 
 
 def wrong_kernels(model: keras.Model, graph: IntegerGraph, file: bytes) -> list[str]:
@@ -152,29 +154,43 @@ def compare_with_keras(
     return differences
 
 
-def measure_accuracy(
-    model: keras.Model,
-    graph: IntegerGraph,
-    file: bytes,
-    images: np.ndarray,
-    labels: np.ndarray,
-) -> Accuracy:
-    """Top-1 of the file in LiteRT with XNNPACK and of the Keras evaluation graph."""
-    source = graph.tensors[graph.inputs[0]]
-    device, reference = [], []
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Results:
+    """Outputs over all images: of the whole network in Keras, and of the file.
+
+    Attributes:
+      differences: by output, codes of the file against those of Keras.
+      same: bool ``[images]``: the same top-1 of the first output.
+      device: int64 ``[images, ...]``, top-1 of the first output of the file.
+      keras: the same of Keras.
+    """
+
+    differences: dict[str, Difference]
+    same: np.ndarray
+    device: np.ndarray
+    keras: np.ndarray
+
+
+def compare_results(
+    model: keras.Model, graph: IntegerGraph, file: bytes, batches: Iterable[Batch]
+) -> Results:
+    """The file in LiteRT with XNNPACK against the Keras evaluation graph, from end to end."""
+    differences: dict[str, Difference] = {}
+    tops: list[tuple[np.ndarray, np.ndarray]] = []
     with Isolated(runner.Runner, file) as run:
-        for batch in _batches(images):
-            outputs = run({graph.inputs[0]: batch})
-            device.append(outputs[graph.outputs[0]].argmax(axis=-1))
-            reals = comparison.dequantize(batch, source)
-            reference.append(model(reals, training=False).numpy().argmax(axis=-1))
-    on_device, in_keras = np.concatenate(device), np.concatenate(reference)
-    return Accuracy(
-        images=len(labels),
-        device=float((on_device == labels).mean()),
-        keras=float((in_keras == labels).mean()),
-        agreement=float((on_device == in_keras).mean()),
-    )
+        for batch in batches:
+            on_device = run(batch.codes)
+            reals = tf.nest.pack_sequence_as(model._nested_inputs, batch.reals)
+            outputs = [np.asarray(value) for value in tf.nest.flatten(model(reals, training=False))]
+            for name, values in zip(graph.outputs, outputs, strict=True):
+                codes = comparison.quantize(values, graph.tensors[name])
+                codes = codes.reshape(on_device[name].shape)
+                _accumulate(differences, comparison.compare(name, on_device[name], codes))
+            top = on_device[graph.outputs[0]].argmax(axis=-1)
+            tops.append((top, outputs[0].argmax(axis=-1).reshape(top.shape)))
+    device, in_keras = (np.concatenate(part) for part in zip(*tops, strict=True))
+    same = (device == in_keras).reshape(len(device), -1).all(axis=1)
+    return Results(differences=differences, same=same, device=device, keras=in_keras)
 
 
 def too_many_codes(graph: IntegerGraph, seen: dict[str, set[int]]) -> list[str]:

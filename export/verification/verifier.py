@@ -1,91 +1,178 @@
-"""Verification of a .tflite file against the training it came from, printed as tables."""
+"""Verification of a .tflite file against the model it came from, on data."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+import os
+from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+import tf_keras as keras
 
 from export.flatbuffer import reader
+from export.ir.files import read_bytes
 from export.ir.graph import IntegerGraph
 from export.kernel_sets.rules import KERNEL_SETS, effective_kernel_set
-from export.verification import checks
-from export.verification.workdir import Workdir
+from export.lowering.network import lower
+from export.realization.network import realize
+from export.verification import checks, inputs
+from export.verification.result import KernelSetRow, LayerRow, Verification
 
-_UNMEASURED = checks.Accuracy(images=0, device=0.0, keras=0.0, agreement=0.0)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Verification:
-    """What the checks of one file measured.
-
-    Attributes:
-      failures: one sentence each; empty where the file is verified.
-      integers: how many integers were compared with the executor: of all tensors, with each of
-        the kernel sets.
-      different: how many of them differ.
-      accuracy: top-1; of no images where an earlier check failed.
-    """
-
-    failures: tuple[str, ...]
-    integers: int = 0
-    different: int = 0
-    accuracy: checks.Accuracy = _UNMEASURED
+MIN_AGREEMENT = 0.998
+MAX_ACCURACY_GAP = 0.001
 
 
 def verify(
-    workdir: Workdir,
-    file: bytes,
+    model: keras.Model,
+    file: bytes | str | os.PathLike[str],
+    images: Any,
+    labels: Any = None,
     *,
-    data_dir: str | None = None,
-    images: int = 1000,
-    min_agreement: float = 0.998,
-    max_accuracy_gap: float = 0.001,
-    console: Console | None = None,
+    sample: int = 1000,
+    min_agreement: float = MIN_AGREEMENT,
+    max_accuracy_gap: float = MAX_ACCURACY_GAP,
 ) -> Verification:
-    """Runs all checks and prints what they measured.
+    """Whether a .tflite file computes what a model was trained to compute.
+
+    Checks that the kernels in the file are the trained codes; that LiteRT computes every integer of
+    every tensor as the NumPy executor does, with XNNPACK, optimized and reference kernels; how the
+    codes of each layer differ from those of the Keras evaluation graph; and top-1 of both.
+
+    Args:
+      model: the quantized model, as it was exported.
+      file: the file's bytes, or its path.
+      images: what `model.predict` takes, or batches of it: an array, a list or dictionary of arrays
+        for several inputs, a `tf.data.Dataset`, a `keras.utils.Sequence`; see `wrpn_tf.calibrate`.
+        uint8 arrays are pixels where the model has an `input_range`.
+      labels: class numbers ``[images]``, or one-hot ``[images, classes]``, of the first output.
+        None: what comes with the batches, if it is class numbers.
+      sample: images for the comparison tensor by tensor; top-1 uses all.
+      min_agreement: least share of images with the same top-1 in file and Keras.
+      max_accuracy_gap: largest difference between the accuracies of both.
+
+    Returns:
+      What was measured; `failures` is empty where the file is verified. Print it for the tables.
 
     Raises:
-      ValueError: if the file is not a TFLite model or the data set is not there.
+      ValueError: if the file is not a TFLite model, the model has no integer form, or the data do
+        not fit it.
     """
-    show = (console or Console()).print
-    model = reader.read(file)
-    graph = workdir.graph(reader.weights(file))
-    data = workdir.load_data(data_dir)
-    codes = (data.test_images.astype(np.int16) - 128).astype(np.int8)
-    failures = []
+    content = file if isinstance(file, bytes) else read_bytes(os.fspath(file))
+    graph = realize(lower(model), weights=reader.weights(content))
+    return verify_graph(
+        model,
+        graph,
+        content,
+        images,
+        labels,
+        sample=sample,
+        min_agreement=min_agreement,
+        max_accuracy_gap=max_accuracy_gap,
+    )
 
-    difference = _difference(graph, model)
+
+def verify_graph(
+    model: keras.Model,
+    graph: IntegerGraph,
+    file: bytes,
+    images: Any,
+    labels: Any = None,
+    *,
+    sample: int,
+    min_agreement: float,
+    max_accuracy_gap: float,
+) -> Verification:
+    """`verify` for a model whose integers are known."""
+    difference = _difference(graph, reader.read(file))
     if difference:
         return Verification(failures=(f"The file is of another network: {difference}.",))
 
-    wrong = checks.wrong_kernels(workdir.model, graph, file)
+    wrong = checks.wrong_kernels(model, graph, file)
     wrong += [f"{name} (not an integer tensor)" for name in reader.float_tensors(file)]
-    show(f"Kernels that are not the trained codes: {len(wrong)} of {len(reader.kernels(file))}")
-    failures += [f"Wrong constant: {name}." for name in wrong]
+    kernels = len(reader.kernels(file))
+    failures = [f"Wrong constant: {name}." for name in wrong]
     if wrong:
-        return Verification(failures=tuple(failures))
+        return Verification(failures=tuple(failures), kernels=kernels, wrong_kernels=tuple(wrong))
 
-    sample = codes[:images]
-    wrong, integers, different = _check_integers(graph, file, sample, show)
-    failures += wrong
-    _show_keras(workdir, graph, file, sample, show)
-
-    accuracy = checks.measure_accuracy(workdir.model, graph, file, codes, data.test_labels)
-    show(
-        f"Top-1 over {accuracy.images:,} images: file {accuracy.device:.2%}, Keras "
-        f"{accuracy.keras:.2%}; the same top-1 on {accuracy.agreement:.2%}"
+    batches = list(inputs.read(model, graph, images))
+    if not batches:
+        raise ValueError("Verification needs at least one batch of images; got none.")
+    count = sum(len(next(iter(batch.codes.values()))) for batch in batches)
+    classes = _classes(batches, labels, count)
+    few = {
+        name: np.concatenate([batch.codes[name] for batch in batches])[:sample]
+        for name in graph.inputs
+    }
+    kernel_sets, problems = _kernel_sets(graph, file, few)
+    results = checks.compare_results(model, graph, file, batches)
+    accuracy = _accuracy(graph, results, classes)
+    failures += [*problems, *_disagreement(accuracy, min_agreement, max_accuracy_gap)]
+    return Verification(
+        failures=tuple(failures),
+        kernels=kernels,
+        sample=min(sample, count),
+        kernel_sets=kernel_sets,
+        layers=_layers(model, graph, file, few),
+        outputs=tuple(results.differences.values()),
+        accuracy=accuracy,
     )
+
+
+def _classes(batches: list[inputs.Batch], labels: Any, count: int) -> np.ndarray | None:
+    """Class numbers ``[images]``, or None where there are none."""
+    if labels is None:
+        own = [batch.labels for batch in batches if batch.labels is not None]
+        if len(own) < len(batches) or any(part.dtype.kind not in "iu" for part in own):
+            return None
+        labels = np.concatenate(own)
+        if labels.size != count:
+            return None
+    classes = np.asarray(labels)
+    if classes.ndim == 2 and classes.shape[1] > 1:
+        classes = classes.argmax(axis=1)
+    if classes.size != count or len(classes) != count:
+        raise ValueError(
+            f"{count} images need as many labels, or rows of one-hot labels; got an array of shape "
+            f"{np.shape(labels)}."
+        )
+    return classes.reshape(count)
+
+
+def _accuracy(
+    graph: IntegerGraph, results: checks.Results, classes: np.ndarray | None
+) -> checks.Accuracy | None:
+    """Top-1 of the first output; None where it has one channel."""
+    if graph.tensors[graph.outputs[0]].shape[-1] < 2:
+        return None
+    agreement = float(results.same.mean())
+    accuracy = checks.Accuracy(images=len(results.same), agreement=agreement)
+    if classes is None:
+        return accuracy
+    positions = results.device[0].size
+    if positions != 1:
+        raise ValueError(
+            f"Output {graph.outputs[0]!r} has {positions} positions, and labels are one class for "
+            "each image; leave them out."
+        )
+    return checks.Accuracy(
+        images=len(results.same),
+        agreement=agreement,
+        device=float((results.device.reshape(-1) == classes).mean()),
+        keras=float((results.keras.reshape(-1) == classes).mean()),
+    )
+
+
+def _disagreement(
+    accuracy: checks.Accuracy | None, min_agreement: float, max_accuracy_gap: float
+) -> list[str]:
+    if accuracy is None:
+        return []
+    failures = []
     if accuracy.agreement < min_agreement:
         failures.append(f"Top-1 agrees on {accuracy.agreement:.2%}, less than {min_agreement:.2%}.")
-    if abs(accuracy.device - accuracy.keras) > max_accuracy_gap:
-        failures.append(f"Top-1 accuracies are further apart than {max_accuracy_gap:.2%}.")
-    return Verification(
-        failures=tuple(failures), integers=integers, different=different, accuracy=accuracy
-    )
+    if accuracy.device is not None and accuracy.keras is not None:
+        if abs(accuracy.device - accuracy.keras) > max_accuracy_gap:
+            failures.append(f"Top-1 accuracies are further apart than {max_accuracy_gap:.2%}.")
+    return failures
 
 
 def _difference(graph: IntegerGraph, model: reader.Model) -> str | None:
@@ -113,80 +200,49 @@ def _difference(graph: IntegerGraph, model: reader.Model) -> str | None:
     return None
 
 
-def _check_integers(
-    graph: IntegerGraph, file: bytes, sample: np.ndarray, show: Callable[..., None]
-) -> tuple[list[str], int, int]:
-    """LiteRT against the executor, with each kernel set: failures, integers, different ones."""
-    failures = []
-    integers = all_different = 0
-    table = Table(title=f"LiteRT against the NumPy executor, {len(sample):,} images")
-    for heading in (
-        "kernels",
-        "tensors",
-        "integers",
-        "different",
-        "largest difference",
-    ):
-        table.add_column(heading, justify="left" if heading == "kernels" else "right")
+def _kernel_sets(
+    graph: IntegerGraph, file: bytes, sample: dict[str, np.ndarray]
+) -> tuple[tuple[KernelSetRow, ...], list[str]]:
+    """LiteRT against the executor, with each kernel set, and what fails."""
+    rows, failures = [], []
     for kernel_set in KERNEL_SETS:
         differences, seen = checks.compare_with_executor(graph, file, sample, kernel_set)
-        rows = differences.values()
-        total = sum(row.total for row in rows)
-        different = sum(row.different for row in rows)
-        integers += total
-        all_different += different
-        table.add_row(
-            kernel_set,
-            str(len(rows)),
-            f"{total:,}",
-            f"{different:,}",
-            str(max(row.largest for row in rows)),
+        tensors = differences.values()
+        rows.append(
+            KernelSetRow(
+                kernel_set=kernel_set,
+                tensors=len(tensors),
+                integers=sum(tensor.total for tensor in tensors),
+                different=sum(tensor.different for tensor in tensors),
+                largest=max(tensor.largest for tensor in tensors),
+            )
         )
         failures += [
-            f"{row.name} differs from the executor in {row.different:,} of {row.total:,} integers "
-            f"({kernel_set})."
-            for row in rows
-            if row.different
+            f"{tensor.name} differs from the executor in {tensor.different:,} of "
+            f"{tensor.total:,} integers ({kernel_set})."
+            for tensor in tensors
+            if tensor.different
         ]
         failures += [
             f"Tensor takes too many values: {name}." for name in checks.too_many_codes(graph, seen)
         ]
-    show(table)
-    return failures, integers, all_different
+    return tuple(rows), failures
 
 
-def _show_keras(
-    workdir: Workdir,
-    graph: IntegerGraph,
-    file: bytes,
-    sample: np.ndarray,
-    show: Callable[..., None],
-) -> None:
+def _layers(
+    model: keras.Model, graph: IntegerGraph, file: bytes, sample: dict[str, np.ndarray]
+) -> tuple[LayerRow, ...]:
     """Layer by layer against the Keras evaluation graph."""
-    table = Table(title="Layers against Keras, each fed the device's own input")
-    for heading in (
-        "tensor",
-        "bits",
-        "codes",
-        "different",
-        "share",
-        "largest",
-        "unproven channels",
-    ):
-        table.add_column(heading, justify="left" if heading == "tensor" else "right")
     inexact = {
         operator.output: counts[effective_kernel_set(graph, operator, "xnnpack")]
         for operator in graph.operators
         if (counts := graph.provenance.inexact_channels.get(operator.output))
     }
-    for row in checks.compare_with_keras(workdir.model, graph, file, sample).values():
-        table.add_row(
-            row.name,
-            str(graph.tensors[row.name].quantization.bits),
-            f"{row.total:,}",
-            f"{row.different:,}",
-            f"{row.different / row.total:.4%}",
-            str(row.largest),
-            str(inexact.get(row.name, "")),
+    return tuple(
+        LayerRow(
+            difference=row,
+            bits=graph.tensors[row.name].quantization.bits,
+            unproven=inexact.get(row.name, 0),
         )
-    show(table)
+        for row in checks.compare_with_keras(model, graph, file, sample).values()
+    )

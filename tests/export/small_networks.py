@@ -153,5 +153,5 @@ def codes(model: keras.Model, count: int, seed: int) -> np.ndarray | dict[str, n
 
 def reals(image_codes: np.ndarray) -> np.ndarray:
     """The real values of image codes under `INPUT_RANGE`."""
-    scale, zero_point = wrpn_tf.quantizers.affine_grid_np(*INPUT_RANGE)
+    scale, zero_point, _ = wrpn_tf.quantizers.pixel_grid_np(*INPUT_RANGE)
     return (image_codes.astype(np.float32) - zero_point) * scale

@@ -1,5 +1,6 @@
 """Accuracy over folders: images in, shares of right classes out, for every type of input."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -178,3 +179,8 @@ def test_codes_of_pixels():
     halved = classifier.interface(model, ((128.0,), (0.5,)))
     expected = np.clip(2 * (pixels.astype(np.int16) - 128) - 128, -128, 127)
     assert np.array_equal(halved.encode(pixels), expected)
+    # Every pixel lies half-way between two codes.
+    between = dataclasses.replace(
+        halved, normalization=((127.5,), (127.5,)), scale=float(np.float32(2 / 255)), zero_point=-1
+    )
+    assert np.array_equal(between.encode(pixels), pixels.astype(np.int16) - 128)

@@ -21,6 +21,8 @@ from wrpn_tf.arithmetic.bits import weight_levels as weight_levels
 SMALLEST_SCALE = 2.0**-24
 """Learned scales are used as ``max(abs(scale), SMALLEST_SCALE)``: they stay positive."""
 
+_HAIR = 2.0**-10
+
 
 def round_half_up(x: tf.Tensor) -> tf.Tensor:
     """``floor(x + 1/2)``: nearest integer, half-way cases up."""
@@ -213,6 +215,8 @@ def wrpn_activations_np(x: np.ndarray, bits: int) -> np.ndarray:
 def affine_grid(minimum: tf.Tensor, maximum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Scale and zero point of the int8 grid that covers a range and holds 0 exactly.
 
+    A range from -a to a gets 254 steps: of 255, no code would be nearest to 0.
+
     Args:
       minimum: float32 scalar, at most 0 is used.
       maximum: float32 scalar, at least 0 is used.
@@ -221,17 +225,51 @@ def affine_grid(minimum: tf.Tensor, maximum: tf.Tensor) -> tuple[tf.Tensor, tf.T
       ``(scale, zero_point)``, both float32; the zero point is an integer in [-128, 127].
     """
     minimum, maximum = tf.minimum(minimum, 0.0), tf.maximum(maximum, 0.0)
-    scale = tf.maximum((maximum - minimum) / opaque(255.0), SMALLEST_SCALE)
+    symmetric = tf.equal(-minimum, maximum) & (maximum > 0.0)
+    steps = tf.where(symmetric, opaque(254.0), opaque(255.0))
+    scale = tf.maximum((maximum - minimum) / steps, SMALLEST_SCALE)
     # At most 127, as ``-minimum <= 255 * scale`` but for float32's rounding.
-    return scale, round_half_up(-128.0 - minimum / scale)
+    zero_point = round_half_up(-128.0 - minimum / scale)
+    return scale, tf.where(symmetric, 0.0, zero_point)
 
 
 def affine_grid_np(minimum: float, maximum: float) -> tuple[np.float32, int]:
     """NumPy twin of `affine_grid`; the zero point is an int."""
     minimum = np.minimum(np.float32(minimum), np.float32(0))
     maximum = np.maximum(np.float32(maximum), np.float32(0))
-    scale = np.maximum((maximum - minimum) / np.float32(255), np.float32(SMALLEST_SCALE))
-    return scale, int(round_half_up_np(np.float32(-128) - minimum / scale))
+    symmetric = -minimum == maximum > 0
+    steps = np.float32(254 if symmetric else 255)
+    scale = np.maximum((maximum - minimum) / steps, np.float32(SMALLEST_SCALE))
+    return scale, 0 if symmetric else int(round_half_up_np(np.float32(-128) - minimum / scale))
+
+
+def pixel_grid(minimum: tf.Tensor, maximum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The int8 grid of an image whose pixels 0 and 255 stand for the ends of a range.
+
+    Pixel p has the code p - 128, and 0 is a code. Where 0 is not the value of a pixel, the pixels
+    lie beside the codes, by up to half a step: ``p / 127.5 - 1`` is the code of
+    ``(p - 127) / 127.5``. Half of that distance is added to every value before it is rounded; so
+    pixels, and the values of codes too, are at least a quarter of a step from where rounding turns.
+
+    Args:
+      minimum: float32 scalar, at most 0.
+      maximum: float32 scalar, at least 0 and above `minimum`.
+
+    Returns:
+      ``(scale, zero_point, shift)``, all float32; `shift` is what is added before rounding.
+    """
+    scale = (maximum - minimum) / opaque(255.0)
+    # A hair more than a half: where both are as near, float32 does not decide.
+    lowest = tf.floor(minimum / scale + (0.5 + _HAIR))
+    return scale, -128.0 - lowest, (lowest * scale - minimum) * 0.5
+
+
+def pixel_grid_np(minimum: float, maximum: float) -> tuple[np.float32, int, np.float32]:
+    """NumPy twin of `pixel_grid`; the zero point is an int."""
+    least = np.float32(minimum)
+    scale = (np.float32(maximum) - least) / np.float32(255)
+    lowest = np.floor(least / scale + np.float32(0.5 + _HAIR))
+    return scale, int(-128 - lowest), (lowest * scale - least) * np.float32(0.5)
 
 
 def straight_through(x: tf.Tensor, value: tf.Tensor) -> tf.Tensor:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
+from wrpn_tf.tfmot.feeding import BATCH_SIZE, batches
 from wrpn_tf.tfmot.inspection import output_quantizers
 
 _VALUES_PER_BATCH = 65536
 
 
-def calibrate(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
+def calibrate(
+    model: keras.Model, data: Any, steps: int | None = None, *, batch_size: int = BATCH_SIZE
+) -> None:
     """Sets the output scales and ranges of a quantized model from data, in place.
 
     All activations are taken unquantized, with quantized weights and the statistics of each batch
@@ -23,10 +28,14 @@ def calibrate(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
 
     Args:
       model: from `quantize_model` or `quantize_apply`.
-      batches: input batches as the model takes them; a few hundred images are enough.
+      data: what `fit` takes: an array (or a list or dictionary of them, one for each input), or
+        batches of x, ``(x, y)`` or ``(x, y, weights)``: a `tf.data.Dataset`, a generator, a list of
+        arrays, a `keras.utils.Sequence`. A few hundred images are enough.
+      steps: how many batches to take at most; None: all there are.
+      batch_size: images in a batch of an array.
 
     Raises:
-      ValueError: if there are no batches.
+      ValueError: if there are no batches, they do not end, or do not fit the model.
     """
     entries = output_quantizers(model)
     samples: list[list[np.ndarray]] = [[] for _ in entries]
@@ -48,8 +57,8 @@ def calibrate(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
         for (quantizer, _), values in zip(entries, samples, strict=True):
             quantizer.observer = observer(values)
         count = 0
-        for batch in batches:
-            model(batch, training=True)
+        for inputs, _ in batches(model, data, steps, batch_size):
+            model(tf.nest.pack_sequence_as(model._nested_inputs, inputs), training=True)
             count += 1
     finally:
         for quantizer, _ in entries:

@@ -52,6 +52,7 @@ class LayerView:
       kernel: the trained integers, or None for a layer without a quantized kernel.
       grid: the grid of its output, or None where it has none of its own.
       observes: whether the layer quantizes its output (its grid is None until it saw data).
+      shift: what is added to its output before it is rounded: see `wrpn_tf.quantizers.pixel_grid`.
     """
 
     name: str
@@ -62,6 +63,7 @@ class LayerView:
     kernel: KernelCodes | None
     grid: QuantizationParameters | None
     observes: bool
+    shift: float = 0.0
 
 
 def view(model: keras.Model) -> list[LayerView]:
@@ -142,4 +144,5 @@ def _view_layer(node: Node) -> LayerView:
         kernel=_kernel_codes(node.layer),
         grid=output[0].grid(output[1]) if output else None,
         observes=output is not None,
+        shift=output[0].shift(output[1]) if output else 0.0,
     )

@@ -31,6 +31,10 @@ class ObservableQuantizer(tfmot_quantizers.Quantizer):
     has_free_scale: bool
     """Whether data or training decided on the scale, and not the method: it may then move."""
 
+    def shift(self, weights: dict[str, Any]) -> float:
+        """What is added to values before they are rounded: not 0 only for pixels."""
+        return 0.0
+
     def __call__(self, inputs, training, weights, **kwargs):
         """Quantizes `inputs`, after showing them to the observer if there is one.
 
@@ -135,10 +139,11 @@ class RangeQuantizer(ObservableQuantizer):
 
     For what an integer network needs beyond the paper: the input, linear outputs, residual sums and
     logits. An observed range is an exponential moving average of each training batch's minimum and
-    maximum; until a batch was seen, values pass unquantized.
+    maximum; until a batch was seen, values pass unquantized. A fixed range is that of an image's
+    pixels, see `wrpn_tf.quantizers.pixel_grid`.
 
     Args:
-      fixed: ``(minimum, maximum)`` of the real values, or None to observe them.
+      fixed: the real values ``(minimum, maximum)`` of the codes -128 and 127, or None to observe.
     """
 
     bits = 8
@@ -164,7 +169,7 @@ class RangeQuantizer(ObservableQuantizer):
         }
 
     def quantize(self, inputs, training, weights):
-        """Observes in training, then quantizes on the grid of `quantizers.affine_grid`."""
+        """Observes in training, then quantizes on the range's grid."""
         minimum, maximum = weights["minimum"], weights["maximum"]
         if training and self.fixed is None:
             seen = tf.not_equal(minimum, maximum)
@@ -174,7 +179,9 @@ class RangeQuantizer(ObservableQuantizer):
                 (maximum, tf.maximum(_over_replicas(inputs, tf.reduce_max), 0.0)),
             ):
                 variable.assign(momentum * variable + (1.0 - momentum) * batch)
-        scale, zero_point = quantizers.affine_grid(minimum, maximum)
+        scale, zero_point = self.scale_and_zero_point(weights)
+        if self.fixed:
+            inputs += tf.stop_gradient(quantizers.pixel_grid(minimum, maximum)[2])
         quantized = quantizers.fake_quantize(
             inputs, tf.stop_gradient(scale), -128.0 - zero_point, 127.0 - zero_point
         )
@@ -184,7 +191,10 @@ class RangeQuantizer(ObservableQuantizer):
 
     def scale_and_zero_point(self, weights):
         """The present int8 grid, as tensors."""
-        return quantizers.affine_grid(weights["minimum"], weights["maximum"])
+        minimum, maximum = weights["minimum"], weights["maximum"]
+        if self.fixed:
+            return quantizers.pixel_grid(minimum, maximum)[:2]
+        return quantizers.affine_grid(minimum, maximum)
 
     def calibrate(self, sample: np.ndarray, weights: dict[str, Any]) -> None:
         """Sets the range to that of `sample`, unless it is fixed."""
@@ -192,12 +202,22 @@ class RangeQuantizer(ObservableQuantizer):
             weights["minimum"].assign(min(float(sample.min()), 0.0))
             weights["maximum"].assign(max(float(sample.max()), 0.0))
 
+    def shift(self, weights: dict[str, Any]) -> float:
+        """See `wrpn_tf.quantizers.pixel_grid`."""
+        if not self.fixed:
+            return 0.0
+        minimum, maximum = (weights[bound].numpy() for bound in ("minimum", "maximum"))
+        return float(quantizers.pixel_grid_np(minimum, maximum)[2])
+
     def grid(self, weights: dict[str, Any]) -> QuantizationParameters | None:
         """The grid of the output, or None where no batch was observed yet."""
         minimum, maximum = (weights[bound].numpy() for bound in ("minimum", "maximum"))
         if minimum == maximum:
             return None
-        scale, zero_point = quantizers.affine_grid_np(minimum, maximum)
+        if self.fixed:
+            scale, zero_point, _ = quantizers.pixel_grid_np(minimum, maximum)
+        else:
+            scale, zero_point = quantizers.affine_grid_np(minimum, maximum)
         return QuantizationParameters.int8(scale=float(scale), zero_point=zero_point)
 
     def get_config(self):

@@ -225,9 +225,11 @@ def _rescaled_input(layer, input_range) -> RangeQuantizer | None:
         return None
     ends = [np.ravel(layer.scale) * end + np.ravel(layer.offset) for end in input_range]
     minimum, maximum = min(0.0, float(np.min(ends))), max(0.0, float(np.max(ends)))
-    if np.isclose(-minimum, maximum):
-        # 255 steps between them would put every image code half-way between two codes.
-        minimum = -maximum * 128 / 127
+    if np.size(ends[0]) > 1 and minimum < 0 < maximum:
+        # Channels of their own have no pixels in common: codes below 0 are a whole number.
+        below = np.clip(np.ceil(-minimum * 255 / (maximum - minimum)), 1, 254)
+        step = max(-minimum / below, maximum / (255 - below))
+        minimum, maximum = -below * step, (255 - below) * step
     return RangeQuantizer((minimum, maximum))
 
 

@@ -1,52 +1,183 @@
 """Verification passes the exported file and refuses any other in one sentence."""
 
-import dataclasses
-import io
-import types
-
 import numpy as np
 import pytest
-from rich.console import Console
+import tensorflow as tf
+import tf_keras as keras
+from small_models import randomize
 
 import export
 import wrpn_tf
 from benchmarks import fuzz_tflite
-from export.flatbuffer import editing, reader, writer
-from export.verification.verifier import verify
+from export.flatbuffer import editing, reader
+from export.verification.verifier import verify_graph
 from export.verification.workdir import Workdir
 from wrpn_tf import datasets
+
+IMAGES = 20
 
 
 @pytest.fixture(name="training", scope="module")
 def training_fixture():
-    """What verification asks of a workdir, for a network that saw a few digits, and its file."""
-    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
-    data = datasets.load("digits")
+    """A network that saw a few digits, and its file."""
+    data = digits()
     model = wrpn_tf.models.build("digits_cnn", num_classes=10, input_shape=(8, 8, 1))
     model = wrpn_tf.quantize_model(model, 2, 4, input_range=data.input_range)
     wrpn_tf.calibrate(model, [data.normalize(data.train_images[:64])])
     export.settle(model)
-    graph = export.realize(export.lower(model))
-    few = dataclasses.replace(
-        data, test_images=data.test_images[:20], test_labels=data.test_labels[:20]
-    )
-    workdir = types.SimpleNamespace(
-        model=model, graph=lambda weights: graph, load_data=lambda data_dir: few
-    )
-    return workdir, writer.to_flatbuffer(graph)
+    return model, export.to_tflite(model)
 
 
-def failures(training, file):
+def digits():
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    return datasets.load("digits").head(test=IMAGES)
+
+
+def verified(model, file, labels=None, **options):
+    return export.verify(model, file, digits().test_images, labels, sample=5, **options)
+
+
+def failures(model, file):
     """What verification finds wrong, or the sentence it refuses the file with."""
     try:
-        quiet = Console(file=io.StringIO())
-        return list(verify(training, file, images=5, console=quiet).failures)
+        return list(verified(model, file, digits().test_labels).failures)
     except ValueError as error:
         return [str(error)]
 
 
 def test_the_exported_file_is_verified(training):
-    assert failures(*training) == []
+    found = verified(*training, digits().test_labels)
+    assert found.failures == () and found.verified
+    assert (found.sample, found.kernels, found.wrong_kernels) == (5, 5, ())
+    assert [row.kernel_set for row in found.kernel_sets] == ["xnnpack", "optimized", "reference"]
+    model, _ = training
+    graph = export.realize(export.lower(model))
+    integers = 5 * sum(int(np.prod(tensor.shape)) for tensor in graph.tensors.values())
+    assert [row.integers for row in found.kernel_sets] == [integers] * 3
+    assert (found.integers, found.different) == (3 * integers, 0)
+    assert [row.difference.name for row in found.layers][-1] == "logits"
+    (outputs,) = found.outputs
+    assert (outputs.name, outputs.total) == ("logits", IMAGES * 10)
+    data = digits()
+    logits = model.predict(data.normalize(data.test_images), verbose=0)
+    assert found.accuracy.images == IMAGES and found.accuracy.agreement == 1.0
+    assert found.accuracy.keras == (logits.argmax(axis=1) == data.test_labels).mean()
+    assert found.accuracy.device == found.accuracy.keras
+
+
+def test_it_prints_as_tables(training):
+    text = str(verified(*training, digits().test_labels))
+    for part in (
+        "Kernels that are not the trained codes: 0 of 5",
+        "LiteRT against the NumPy executor, 5 images",
+        "Layers against Keras, each fed the device's own input",
+        "Top-1 over 20 images: file",
+    ):
+        assert part in text
+    assert text.endswith("verified") and "not verified" not in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_without_labels_it_compares_results(training):
+    found = verified(*training)
+    assert found.verified and found.accuracy.device is found.accuracy.keras is None
+    assert "Of 20 images, the same top-1 on 100.00%" in str(found)
+
+
+def test_data_come_as_they_do_for_keras(training, tmp_path):
+    """Reals, pixels and batches of them, with labels or without, and the file by its path."""
+    model, file = training
+    data = digits()
+    reals, path = data.normalize(data.test_images), tmp_path / "digits.tflite"
+    path.write_bytes(file)
+    expected = verified(model, file, data.test_labels)
+    batches = tf.data.Dataset.from_tensor_slices((reals, data.test_labels)).batch(7)
+    one_hot = np.eye(10)[data.test_labels]
+    for found in (
+        export.verify(model, path, reals, data.test_labels, sample=5),
+        export.verify(model, file, [reals], one_hot, sample=5),
+        export.verify(model, str(path), batches, sample=5),
+        export.verify(model, file, {"image": reals}, list(data.test_labels), sample=5),
+    ):
+        assert found == expected
+
+
+def test_disagreement_fails(training):
+    model, file = training
+    wrong = digits()
+    reals = wrong.normalize(wrong.test_images)
+    other = keras.models.clone_model(model)
+    other.set_weights(model.get_weights())
+    logits = other.get_layer("quant_logits").layer
+    logits.bias.assign(np.roll(logits.bias.numpy(), 1) + np.eye(10)[3].astype(np.float32))
+    # Integers of one model, results of another.
+    options = {"sample": 5, "max_accuracy_gap": 1.0}
+    graph = export.realize(export.lower(model))
+    found = verify_graph(other, graph, file, reals, min_agreement=0.998, **options)
+    assert "less than 99.80%" in found.failures[-1] and not found.verified
+    assert str(found).endswith("not verified") and "FAILED: Top-1 agrees on" in str(found)
+    assert verify_graph(other, graph, file, reals, min_agreement=0.0, **options).verified
+    options["max_accuracy_gap"] = 0.001
+    found = verify_graph(
+        other, graph, file, reals, found_labels(model, reals), min_agreement=0.0, **options
+    )
+    assert found.failures == ("Top-1 accuracies are further apart than 0.10%.",)
+
+
+def found_labels(model, reals):
+    return model.predict(reals, verbose=0).argmax(axis=1)
+
+
+def several(as_dict):
+    """Two inputs, a segmentation and a regression."""
+    left, right = (keras.Input((4, 4, 2), name=name) for name in ("left", "right"))
+    x = keras.layers.Add()([keras.layers.Conv2D(2, 1, name="conv")(left), right])
+    x = keras.layers.ReLU()(x)
+    outputs = {
+        "map": keras.layers.Conv2D(3, 1, name="map")(x),
+        "age": keras.layers.Dense(1, name="age")(keras.layers.Flatten()(x)),
+    }
+    inputs = {"b": left, "a": right} if as_dict else [left, right]
+    model = keras.Model(inputs, outputs if as_dict else list(outputs.values()))
+    randomize(model)
+    return wrpn_tf.quantize_model(model, 4, 4)
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_several_inputs_and_outputs(as_dict):
+    model = several(as_dict)
+    left, right = np.random.default_rng(0).normal(size=(2, 12, 4, 4, 2)).astype(np.float32)
+    images = {"b": left, "a": right} if as_dict else [left, right]
+    wrpn_tf.calibrate(model, images)
+    export.settle(model)
+    found = export.verify(model, export.to_tflite(model), images)
+    assert found.verified, found
+    assert sorted(row.total for row in found.outputs) == [12, 12 * 4 * 4 * 3]
+    is_map = not as_dict  # The first output; of a dictionary that is 'age', which has one channel.
+    assert (found.accuracy is not None) == is_map
+    if is_map:
+        assert found.accuracy.images == 12
+        with pytest.raises(ValueError, match="'map' has 16 positions, and labels are one class"):
+            export.verify(model, export.to_tflite(model), images, np.zeros(12))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "sentence"),
+    [
+        (np.zeros((2, 8, 8, 3)), None, r"Input 'image' takes .*; a batch has \(2, 8, 8, 3\)"),
+        ([], None, "at least one batch"),
+        (np.zeros((2, 8, 8, 1)), np.zeros(3), r"2 images need as many labels, .* shape \(3,\)"),
+        (np.zeros((2, 8, 8, 1)), np.zeros((2, 3, 4)), "2 images need as many labels"),
+    ],
+)
+def test_data_that_do_not_fit_are_named(training, images, labels, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        export.verify(*training, images, labels)
+
+
+def test_a_file_that_is_not_there_is_named(training, tmp_path):
+    with pytest.raises(ValueError, match=r"Cannot read .*none\.tflite: No such file"):
+        export.verify(training[0], tmp_path / "none.tflite", np.zeros((1, 8, 8, 1)))
 
 
 def rename(which):
@@ -102,17 +233,17 @@ def move_bias(parsed):
     ],
 )
 def test_another_file_is_refused_in_a_sentence(training, change, sentence):
-    workdir, file = training
-    found = failures(workdir, editing.edit(reader.read(file), change))
+    model, file = training
+    found = failures(model, editing.edit(reader.read(file), change))
     assert found and sentence in found[0], found
 
 
 def test_malformed_files_are_sentences(training):
-    workdir, file = training
+    model, file = training
     random = np.random.default_rng(0)
     for _ in range(25):
         mutation = fuzz_tflite.mutate(file, random)
-        assert all(sentence for sentence in failures(workdir, mutation))
+        assert all(sentence for sentence in failures(model, mutation))
 
 
 def test_a_folder_without_a_training_is_refused(tmp_path):

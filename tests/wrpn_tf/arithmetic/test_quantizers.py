@@ -137,7 +137,10 @@ SMALLEST = 2.0**-24
         (0.0, 0.0, SMALLEST, -128),
         (0.0, 255.0, 1.0, -128),
         (-255.0, 0.0, 1.0, 127),
-        (-127.5, 127.5, 1.0, 0),  # -0.5 rounds up.
+        (-0.5, 254.5, 1.0, -127),  # -127.5 rounds up.
+        (-254.5, 0.5, 1.0, 127),
+        (-127.0, 127.0, 1.0, 0),  # 254 steps.
+        (-1.0, 1.0, float(np.float32(1 / 127)), 0),
         (-128.0, 127.0, 1.0, 0),
         (3.0, 510.0, 2.0, -128),
         (-510.0, -3.0, 2.0, 127),
@@ -151,6 +154,57 @@ def test_affine_grid_in_numbers(minimum, maximum, scale, zero_point):
     found = quantizers.affine_grid_np(minimum, maximum)
     assert found == (scale, zero_point)
     assert (found[0].dtype, type(found[1])) == (np.float32, int)
+
+
+PIXEL_RANGES = [
+    ((-1.0, 1.0), -1),
+    ((-1.7248, 1.7248), -1),
+    ((-127.5, 127.5), -1),
+    ((0.0, 1.0), -128),
+    ((0.0, 255.0), -128),
+    ((-1.0, 0.0), 127),
+    ((-128.0, 127.0), 0),
+    ((-0.9921875, 1.0), -1),
+    ((-2.117904, 2.64), -14),
+]
+
+
+@pytest.mark.parametrize(("ends", "zero_point"), PIXEL_RANGES)
+def test_every_pixel_has_its_own_code_however_it_is_computed(ends, zero_point):
+    """Pixel p is code p - 128, by any float32 formula, and codes' values stay where they are."""
+    minimum, maximum = np.float32(ends)
+    scale, found, shift = quantizers.pixel_grid_np(minimum, maximum)
+    assert found == zero_point
+    in_graph = tf.function(quantizers.pixel_grid)(tf.constant(minimum), tf.constant(maximum))
+    assert [float(value) for value in in_graph] == [scale, zero_point, shift]
+    pixels = np.arange(256)
+    step = (np.float64(maximum) - minimum) / 255
+    exact = minimum + pixels * step
+    values = (pixels - 128 - zero_point) * np.float32(scale)
+    low, high = -128 - zero_point, 127 - zero_point
+    for noise in (-1e-2, 0.0, 1e-2):  # Of a step; float32's is 1e-5.
+        for reals in (exact + noise * step, values + noise * step):
+            reals = reals.astype(np.float32)
+            codes = quantizers.quantize_codes_np(reals + shift, scale, low, high) + zero_point
+            assert_same(codes, (pixels - 128).astype(np.int32))
+    assert abs(shift) <= 0.2505 * step
+    on_codes = ((0.0, 1.0), (0.0, 255.0), (-1.0, 0.0), (-128.0, 127.0), (-0.9921875, 1.0))
+    assert (shift == 0) == (ends in on_codes)
+
+
+@given(
+    st.floats(-(2.0**10), 0, width=32, allow_subnormal=False),
+    st.floats(2.0**-10, 2.0**10, width=32),
+)
+def test_pixels_of_any_range_have_their_own_codes(minimum, maximum):
+    actual = quantizers.pixel_grid(tf.constant(minimum), tf.constant(maximum))
+    scale, zero_point, shift = quantizers.pixel_grid_np(minimum, maximum)
+    assert [float(value) for value in actual] == [scale, zero_point, shift]
+    pixels = np.arange(256)
+    reals = (minimum + pixels * ((maximum - minimum) / 255)).astype(np.float32)
+    low, high = -128 - zero_point, 127 - zero_point
+    codes = quantizers.quantize_codes_np(reals + shift, scale, low, high) + zero_point
+    assert_same(codes, (pixels - 128).astype(np.int32))
 
 
 def test_the_zero_point_of_every_one_sided_range_is_an_end():

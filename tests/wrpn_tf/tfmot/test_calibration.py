@@ -1,7 +1,10 @@
 """Calibration: what it sets, what it leaves alone, and that it cleans up behind itself."""
 
+import itertools
+
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 from equality import assert_same
 from small_models import everything, images, tiny
@@ -124,3 +127,126 @@ def test_no_batches():
 def test_a_float_model_is_named():
     with pytest.raises(ValueError, match="'tiny' has no quantized outputs"):
         wrpn_tf.calibrate(tiny(), [images(tiny())])
+
+
+# Data as `fit` takes them.
+
+
+def two_inputs(as_dict=False):
+    left, right = (keras.Input((4, 4, 2), name=name) for name in ("left", "right"))
+    x = layers.Add()([layers.Conv2D(2, 1, name="conv")(left), right])
+    nested = {"b": left, "a": right} if as_dict else [left, right]
+    return wrpn_tf.quantize_model(keras.Model(nested, layers.Dense(2)(layers.Flatten()(x))), 4, 4)
+
+
+class Batches(keras.utils.Sequence):
+    def __init__(self, x, y=None):
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        x = self.x[4 * index : 4 * index + 4]
+        return x if self.y is None else (x, self.y[4 * index : 4 * index + 4])
+
+
+def forms(x, y):
+    """Four batches of 4 images, in every form."""
+    dataset = tf.data.Dataset.from_tensor_slices
+    parts = [x[i : i + 4] for i in range(0, 16, 4)]
+    return {
+        "array": x,
+        "tensor": tf.constant(x),
+        "list of arrays": parts,
+        "list of x and y": [[part, y[:4]] for part in parts],
+        "dictionary": {"image": x},
+        "dataset of x": dataset(x).batch(4),
+        "dataset of (x, y)": dataset((x, y)).batch(4),
+        "dataset of (x, y, weights)": dataset((x, y, np.ones(16))).batch(4),
+        "dataset of {x}, y": dataset(({"image": x}, y)).batch(4),
+        "generator of x": (part for part in parts),
+        "generator of (x, y)": ((part, y[:4]) for part in parts),
+        "Sequence": Batches(x),
+        "Sequence of (x, y)": Batches(x, y),
+        "endless dataset": (dataset(x).batch(4).repeat(), 4),
+        "endless generator": ((parts[i % 4] for i in itertools.count()), 4),
+    }
+
+
+def test_data_come_as_fit_takes_them():
+    model = wrpn_tf.quantize_model(tiny(), 2, 4)
+    x, y = images(model, 16), np.zeros((16, 2))
+    start = model.get_weights()
+    wrpn_tf.calibrate(model, [x[i : i + 4] for i in range(0, 16, 4)])
+    expected = model.get_weights()
+    for name, data in forms(x, y).items():
+        model.set_weights(start)
+        given, steps = data if isinstance(data, tuple) else (data, None)
+        wrpn_tf.calibrate(model, given, steps, batch_size=4)
+        for old, new in zip(expected, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(new, old, err_msg=name)
+
+
+def test_steps_and_batch_size_say_what_is_taken():
+    model = wrpn_tf.quantize_model(tiny(), 2, 4)
+    x = images(model, 40)
+    found = []
+    for data, steps, size in (
+        (x[:8], None, 4),
+        (x, 2, 4),
+        (tf.data.Dataset.from_tensor_slices(x).batch(4), 2, 1),
+        (x[:32], None, 32),
+        (x, 1, 32),
+    ):
+        wrpn_tf.calibrate(model, data, steps=steps, batch_size=size)
+        found.append(grids(model))
+    assert found[0] == found[1] == found[2] != found[3] == found[4]
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_several_inputs_come_as_fit_takes_them(as_dict):
+    model = two_inputs(as_dict)
+    left, right = np.random.default_rng(0).normal(size=(2, 8, 4, 4, 2)).astype(np.float32)
+    left *= 3
+    x = {"b": left, "a": right} if as_dict else [left, right]
+    batches = {
+        name: tf.data.Dataset.from_tensor_slices(part)
+        for name, part in (("left", left), ("right", right))
+    }
+    forms = [
+        x,
+        [x],
+        {"left": left, "right": right},
+        ((x, 0) for _ in range(1)),
+        tf.data.Dataset.zip(batches).batch(8),
+    ]
+    found = []
+    for data in forms:
+        wrpn_tf.calibrate(model, data)
+        found.append(grids(model))
+    assert all(grid == found[0] for grid in found)
+    assert found[0]["quantize_left"].scale == pytest.approx(np.ptp(left) / 255, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("data", "steps", "sentence"),
+    [
+        (np.zeros((6, 6, 2)), None, r"takes \(None, 6, 6, 2\); a batch has .*; batch the data"),
+        (np.zeros((1, 6, 7, 2)), None, r"'image' takes .*; a batch has \(1, 6, 7, 2\)\."),
+        ([np.zeros((6, 6, 2))], None, "batch the data"),
+        (["a"], None, "a batch has str"),
+        ("digits", None, "got 'digits'"),
+        (None, None, "got None"),
+        (7, None, "got int"),
+        ({"picture": np.zeros((1, 6, 6, 2))}, None, "Inputs are picture; expected image"),
+        ([[np.zeros((1, 6, 6, 2))] * 4], None, "got 4 values, and the model has the inputs image"),
+        (np.zeros((1, 6, 6, 2)), 0, "steps is a positive number"),
+        (tf.data.Dataset.from_tensors(np.zeros((1, 6, 6, 2))).repeat(), None, "without end"),
+    ],
+)
+def test_data_that_do_not_fit_are_named(data, steps, sentence):
+    image = keras.Input((6, 6, 2), name="image")
+    model = wrpn_tf.quantize_model(keras.Model(image, layers.Conv2D(2, 1)(image)), 4, 4)
+    with pytest.raises(ValueError, match=sentence):
+        wrpn_tf.calibrate(model, data, steps)
