@@ -22,6 +22,7 @@ from export.ir.tensors import Tensor
 from wrpn_tf import QuantizationParameters
 
 _INT32_MAX = 2**31 - 1
+_PRODUCT_MAX = 2**31 - 2**10  # A zero point and the rounding of float32 less.
 _INT16_MAX = 2**15 - 1
 _MULTIPLIER_LIMIT = 256
 # Others do not fit the fixed-point positions of the built-in kernels.
@@ -183,6 +184,13 @@ class Weighted(Operator):
                 f"one accumulator step of channel {channel} is {step[channel]:g} output steps; "
                 f"XNNPACK refuses models with {_MULTIPLIER_LIMIT} or more"
             )
+        reach = self._magnitude() * step.astype(np.float64)
+        if reach.max() > _PRODUCT_MAX:
+            channel = int(reach.argmax())
+            raise ValueError(
+                f"the accumulator of channel {channel} reaches {reach[channel]:.0f} output steps; "
+                "kernels keep 32 bits, and give the wrong end beyond"
+            )
 
     def _check_kernel(self) -> None:
         kernel, scale, bias = self.kernel, self.kernel_scale, self.bias
@@ -212,13 +220,27 @@ class Weighted(Operator):
             raise ValueError(f"code multiplier {self.code_multiplier} is below 1")
 
     def _check_accumulator(self) -> None:
-        magnitude = np.abs(self.rows.astype(np.int64)).sum(axis=1) * 255
-        magnitude += np.abs(self.bias.astype(np.int64))
-        if magnitude.max() > _INT32_MAX:
+        magnitude = self._magnitude()
+        limit = accumulator_limit(self.dtype_bits)
+        if magnitude.max() > limit:
             worst = int(magnitude.argmax())
+            bits = "int32" if limit == _INT32_MAX else f"the {limit} of INT4 kernels in XNNPACK"
             raise ValueError(
-                f"the accumulator of channel {worst} reaches {magnitude[worst]}, beyond int32"
+                f"the accumulator of channel {worst} reaches {magnitude[worst]}, beyond {bits}"
             )
+
+    def _magnitude(self) -> np.ndarray:
+        """How far from 0 the accumulators can be, int64 ``[channels]``."""
+        magnitude = np.abs(self.rows.astype(np.int64)).sum(axis=1) * 255
+        return magnitude + np.abs(self.bias.astype(np.int64))
+
+
+def accumulator_limit(dtype_bits: int) -> int:
+    """The largest magnitude of an accumulator, whose kernel is stored in 8, 4 or 2 bits.
+
+    XNNPACK has 16 times the accumulator of INT4 kernels in 32 bits.
+    """
+    return _INT32_MAX // 16 if dtype_bits == 4 else _INT32_MAX
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from export.ir.operators import Multiply
@@ -9,7 +11,9 @@ from export.kernel_sets.addition import Parameters
 from export.kernel_sets.requantization import requantize, to_codes
 from export.kernel_sets.rules import check_kernel_set, family
 
-_VECTOR = 16  # elements that the vector loop of the optimized kernel takes at a time
+VECTOR = 16
+"""Elements that the vector loop of the optimized kernel takes at a time."""
+
 _XNNPACK_RULES = {"xnnpack": "float_even", "xnnpack_arm": "single_up"}
 
 
@@ -26,9 +30,9 @@ def multiply_codes(
     multiplies in float32 and rounds halves to even (src/qs8-vmul, fp32), on ARM in fixed point,
     halves up (rndnu there); the built-in kernels (TFLite
     kernels/internal/{optimized,reference}/integer_ops/mul.h) round twice, halves away from zero, at
-    every position. The optimized kernel takes 16 elements of the flattened tensor (batch included)
-    at a time where the shapes are equal, and narrows their steps to 16 bits before it adds the zero
-    point, in 16 bits: where steps and zero point leave them, the code jumps to the other end.
+    every position. The optimized kernel takes 16 elements of a run (`run_length`) at a time,
+    narrows their steps to 16 bits before it adds the zero point, and adds it in 16 bits: where
+    these do not hold the sum, the code jumps to the other end.
 
     Args:
       operator: the operator.
@@ -47,10 +51,26 @@ def multiply_codes(
     scale = left_scale * right_scale / output_scale
     rule = _XNNPACK_RULES.get(kernel_set, "double_away")
     steps = requantize(product, rule, np.full(product.shape[-1], scale))
-    if family(kernel_set) == "optimized" and left.shape == right.shape:
-        whole = steps.reshape(-1)[: steps.size - steps.size % _VECTOR]
+    if family(kernel_set) == "optimized":
+        runs = steps.reshape(-1, run_length(left.shape, right.shape))
+        whole = runs[:, : runs.shape[1] - runs.shape[1] % VECTOR]
         whole[:] = _sixteen_bits(whole, parameters[2].zero_point)
     return to_codes(steps, parameters[2].zero_point, operator.relu)
+
+
+def run_length(left: tuple[int, ...], right: tuple[int, ...]) -> int:
+    """Elements that the optimized kernel works through without a break.
+
+    Those of the whole tensor, batch included, where the shapes are equal; behind a gate the
+    channels of a pixel, and where there is one only, the pixels of an image.
+
+    Args:
+      left: shape ``[batch, ..., channels]``.
+      right: the same, or ``[batch, 1, 1, channels]``.
+    """
+    if left == right:
+        return math.prod(left)
+    return left[-1] if left[-1] > 1 else math.prod(left[1:])
 
 
 def _sixteen_bits(steps: np.ndarray, zero_point: int) -> np.ndarray:

@@ -23,6 +23,8 @@ _EXP_NEGATIVE_POWERS = (
 _INTEGER_BITS = 5
 _FRACTION_BITS = 31 - _INTEGER_BITS
 _ACCUMULATOR_BITS = 12
+# 512 with the accumulator's 19 bits behind the point: gemmlowp checks a shift of at most 31 bits.
+_TOTAL_LIMIT = 1 << 28
 
 
 def optimized(codes: np.ndarray, scale: float) -> np.ndarray:
@@ -79,6 +81,10 @@ def reference(codes: np.ndarray, scale: float) -> np.ndarray:
 
     Returns:
       int8 of the same shape.
+
+    Raises:
+      ValueError: the exponentials of a row, the largest of which is 1, add up to 512 or more: the
+        kernel ends the process.
     """
     real = min(float(scale) * (1 << _FRACTION_BITS), 2.0**31 - 1)
     mantissa, shift = requantization.quantize_multiplier(real)
@@ -92,6 +98,12 @@ def reference(codes: np.ndarray, scale: float) -> np.ndarray:
     exponent = _high_mul(differences << left_shift, mantissa)
     values = np.where(kept, _exp_on_negative_values(exponent), 0)
     total = _shift_away(values, _ACCUMULATOR_BITS).sum(axis=-1, keepdims=True)
+    if total.max(initial=0) >= _TOTAL_LIMIT:
+        raise ValueError(
+            "the reference kernel of SOFTMAX ends the process where the exponentials of a row, the "
+            "largest of which is 1, add up to 512 or more, as those of 512 equal scores do; run "
+            "these codes with other kernels"
+        )
     headroom = 32 - np.frexp(total.astype(np.float64))[1].astype(np.int64)
     inverse = _one_over_one_plus_x((total << headroom) - (1 << 31))
     shift_out = _ACCUMULATOR_BITS - headroom + 31 - 8

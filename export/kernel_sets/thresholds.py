@@ -8,6 +8,7 @@ from export.kernel_sets import requantization
 from export.kernel_sets.ideal import BEYOND
 
 _INT32_MAX = 2**31 - 1
+_PRODUCT_MAX = 2**31 - 2**10  # Room for the zero point, and for the rounding of float32.
 
 
 def domain(rule: str, multiplier: np.ndarray) -> np.ndarray:
@@ -20,12 +21,12 @@ def domain(rule: str, multiplier: np.ndarray) -> np.ndarray:
     Returns:
       int64 ``[channels]``.
     """
+    product = _PRODUCT_MAX / multiplier.astype(np.float64)
+    limit = np.minimum(product, _INT32_MAX).astype(np.int64)
     if rule.startswith("double"):  # The accumulator is shifted left before it is multiplied.
         _, shift = requantization.quantize_multiplier(multiplier)
-        return np.int64(_INT32_MAX) >> np.maximum(shift, 0)
-    if rule == "float_even":  # Clamped before it becomes an integer.
-        return np.full(multiplier.shape, _INT32_MAX)
-    return np.minimum(_INT32_MAX, _INT32_MAX / np.maximum(multiplier, 1.0)).astype(np.int64)
+        return np.minimum(limit, np.int64(_INT32_MAX) >> np.maximum(shift, 0))
+    return limit
 
 
 def smallest_accumulators(rule: str, multiplier: np.ndarray, levels: np.ndarray) -> np.ndarray:

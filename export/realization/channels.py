@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from export.ir.operators import accumulator_limit
 from export.ir.weight_dtypes import LARGEST
 from export.kernel_sets import ideal, rules, thresholds
 from export.kernel_sets.ideal import BEYOND
@@ -95,7 +96,8 @@ class Rounding:
             rule = rules.rounding_rules(context.operator, context.vector_product)[target]
             multiplier = context.multipliers(self._kernel_scale, target)
             smallest = thresholds.smallest_accumulators(rule, multiplier, context.levels)
-            self._known[target] = smallest, thresholds.domain(rule, multiplier)
+            limit = accumulator_limit(context.dtype_bits)
+            self._known[target] = smallest, thresholds.domain(rule, multiplier).clip(max=limit)
         return self._known[target]
 
     def _smallest(self, target: str, levels: np.ndarray | None = None) -> np.ndarray:

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from export.executor import execution
 from export.flatbuffer import writer
 from export.ir.graph import IntegerGraph
-from export.ir.operators import Add, FullyConnected, Multiply
+from export.ir.operators import PROBABILITIES, Add, FullyConnected, Multiply, Softmax
 from export.ir.tensors import Tensor
 from export.kernel_sets import addition, rules
 from export.runtime import runner
+from export.runtime.isolation import Isolated
 from wrpn_tf import QuantizationParameters
 
 int8 = QuantizationParameters.int8
@@ -103,6 +104,28 @@ def test_large_products_equal_the_interpreters_on_every_pair(name, zero_points):
     assert_equal(graph, dict(zip(names[:2], pairs, strict=True)), name)
 
 
+@pytest.mark.parametrize("name", rules.KERNEL_SETS)
+@pytest.mark.parametrize("shape", [(1, 2, 3, 37), (1, 2, 3, 15), (1, 5, 7, 1), (1, 1, 1, 7)])
+def test_gates_of_large_products_equal_the_interpreters(name, shape):
+    """At each of these shapes the optimized kernel has other ends of its vectors."""
+    grids = {"a": (0.93, -128), "b": (1.0, -128), "product": (1.0, 127)}
+    shapes = {"b": (1, 1, 1, shape[-1])}
+    graph = IntegerGraph(
+        tensors={
+            key: Tensor(
+                shape=shapes.get(key, shape),
+                quantization=int8(scale=random_graphs.float32(scale), zero_point=zero_point),
+            )
+            for key, (scale, zero_point) in grids.items()
+        },
+        operators=[Multiply(inputs=("a", "b"), output="product")],
+        inputs=("a", "b"),
+        outputs=("product",),
+    )
+    ends = np.random.default_rng(0).choice(np.int8([-128, 127]), (5, *shape[1:]), p=(0.2, 0.8))
+    assert_equal(graph, {"a": ends, "b": ends[:, :1, :1]}, name)
+
+
 def test_optimized_add_rounds_its_last_elements_as_the_reference_does():
     ends = {
         "a": int8(scale=0.25, zero_point=126),
@@ -127,6 +150,30 @@ def test_optimized_add_rounds_its_last_elements_as_the_reference_does():
     )
     inputs = {"a": picked[0][None], "b": picked[1][None]}
     assert_equal(graph, inputs, "optimized")
+
+
+@pytest.mark.parametrize("classes", [511, 512])
+def test_reference_softmax_of_512_equal_scores_ends_the_process(classes):
+    shapes = {"scores": int8(scale=0.5, zero_point=0), "output": PROBABILITIES}
+    graph = IntegerGraph(
+        tensors={
+            name: Tensor(shape=(1, classes), quantization=each) for name, each in shapes.items()
+        },
+        operators=[Softmax(inputs=("scores",), output="output")],
+        inputs=("scores",),
+        outputs=("output",),
+    )
+    inputs = {"scores": np.zeros((1, classes), np.int8)}
+    assert_equal(graph, inputs, "xnnpack")
+    with Isolated(runner.Runner, writer.to_flatbuffer(graph), "reference") as run:
+        if classes == 511:
+            codes = execution.execute(graph, inputs, "reference")["output"]
+            assert np.array_equal(run(inputs)["output"], codes)
+        else:
+            with pytest.raises(ValueError, match="add up to 512 or more"):
+                execution.execute(graph, inputs, "reference")
+            with pytest.raises(ValueError, match="SIGABRT"):
+                run(inputs)
 
 
 def test_batch_is_sliced_without_a_trace(monkeypatch):

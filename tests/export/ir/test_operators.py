@@ -326,6 +326,27 @@ def test_the_accumulator_fits_32_bits():
             check(dense(kernel=ones, bias=bias + sign), **DENSE)
 
 
+def test_int4_accumulators_times_16_fit_32_bits():
+    ones = np.full((2, 4), -1, np.int8)
+    for sign in (-1, 1):
+        bias = np.array([0, sign * (2**27 - 1 - 1020)], np.int32)
+        check(dense(kernel=ones, bias=bias, dtype_bits=4), **DENSE)
+        with pytest.raises(ValueError, match="134217728, beyond the 134217727 of INT4 kernels"):
+            check(dense(kernel=ones, bias=bias + sign, dtype_bits=4), **DENSE)
+        for bits in (8, 2):
+            check(dense(kernel=ones, bias=bias + sign, dtype_bits=bits), **DENSE)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_output_steps_fit_32_bits(sign):
+    """Of 4 for an accumulator, which may be 2^29 - 2^8."""
+    scale = np.array([0.5, 4], np.float32)
+    bias = np.array([2**30, sign * (2**29 - 2**8 - 1020)], np.int32)
+    check(dense(kernel_scale=scale, bias=bias), **DENSE, target=scaled(0.5))
+    with pytest.raises(ValueError, match="channel 1 reaches 2147482628 output steps"):
+        check(dense(kernel_scale=scale, bias=bias + sign), **DENSE, target=scaled(0.5))
+
+
 def test_one_accumulator_step_is_less_than_256_output_steps():
     below = np.nextafter(np.float32(256), np.float32(0))
     check(dense(kernel_scale=np.array([1, below], np.float32)), **DENSE)

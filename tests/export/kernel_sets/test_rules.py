@@ -254,8 +254,19 @@ def test_optimized_multiplication_adds_the_zero_point_in_16_bits(zero_points, co
     for kernel_set in ("xnnpack", "xnnpack_arm", "reference", "reference_2_14"):
         found = multiplication.multiply_codes(operator, left, right, parameters, kernel_set)
         assert found[0].tolist() == [right_code] * 37
-    gate = multiplication.multiply_codes(operator, left, right[:, :1], parameters, "optimized")
-    assert gate[0].tolist() == [right_code] * 37
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "length"),
+    [
+        ((2, 3, 4, 5), (2, 3, 4, 5), 120),
+        ((2, 3, 4, 5), (2, 1, 1, 5), 5),
+        ((2, 3, 4, 1), (2, 1, 1, 1), 12),
+        ((2, 1, 1, 5), (2, 1, 1, 5), 10),
+    ],
+)
+def test_runs_of_the_optimized_multiplication(left, right, length):
+    assert multiplication.run_length(left, right) == length
 
 
 @pytest.mark.parametrize(

@@ -33,14 +33,13 @@ def test_a_level_is_reached_from_its_threshold_on(rule, exponents):
 @pytest.mark.parametrize(
     ("rules", "largest"),
     [
-        (("float_even",), [2**31 - 1] * 5),
         (
             ("double_up", "double_mixed", "double_away"),
             [2**31 - 1, 2**31 - 1, 2**30 - 1, 2**29 - 1, 2**24 - 1],
         ),
         (
-            ("single_up", "real_away"),
-            [2**31 - 1, 2**31 - 1, 1_431_655_764, 2**30 - 1, 21_474_836],
+            ("float_even", "single_up", "real_away"),  # 2^31 - 2^10 by the multiplier.
+            [2**31 - 1, 2**31 - 1, 1_431_655_082, 2**30 - 2**9, 21_474_826],
         ),
     ],
 )

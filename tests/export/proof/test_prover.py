@@ -226,8 +226,8 @@ def saturated(bias, multiplier):
         # Shifted left by 8 bits, or by 2, before it is multiplied.
         (128.0, 2**23 - 1, {"optimized", "reference", "reference_2_14"}),
         (2.5, 2**29 - 1, {"optimized", "reference", "reference_2_14"}),
-        # A product of 64 bits that becomes an int32.
-        (128.0, (2**31 - 1) // 128, {"optimized_arm"}),
+        # A product that becomes an int32, with room for a zero point.
+        (128.0, (2**31 - 2**10) // 128, {"xnnpack", "optimized_arm"}),
         # The accumulator itself.
         (0.3125, 2**31 - 1, set(TARGETS)),
     ],
@@ -263,18 +263,15 @@ def test_kernels_are_wrong_where_their_int32_overflows():
         assert np.flatnonzero((found != wanted).any(axis=0)).tolist() == wrong
 
 
-def two_inputs(operator, grids, output, *, bits=8, **fields):
+def two_inputs(operator, grids, output, *, bits=8, shapes=(), **fields):
     """A graph of one operator that reads two tensors, grids as (scale, zero point)."""
-    shape = (1, 2, 2, 4)
-    shapes = {"b": fields.pop("other", shape)}
+    shapes = dict.fromkeys(("a", "b", "output"), (1, 2, 2, 4)) | dict(shapes)
     tensors = {
-        name: Tensor(
-            shape=shapes.get(name, shape), quantization=int8(trained_layers.float32(scale), zero)
-        )
+        name: Tensor(shape=shapes[name], quantization=int8(trained_layers.float32(scale), zero))
         for name, (scale, zero) in zip("ab", grids, strict=True)
     }
     quantization = int8(trained_layers.float32(output[0]), output[1], bits)
-    tensors["output"] = Tensor(shape=fields.pop("shape", shape), quantization=quantization)
+    tensors["output"] = Tensor(shape=shapes["output"], quantization=quantization)
     return IntegerGraph(
         tensors=tensors,
         operators=[operator(inputs=("a", "b"), output="output", **fields)],
@@ -322,17 +319,20 @@ def test_pairs_of_codes_are_compared_one_by_one(operator, seed, relu):
         assert row.worst[kernel_set] == np.abs(found - wanted).max()
 
 
-@pytest.mark.parametrize("gate", [False, True])
-def test_products_that_leave_16_bits_count_where_they_do(gate):
+@pytest.mark.parametrize(
+    ("other", "counts"), [((1, 2, 2, 16), True), ((1, 1, 1, 16), True), ((1, 1, 1, 15), False)]
+)
+def test_products_that_leave_16_bits_count_where_they_do(other, counts):
     """255 * 255 steps of .75, and a zero point of 127: see `multiplication`."""
-    other = (1, 1, 1, 4) if gate else (1, 2, 2, 4)
     grids = [(0.75, -128), (1.0, -128)]
-    graph = two_inputs(Multiply, grids, (1.0, 127), relu=False, other=other)
+    image = (1, 2, 2, other[-1])
+    shapes = {"a": image, "b": other, "output": image}
+    graph = two_inputs(Multiply, grids, (1.0, 127), relu=False, shapes=shapes)
     row = export.prove(graph).operators[-1]
     codes = np.arange(256)
     beyond = np.count_nonzero(np.outer(codes, codes) * 0.75 + 127 >= 2**15 - 0.5)
     assert beyond == 4111
-    wrong = () if gate else ("optimized", "optimized_arm")
+    wrong = ("optimized", "optimized_arm") if counts else ()
     none = dict.fromkeys(TARGETS, 0)
     assert row.different == none | dict.fromkeys(wrong, beyond)
     assert row.worst == none | dict.fromkeys(wrong, 255)
@@ -356,9 +356,13 @@ def test_a_missing_relu_is_found(operator):
 
 
 def test_concatenation_needs_one_grid():
-    same = two_inputs(Concatenate, [(0.1, 0)] * 2, (0.1, 0), axis=3, shape=(1, 2, 2, 8))
+    same = two_inputs(
+        Concatenate, [(0.1, 0)] * 2, (0.1, 0), axis=3, shapes={"output": (1, 2, 2, 8)}
+    )
     assert export.prove(same).operators[-1].proven()
-    other = two_inputs(Concatenate, [(0.1, 0), (0.1, 1)], (0.1, 0), axis=3, shape=(1, 2, 2, 8))
+    other = two_inputs(
+        Concatenate, [(0.1, 0), (0.1, 1)], (0.1, 0), axis=3, shapes={"output": (1, 2, 2, 8)}
+    )
     assert not export.prove(other).operators[-1].proven()
 
 

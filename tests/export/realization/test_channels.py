@@ -314,6 +314,18 @@ def test_a_step_from_end_to_end_is_exact():
     assert flatter.scale.tolist() == [np.float32(2.49 / 127)]
 
 
+@pytest.mark.parametrize(("dtype_bits", "limit"), [(8, 2**31 - 1), (4, 2**27 - 1), (2, 2**31 - 1)])
+def test_int4_accumulators_have_four_bits_less(dtype_bits, limit):
+    """The least accumulator of the first channel is -3, the largest 3."""
+    context = dataclasses.replace(CONTEXT, dtype_bits=dtype_bits)
+    chosen = rounding(1, context)
+    for target in TARGETS:
+        for sign in (-1, 1):
+            for more in (0, 1):
+                bias = np.full(len(CODES), sign * (limit - 3 + more))
+                assert chosen.fits(target, bias)[0] == (not more)
+
+
 def test_where_no_bias_serves_it_is_that_of_real_arithmetic():
     """One code for 2.37 accumulators, with a code multiplier of 1, and 3.6 accumulators from 0.
 
