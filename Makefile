@@ -7,19 +7,23 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint format bazel-check clean
+.PHONY: demo test lint format docs bazel-check clean
 
 demo: .venv/installed
 	$(BIN)/python -m train.demo
 
 # Two processes: each test file runs in one, whose trained fixtures it shares.
-test: lint
+test: lint docs
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, in .build/site; a broken link or name ends it.
+docs: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
