@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import zipfile
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -24,6 +25,7 @@ except ImportError:
     from tflite_runtime import interpreter as litert
 
 EDGE_TPU = "libedgetpu.so.1"
+MOST_LABEL_BYTES = 2**22
 PROBE = f"""
 try:
     from ai_edge_litert.interpreter import load_delegate, Interpreter
@@ -45,10 +47,20 @@ def read_labels(content: bytes) -> list[str]:
     """The class names in the zip archive that ends the file; empty without one."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".txt")]
-            return archive.read(names[0]).decode().splitlines() if names else []
-    except zipfile.BadZipFile:
+            kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            members = [each for each in archive.infolist() if each.compress_type in kinds]
+            names = [each.filename for each in members if each.filename.endswith(".txt")]
+            if not names:
+                return []
+            with archive.open(names[0]) as stream:
+                return stream.read(MOST_LABEL_BYTES).decode(errors="replace").splitlines()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
         return []
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal obeys: escape codes, characters that reverse the line."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def read_normalization(content: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -66,7 +78,7 @@ def read_normalization(content: bytes) -> tuple[np.ndarray, np.ndarray]:
                 if unit.number(0, 1) == 1:
                     options = unit.table(1)
                     return options.array(0, np.float32), options.array(1, np.float32)
-    sys.exit("error: the file has no normalization in its metadata")
+    raise ValueError("the file has no normalization in its metadata")
 
 
 def encode(picture: Image.Image, source: dict, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
@@ -165,7 +177,10 @@ def main() -> None:
         sys.exit(f"error: {arguments.model} does not take one image [1, height, width, 1 or 3]")
     if not np.issubdtype(source["dtype"], np.integer):
         sys.exit(f"error: {arguments.model} does not take integers; export it with export.tflite")
-    codes = encode(picture, source, *read_normalization(content))
+    try:
+        codes = encode(picture, source, *read_normalization(content))
+    except (ValueError, IndexError, RecursionError) as error:
+        sys.exit(f"error: {arguments.model}: {error}")
     interpreter.set_tensor(source["index"], codes)
     start = time.perf_counter()
     interpreter.invoke()
@@ -173,9 +188,9 @@ def main() -> None:
 
     scale, zero_point = result["quantization"]
     logits = (interpreter.get_tensor(result["index"])[0].astype(np.float32) - zero_point) * scale
-    labels = read_labels(content) or [str(index) for index in range(len(logits))]
+    labels = dict(enumerate(read_labels(content)))
     for index in np.argsort(-logits)[: arguments.top]:
-        print(f"{logits[index]:8.3f}  {labels[index]}")
+        print(f"{logits[index]:8.3f}  {printable(labels.get(index, str(index)))}")
     print(f"{milliseconds:.2f} ms on the {'Edge TPU' if on_tpu else 'CPU'}")
 
 

@@ -16,13 +16,13 @@ from typing import Any
 
 from absl import flags
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from export.flatbuffer import reader
 from export.kernel_sets.rules import KERNEL_SETS
 from export.tools.benchmarking import Measurement, measure
 from wrpn_tf import command_line
+from wrpn_tf.terminal import cell
 
 _THREADS = flags.DEFINE_list("threads", ["1", "2"], "Numbers of threads.")
 _KERNEL_SETS = flags.DEFINE_multi_enum(
@@ -72,8 +72,8 @@ def _show(measured: list[Measurement]) -> None:
     base = measured[0].median
     console = Console()
     for model in dict.fromkeys(row.model for row in measured):
-        title = f"{escape(model)}: latency in ms, {os.cpu_count()} cores"
-        table = Table(title=title, title_justify="left")
+        title = f"{model}: latency in ms, {os.cpu_count()} cores"
+        table = Table(title=cell(title), title_justify="left")
         for heading in ("kernels", "threads", "median", "p10-p90", "ratio", "arena", "memory"):
             table.add_column(heading, justify="left" if heading == "kernels" else "right")
         for row in measured:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import time
 
@@ -23,6 +24,7 @@ from export.kernel_sets.rules import KERNEL_SETS
 from export.tools import classifier
 from export.tools.evaluation import Accuracy, evaluate, labels_of_classes
 from wrpn_tf import command_line
+from wrpn_tf.terminal import printable
 
 _MODEL = flags.DEFINE_string("model", None, "The .tflite file.", required=True)
 _DATASET = flags.DEFINE_string("dataset", None, "Name of a TFDS data set.")
@@ -41,6 +43,7 @@ _PROCESSES = flags.DEFINE_integer("processes", os.cpu_count(), "Processes that r
 _FORMAT = flags.DEFINE_enum("format", "text", ["text", "json"], "What to print.")
 
 _BATCH = 32
+_BATCH_VALUES = 2**25  # Of larger images a batch has fewer.
 
 
 def main() -> None:
@@ -63,7 +66,8 @@ def main() -> None:
     else:
         data = images.from_tfds(_DATASET.value, _SPLIT.value, _DATA_DIR.value)
     mapping = labels_of_classes(description, data.class_names, _OFFSET.value)
-    batches = data.batches(description.image_shape, _RESIZE.value, _FRACTION.value, _BATCH)
+    count = max(1, min(_BATCH, _BATCH_VALUES // math.prod(description.image_shape)))
+    batches = data.batches(description.image_shape, _RESIZE.value, _FRACTION.value, count)
     started = time.perf_counter()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("top-1", total=data.count)
@@ -101,7 +105,7 @@ def main() -> None:
         print(json.dumps(record, indent=1))
     else:
         print(
-            f"{_MODEL.value} on {data.name}: {accuracy.images:,} images, "
+            f"{printable(_MODEL.value)} on {printable(data.name)}: {accuracy.images:,} images, "
             f"top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} ({seconds:.1f} s)"
         )
 

@@ -14,13 +14,16 @@ something is not as trained, or if a channel with weights of fewer than 8 bits i
 
 from __future__ import annotations
 
+import signal
 import sys
+from typing import Any, NoReturn
 
 from absl import flags
 
 from export.ir.graph import IntegerGraph
 from export.kernel_sets.rules import TARGETS
 from wrpn_tf import command_line
+from wrpn_tf.terminal import printable
 
 _GRAPH = flags.DEFINE_string("model_graph", None, "The integer graph, an .npz file.")
 flags.DEFINE_alias("model-graph", "model_graph")
@@ -28,6 +31,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training.")
 _KERNEL_SETS = flags.DEFINE_list(
     "kernels", ["xnnpack"], f"Kernels that must be proven: {', '.join(TARGETS)}, or 'all'."
 )
+_SECONDS = flags.DEFINE_integer("seconds", 1800, "What it may take, whatever the graph holds.", 1)
 
 
 def main() -> int:
@@ -38,6 +42,8 @@ def main() -> int:
         raise ValueError(f"--kernels has {unknown[0]!r}; known are {', '.join(TARGETS)}, or 'all'.")
     if not (_GRAPH.value or _WORKDIR.value):
         raise ValueError("Name what to prove: --model-graph=model.npz, --workdir=…, or both.")
+    signal.signal(signal.SIGALRM, _give_up)
+    signal.alarm(_SECONDS.value)
     graph = _load(_GRAPH.value) if _GRAPH.value else None
 
     from export.proof.prover import prove
@@ -55,9 +61,13 @@ def main() -> int:
     show(proof)
     failures += proof.failures(targets)
     for failure in failures:
-        print(f"FAILED: {failure}", file=sys.stderr)
+        print(f"FAILED: {printable(failure)}", file=sys.stderr)
     print("not proven" if failures else "proven")
     return 1 if failures else 0
+
+
+def _give_up(*_: Any) -> NoReturn:
+    raise ValueError(f"not proven within {_SECONDS.value:,} seconds; --seconds gives it more.")
 
 
 def _load(path: str) -> IntegerGraph:

@@ -43,8 +43,13 @@ LAYERS: dict[str, set[str]] = {
         "runtime",
     },
 }
-FOUNDATION = {Path("wrpn_tf/command_line.py"), Path("wrpn_tf/lazy.py")}
-"""What every folder may import, and what imports nothing of ours."""
+FOUNDATION = {
+    Path("wrpn_tf/archive_members.py"),
+    Path("wrpn_tf/command_line.py"),
+    Path("wrpn_tf/lazy.py"),
+    Path("wrpn_tf/terminal.py"),
+}
+"""What every folder may import, and what imports nothing of ours but each other."""
 LAZY = ("export", "wrpn_tf", "wrpn_tf/models")  # Packages whose names are imported when used.
 ABOVE = {  # Who must not be imported, by package.
     "wrpn_tf": {"export", "train", "tests"},
@@ -161,7 +166,7 @@ def test_folder_imports_only_what_is_below(name):
 
 
 def test_the_foundation_imports_nothing_of_ours():
-    assert not {other for module in FOUNDATION for other in dependencies(module)}
+    assert not {other for m in FOUNDATION for other in dependencies(m)} - FOUNDATION
 
 
 @pytest.mark.parametrize("package", LAZY)

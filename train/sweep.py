@@ -18,6 +18,7 @@ from rich.console import Console
 from train import flags as train_flags
 from train.config import UserError
 from train.grid import Run, read_grids
+from wrpn_tf.terminal import cell
 
 _CONFIG = flags.DEFINE_string("config", None, "JSON file of the grids.", required=True)
 _WORKDIR = flags.DEFINE_string(
@@ -70,7 +71,7 @@ def run_all() -> None:
             record.add(run_one(run, console))
         except UserError as error:
             failures.append(f"{run.name}: {error}")
-            console.print(failures[-1], style="red")
+            console.print(cell(failures[-1], "red"))
     lines = [record.lines[run.name] for run in runs if run.report and run.name in record.lines]
     if lines:
         write_report(lines, folder / pathlib.Path(_CONFIG.value).stem, console)

@@ -32,7 +32,10 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
+from wrpn_tf.terminal import printable
+
 _NARROWEST, _WIDEST = 40, 100
+_LINES = "\n\t"
 _HELP = {"--help", "-help", "-h", "-?"}
 _REQUIRED = "must have a value other than None"
 _NOTICE = re.compile(
@@ -107,7 +110,7 @@ def run(
         except BrokenPipeError:
             raise
         except errors as error:
-            sys.exit(f"error: {error}")
+            sys.exit(f"error: {printable(str(error), keep=_LINES)}")
         return status
 
     sys.meta_path.insert(0, _QuietTensorFlow())

@@ -32,6 +32,7 @@ from export.ir.operators import (
 )
 from export.ir.validation import check_integers
 from export.kernel_sets import addition, requantization, rules
+from wrpn_tf.terminal import printable
 
 RUNTIME = pathlib.Path(__file__).parent / "runtime"
 
@@ -100,7 +101,10 @@ class _Generator:
         guard, sizes = f"{self._name.upper()}_H_", self._order
         prototype = templates.PROTOTYPE.format(name=self._name)
         inputs, outputs = (
-            "\n".join(f" *   {name}: int8 {self._graph.tensors[name].shape[1:]}" for name in names)
+            "\n".join(
+                f" *   {_comment(name)}: int8 {self._graph.tensors[name].shape[1:]}"
+                for name in names
+            )
             for names in (self._graph.inputs, self._graph.outputs)
         )
         arrays = "\n".join(declared for declared, _ in self._arrays)
@@ -109,8 +113,8 @@ class _Generator:
             guard=guard,
             prototype=prototype,
             count=len(sizes),
-            inputs=_comment(inputs),
-            outputs=_comment(outputs),
+            inputs=inputs,
+            outputs=outputs,
             arrays=arrays,
             arena=self._arena,
         )
@@ -267,8 +271,8 @@ def _wrapped(statement: str) -> str:
 
 
 def _comment(text: str) -> str:
-    """Text that may stand in a C comment."""
-    return text.replace("*/", "* /")
+    """Text that may stand in a C comment: in one line, which joins no other, and with no end."""
+    return printable(text).replace("*/", "* /").replace("/*", "/ *")
 
 
 CALLS: dict[type[Operator], Callable[[_Generator, str, Any], list[str]]] = {

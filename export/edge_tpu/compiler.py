@@ -31,7 +31,7 @@ def compile_model(path: str | os.PathLike[str]) -> Model | None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             run = subprocess.run(
-                [COMMAND, "-s", "-o", folder, str(path)],
+                [COMMAND, "-s", "-o", folder, str(path.absolute())],  # No option.
                 capture_output=True,
                 timeout=_SECONDS,
                 check=False,

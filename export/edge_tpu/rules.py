@@ -65,9 +65,14 @@ class Site:
         return default if value is None else value
 
     def parameter(self, position: int) -> np.ndarray | None:
-        """The values of a constant integer input by its position, flat, or None."""
+        """The values of a constant integer input by its position, flat, or None.
+
+        None too where there are more values than any operator takes as a parameter.
+        """
         tensor = self.subgraph.tensors[self.operator.inputs[position]]
         if tensor.data is None or tensor.type not in ("INT32", "INT64"):
+            return None
+        if tensor.size > _MOST_VALUES:
             return None
         return tensor.array().reshape(-1)
 
@@ -125,6 +130,7 @@ _ALL_INPUTS_FLOW = frozenset(
 )
 _SUB_BYTE = ("INT4", "UINT4", "INT2")
 _HIGHEST_BUILTIN_CODE = 145
+_MOST_VALUES = 64
 
 
 def rule(

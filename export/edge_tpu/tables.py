@@ -7,11 +7,12 @@ import itertools
 from collections.abc import Collection, Iterator, Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from export.edge_tpu.preflight import CACHE_BYTES, Finding, Prediction
 from export.edge_tpu.rules import Verdict
+from wrpn_tf.terminal import cell
 
 _STYLES = {Verdict.TPU: "green", Verdict.CPU: "yellow", Verdict.CPU_FROM_HERE: "red"}
 
@@ -35,19 +36,19 @@ def show(
       on_cpu: operators that the compiler left on the CPU; None: not compiled.
       every: a row for each operator, instead of one for neighbours with one verdict and reason.
     """
-    table = Table(title=f"{escape(path)}: predicted, not compiled", title_justify="left")
+    table = Table(title=cell(f"{path}: predicted, not compiled"), title_justify="left")
     for heading in ("#", "operator", "verdict", "why, and what to do"):
         table.add_column(heading, justify="right" if heading == "#" else "left")
     for finding, run in _runs(prediction.findings, every):
         table.add_row(
             str(run[0].index) if len(run) == 1 else f"{run[0].index}-{run[-1].index}",
-            escape(_names(run)),
-            f"[{_STYLES.get(finding.verdict, 'red')}]{finding.verdict.value}[/]",
-            f"{finding.reason} {finding.fix}".strip(),
+            cell(_names(run)),
+            Text(finding.verdict.value, _STYLES.get(finding.verdict, "red")),
+            cell(f"{finding.reason} {finding.fix}".strip()),
         )
     console.print(table)
     for sentence in fixes:
-        console.print(f"Fixed: {sentence}", markup=False)
+        console.print(cell(f"Fixed: {sentence}"))
     counts = ", ".join(f"{count} {verdict.value}" for verdict, count in prediction.counts().items())
     console.print(f"{len(prediction.findings)} operators: {counts}. Predicted, not compiled.")
     console.print(
@@ -69,11 +70,8 @@ def _show_compiled(console: Console, prediction: Prediction, on_cpu: Collection[
         promised = finding.verdict is Verdict.TPU
         if promised == (finding.index in on_cpu):
             real = "on the CPU" if finding.index in on_cpu else "on the TPU"
-            console.print(
-                f"Operator {finding.index} ({finding.operator}) is {real}; predicted: "
-                f"{finding.verdict.value}.",
-                markup=False,
-            )
+            text = f"Operator {finding.index} ({finding.operator}) is {real}; predicted: "
+            console.print(cell(f"{text}{finding.verdict.value}."))
 
 
 def _runs(findings: Sequence[Finding], every: bool) -> Iterator[tuple[Finding, Sequence[Finding]]]:

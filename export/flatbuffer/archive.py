@@ -7,6 +7,10 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 
+from wrpn_tf.archive_members import check_members, read_member
+
+MOST_BYTES = 32 * 2**20
+"""What the files behind a flatbuffer may have together, uncompressed."""
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # The same files are the same bytes.
 
 
@@ -25,13 +29,14 @@ def appended_files(content: bytes) -> dict[str, bytes]:
     """The files in the archive behind a flatbuffer, by name; none where there is no archive.
 
     Raises:
-      ValueError: if the archive is damaged.
+      ValueError: if the archive is damaged, or its files have more than `MOST_BYTES`.
     """
     stream = io.BytesIO(content)
     if not zipfile.is_zipfile(stream):
         return {}
     try:
         with zipfile.ZipFile(stream) as archive:
-            return {name: archive.read(name) for name in archive.namelist()}
+            check_members(archive, MOST_BYTES)
+            return {each.filename: read_member(archive, each) for each in archive.infolist()}
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise ValueError(f"the files appended to this model cannot be read: {error}") from error

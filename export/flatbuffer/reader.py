@@ -25,6 +25,12 @@ WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _IDENTIFIER = slice(4, 8)
 _MAX_RANK = 16
 _MAX_TENSOR_BYTES = 2**31
+MOST_TABLES = 2**18
+"""Tensors, operators, buffers and what else a file may list, together."""
+MOST_COMPUTED_BYTES = 2**28
+"""Of one tensor that is no constant, and of all inputs together."""
+# Tables may share what they point to. Read once for each, it must not be much more than the file.
+_TEXT_SHARE, _DATA_SHARE = 2, 64
 _TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if name.isupper()}
 _OPERATOR_NAMES = {
     value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()
@@ -73,11 +79,15 @@ class _Reader:
 
     def __init__(self, content: bytes) -> None:
         self._content = content
-        self._left = len(content) // 4  # Every entry of a vector of tables takes 4 bytes.
+        self._indices = len(content) // 4
+        self._tables = min(MOST_TABLES, len(content) // 4)  # Each takes 4 bytes where it is listed.
+        self._text = _TEXT_SHARE * len(content)
+        self._data = _DATA_SHARE * len(content)
         self._root = schema.Model.GetRootAs(content, 0)
 
     def model(self) -> Model:
         root = self._root
+        self._count_the_rest()
         subgraphs = self._each(root.SubgraphsLength(), lambda i: self._subgraph(root.Subgraphs(i)))
         if not subgraphs:
             raise _Unsound("it holds no network")
@@ -85,14 +95,52 @@ class _Reader:
         return Model(subgraphs=subgraphs, metadata=dict(entries), content=self._content)
 
     def _each(self, length: int, item: Callable[[int], _Read]) -> tuple[_Read, ...]:
-        self._left -= length
-        if self._left < 0:
+        return tuple(item(index) for index in range(self._count(length)))
+
+    def _count(self, length: int) -> int:
+        """Counts tables that are listed."""
+        self._tables -= length
+        if self._tables < 0:
+            if len(self._content) > 4 * MOST_TABLES:
+                raise _Unsound(f"it has more than {MOST_TABLES:,} parts")
             raise _Unsound("it claims more parts than its bytes can hold")
-        return tuple(item(index) for index in range(length))
+        return length
+
+    def _spend(self, text: int = 0, data: int = 0) -> None:
+        """Counts bytes that are read once more."""
+        self._text -= text
+        self._data -= data
+        if self._text < 0 or self._data < 0:
+            raise _Unsound("its parts share their bytes too often")
+
+    def _string(self, content: bytes | None) -> str:
+        self._spend(text=len(content or b""))
+        return (content or b"").decode()
+
+    def _count_the_rest(self) -> None:
+        """Counts the parts that are not read here, but by what changes files."""
+        root, text = self._root, self._string
+        text(root.Description())
+        buffers = [root.Buffers(index) for index in range(self._count(root.BuffersLength()))]
+        for buffer in buffers:
+            self._spend(data=buffer.DataLength() + (buffer.Size() if buffer.Offset() > 1 else 0))
+        for index in range(self._count(root.OperatorCodesLength())):
+            text(root.OperatorCodes(index).CustomCode())
+        for index in range(self._count(root.SignatureDefsLength())):
+            signature = root.SignatureDefs(index)
+            text(signature.SignatureKey())
+            for length, entry in (
+                (signature.InputsLength(), signature.Inputs),
+                (signature.OutputsLength(), signature.Outputs),
+            ):
+                for place in range(self._count(length)):
+                    text(entry(place).Name())
 
     def _metadata(self, entry: Any) -> tuple[str, bytes]:
         data, _ = self._buffer(entry.Buffer())
-        return (entry.Name() or b"").decode(), bytes(data or b"")
+        content = bytes(data or b"")
+        self._spend(text=len(content))
+        return self._string(entry.Name()), content
 
     @functools.cache  # noqa: B019  A reader lives as long as one file is read.
     def _buffer(self, index: int) -> tuple[memoryview | None, bool]:
@@ -113,8 +161,7 @@ class _Reader:
         tensors = self._each(table.TensorsLength(), lambda i: self._tensor(table.Tensors(i)))
 
         def indices(values: Any, optional: bool = False) -> tuple[int, ...]:
-            found = tuple(np.atleast_1d(values).tolist()) if values is not None else ()
-            self._each(len(found), int)
+            found = () if values is None else tuple(np.atleast_1d(values).tolist())
             low = -1 if optional else 0
             for index in found:
                 if not low <= index < len(tensors):
@@ -122,6 +169,9 @@ class _Reader:
             return found
 
         def vector(length: int, array: Callable[[], Any]) -> Any:
+            self._indices -= length
+            if self._indices < 0:
+                raise _Unsound("it claims more parts than its bytes can hold")
             return array() if length else None
 
         def operator(index: int) -> Operator:
@@ -143,6 +193,7 @@ class _Reader:
             outputs=indices(vector(table.OutputsLength(), table.OutputsAsNumpy)),
         )
         _check_order(subgraph)
+        _check_inputs(subgraph)
         return subgraph
 
     @functools.cache  # noqa: B019
@@ -154,11 +205,11 @@ class _Reader:
         # Files from before 2020 have the deprecated field alone, which ends at 127.
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         if number == CUSTOM:
-            return number, (code.CustomCode() or b"").decode(), code.Version()
+            return number, self._string(code.CustomCode()), code.Version()
         return number, _OPERATOR_NAMES.get(number, f"BUILTIN_{number}"), code.Version()
 
     def _tensor(self, table: Any) -> Tensor:
-        name = (table.Name() or b"").decode()
+        name = self._string(table.Name())
         kind = _TYPE_NAMES.get(table.Type())
         if kind is None:
             raise _Unsound(f"tensor {name!r} is of the unknown type {table.Type()}")
@@ -166,8 +217,15 @@ class _Reader:
             raise _Unsound(f"tensor {name!r} has more than {_MAX_RANK} dimensions")
         shape = tuple(table.Shape(i) for i in range(table.ShapeLength()))
         signature = tuple(table.ShapeSignature(i) for i in range(table.ShapeSignatureLength()))
-        scale, zero_point, axis = _quantization(table.Quantization(), name, shape)
+        quantization = table.Quantization()
+        if quantization is not None:
+            self._spend(data=4 * quantization.ScaleLength() + 8 * quantization.ZeroPointLength())
+        scale, zero_point, axis = _quantization(quantization, name, shape)
         data, external = self._buffer(table.Buffer())
+        self._spend(data=len(data or b""))
+        sparsity = table.Sparsity()
+        self._count(table.VariantTensorsLength())
+        self._count(0 if sparsity is None else sparsity.DimMetadataLength())
         tensor = Tensor(
             name=name,
             type=kind,
@@ -180,7 +238,7 @@ class _Reader:
             external=external,
             variable=bool(table.IsVariable()),
         )
-        _check_size(tensor, sparse=table.Sparsity() is not None)
+        _check_size(tensor, sparse=sparsity is not None)
         return tensor
 
 
@@ -209,7 +267,7 @@ def _check_size(tensor: Tensor, sparse: bool) -> None:
     if tensor.type not in BITS:
         return
     expected = (tensor.size * BITS[tensor.type] + 7) // 8
-    if expected > _MAX_TENSOR_BYTES:
+    if expected > (MOST_COMPUTED_BYTES if tensor.data is None or sparse else _MAX_TENSOR_BYTES):
         raise _Unsound(f"tensor {tensor.name!r} would take {expected:,} bytes")
     if tensor.data is not None and not sparse and len(tensor.data) != expected:
         raise _Unsound(
@@ -241,6 +299,13 @@ def _check_order(subgraph: Subgraph) -> None:
     for index in subgraph.outputs:
         if index not in ready:
             raise _Unsound(f"nothing writes the output {tensors[index].name!r}")
+
+
+def _check_inputs(subgraph: Subgraph) -> None:
+    tensors = [subgraph.tensors[index] for index in subgraph.inputs]
+    total = sum(tensor.size * BITS.get(tensor.type, 8) for tensor in tensors) // 8
+    if total > MOST_COMPUTED_BYTES:
+        raise _Unsound(f"its inputs would take {total:,} bytes")
 
 
 def _options(operator: Any) -> dict[str, Any]:

@@ -5,18 +5,36 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import stat
+
+MOST_BYTES = 2**31
+"""What a file that is read may have."""
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """The content of a file.
 
     Raises:
-      ValueError: if the file cannot be read.
+      ValueError: if the file cannot be read, is no regular file (which may never end), or has more
+        than `MOST_BYTES`.
     """
     try:
-        return pathlib.Path(path).read_bytes()
+        with open(path, "rb", opener=_open) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError(f"Cannot read {path}: it is not a regular file.")
+            if status.st_size > MOST_BYTES:
+                raise ValueError(
+                    f"Cannot read {path}: it has {status.st_size:,} bytes, more than "
+                    f"{MOST_BYTES:,}."
+                )
+            return file.read()
     except OSError as error:
         raise ValueError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # A pipe without a writer opens, too.
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:

@@ -25,6 +25,20 @@ def pad_amounts(
     return total // 2, total - total // 2
 
 
+def window_counts(size: int, window: int, stride: int, padding: str) -> np.ndarray:
+    """How many elements windows hold along one axis, without padding: each number that occurs.
+
+    Returns:
+      int64, sorted.
+    """
+    positions = output_size(size, window, stride, 1, padding)
+    before, _ = pad_amounts(size, window, stride, 1, padding)
+    ends = min(positions, window // stride + 2)  # Between them windows are whole.
+    first = np.arange(ends, dtype=np.int64)
+    starts = np.concatenate([first, positions - 1 - first]) * stride - before
+    return np.unique(np.minimum(starts + window, size) - np.maximum(starts, 0))
+
+
 def transposed_size(size: int, window: int, stride: int, padding: str) -> int:
     """Length of one axis of a transposed convolution's output; `size` is its input's."""
     if padding == "SAME":

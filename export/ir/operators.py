@@ -25,6 +25,7 @@ _INT32_MAX = 2**31 - 1
 _PRODUCT_MAX = 2**31 - 2**10  # A zero point and the rounding of float32 less.
 _INT16_MAX = 2**15 - 1
 _MULTIPLIER_LIMIT = 256
+_BLOCK = 1 << 24  # Codes that are looked at together.
 # Others do not fit the fixed-point positions of the built-in kernels.
 _BILINEAR_FACTORS = frozenset(2**power for power in range(7))
 
@@ -218,6 +219,10 @@ class Weighted(Operator):
             )
         if self.code_multiplier < 1:
             raise ValueError(f"code multiplier {self.code_multiplier} is below 1")
+        if self.code_multiplier > weight_dtypes.LARGEST[8]:
+            raise ValueError(f"code multiplier {self.code_multiplier} is above 127")
+        if not 1 <= self.bits <= 8:
+            raise ValueError(f"weights of {self.bits} bits; 1 to 8 exist")
 
     def _check_accumulator(self) -> None:
         magnitude = self._magnitude()
@@ -231,8 +236,11 @@ class Weighted(Operator):
 
     def _magnitude(self) -> np.ndarray:
         """How far from 0 the accumulators can be, int64 ``[channels]``."""
-        magnitude = np.abs(self.rows.astype(np.int64)).sum(axis=1) * 255
-        return magnitude + np.abs(self.bias.astype(np.int64))
+        rows = self.rows
+        step = max(1, _BLOCK // rows.shape[1])  # Not all as int64: eight times the kernel.
+        blocks = [rows[start : start + step] for start in range(0, len(rows), step)]
+        sums = [np.abs(block.astype(np.int64)).sum(axis=1) for block in blocks]
+        return 255 * np.concatenate(sums) + np.abs(self.bias.astype(np.int64))
 
 
 def accumulator_limit(dtype_bits: int) -> int:

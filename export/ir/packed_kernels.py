@@ -7,11 +7,14 @@ less room wherever codes are unequally often, so nothing is packed any more.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from export.ir.operators import Weighted
 
 _WORD_BITS = 64
+_MOST_CODES = 256
 FIELDS = ("alphabet", "alive", "digits", "shape")
 
 
@@ -23,27 +26,32 @@ def _digits_per_word(base: int) -> int:
     return count
 
 
-def unpack(fields: dict[str, np.ndarray], operator: type[Weighted]) -> np.ndarray:
+def unpack(fields: dict[str, np.ndarray], operator: type[Weighted], most: int) -> np.ndarray:
     """The int8 kernel that was packed.
 
     Args:
       fields: arrays by the names in `FIELDS`.
       operator: class of the operator that has the kernel.
+      most: codes that the kernel may have.
 
     Raises:
-      ValueError: the fields do not fit together.
+      ValueError: the fields do not fit together, or the kernel has more codes than `most`.
     """
     alphabet, shape = fields["alphabet"], tuple(int(size) for size in fields["shape"])
+    if len(shape) != operator.rank or min(shape) < 1 or math.prod(shape) > most:
+        raise ValueError(f"a packed kernel of shape {shape}")
     channels = shape[operator.channel_axis]
-    taps = int(np.prod(shape)) // channels
+    taps = math.prod(shape) // channels
     alive = np.unpackbits(fields["alive"], count=channels).astype(bool)
     base = max(2, len(alphabet))
     words = fields["digits"].astype(np.uint64)
+    wanted = int(alive.sum()) * taps
+    if base > _MOST_CODES or words.size * _digits_per_word(base) - wanted > 64:
+        raise ValueError("packed kernel of another size")
     columns = []
     for _ in range(_digits_per_word(base)):
-        columns.append((words % np.uint64(base)).astype(np.int64))
+        columns.append((words % np.uint64(base)).astype(np.uint8))
         words = words // np.uint64(base)
-    wanted = int(alive.sum()) * taps
     digits = np.stack(columns, axis=1).reshape(-1)[:wanted]
     if digits.size != wanted or (wanted and digits.max() >= len(alphabet)):
         raise ValueError("packed kernel of another size")

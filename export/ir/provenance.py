@@ -24,6 +24,20 @@ trained float32 numbers, so that nothing was rounded. `digest` is `digest` of th
 """
 
 
+_LARGEST, _LEAST_VARIANCE = 2.0**130, 2.0**-150
+
+
+def check_trained(trained: np.ndarray) -> None:
+    """Raises ValueError where numbers cannot be sums or copies of trained float32 numbers.
+
+    Args:
+      trained: `TRAINED` ``[channels]``.
+    """
+    numbers = np.stack([trained[name] for name in ("scale", "shift", "gain", "variance", "offset")])
+    if not (np.abs(numbers) < _LARGEST).all() or not (trained["variance"] > _LEAST_VARIANCE).all():
+        raise ValueError("what was trained is not finite, or a variance is not positive")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SplitConvolution:
     """A grouped convolution that was replaced (`export.realization.grouped_convolutions`).

@@ -11,6 +11,13 @@ import numpy as np
 
 from export.ir.graph import Graph, IntegerGraph
 from export.ir.tensors import Tensor
+from wrpn_tf import QuantizationParameters
+
+MOST_CODES = 2**28
+"""What a tensor may have: a byte each."""
+_LARGEST_SCALE = float(np.finfo(np.float32).max)
+_LONGEST_NAME = 1024
+_MOST_DIMENSIONS = 8
 
 
 def check_integers(graph: Graph) -> None:
@@ -32,6 +39,8 @@ def validate(graph: Graph) -> None:
         raise ValueError("the graph needs at least one input and one output")
     for name, tensor in graph.tensors.items():
         _check_tensor(name, tensor)
+    for name, quantization in graph.provenance.quantization.items():
+        _check_quantization(name, quantization)
     for name in (*graph.inputs, *graph.outputs):
         if name not in graph.tensors:
             raise ValueError(f"tensor {name!r} is an input or output but not in the graph")
@@ -63,11 +72,23 @@ def validate(graph: Graph) -> None:
 def _check_tensor(name: str, tensor: Tensor) -> None:
     if not name:
         raise ValueError("a tensor has an empty name")
+    if len(name) > _LONGEST_NAME:
+        raise ValueError(f"a tensor's name has {len(name):,} characters, more than 1,024")
+    if any("\ud800" <= each <= "\udfff" for each in name):
+        raise ValueError(f"the name {name!r} is not in Unicode")
+    if len(tensor.shape) > _MOST_DIMENSIONS or math.prod(tensor.shape) > MOST_CODES:
+        raise ValueError(
+            f"tensor {name!r}: shape {tensor.shape} is more than {_MOST_DIMENSIONS} dimensions or "
+            f"{MOST_CODES:,} codes"
+        )
     if len(tensor.shape) < 2 or tensor.shape[0] != 1 or min(tensor.shape) < 1:
         raise ValueError(f"tensor {name!r}: shape {tensor.shape} is not (1, ...) and positive")
-    quantization = tensor.quantization
+    _check_quantization(name, tensor.quantization)
+
+
+def _check_quantization(name: str, quantization: QuantizationParameters) -> None:
     scale, zero_point, bits = quantization.scale, quantization.zero_point, quantization.bits
-    if not (math.isfinite(scale) and scale > 0 and float(np.float32(scale)) == scale):
+    if not (0 < scale <= _LARGEST_SCALE and float(np.float32(scale)) == scale):
         raise ValueError(f"tensor {name!r}: scale {scale} is not a positive float32 number")
     if zero_point != int(zero_point) or not -128 <= zero_point <= 127:
         raise ValueError(f"tensor {name!r}: zero point {zero_point} is outside [-128, 127]")

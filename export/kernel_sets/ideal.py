@@ -89,12 +89,7 @@ def thresholds(
     for level, channel in zip(*np.nonzero(unsure), strict=True):
         exact = Channel(trained[channel], input_scale)
         exact_tie = Fraction(2 * int(levels[level]) - 1, 2) * Fraction(output_scale)
-        guess = int(nearest[level, channel])
-        while not exact.reaches(guess, exact_tie):
-            guess += 1
-        while exact.reaches(guess - 1, exact_tie):
-            guess -= 1
-        result[level, channel] = guess
+        result[level, channel] = exact.threshold(exact_tie, int(nearest[level, channel]))
     return np.where(flat, np.where(trained["offset"] >= tie, -BEYOND, BEYOND), result)
 
 
@@ -126,6 +121,27 @@ class Channel:
         )
         sign = -1 if self._gain < 0 else 1
         self._scale = sign * Fraction(float(trained["scale"])) * Fraction(input_scale)
+
+    def threshold(self, real: Fraction, guess: int) -> int:
+        """The smallest accumulator at which the real output is at least `real`.
+
+        Args:
+          real: any.
+          guess: where to look first; what is further than `BEYOND` from it is not looked at.
+        """
+        step = 1  # Doubled until the threshold lies between.
+        if self.reaches(guess, real):
+            while step < BEYOND and self.reaches(guess - step, real):
+                step *= 2
+            low, high = guess - step, guess - step // 2
+        else:
+            while step < BEYOND and not self.reaches(guess + step, real):
+                step *= 2
+            low, high = guess + step // 2, guess + step
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.reaches(middle, real) else (middle, high)
+        return high
 
     def reaches(self, accumulator: int, real: Fraction) -> bool:
         """Whether the channel's real output at `accumulator` is at least `real`."""

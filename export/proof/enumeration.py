@@ -25,6 +25,9 @@ from export.proof.result import OperatorProof
 from export.proof.training import Trained
 from wrpn_tf import QuantizationParameters
 
+_MOST_SUMS = 1 << 30
+_BLOCK = 1 << 20  # Sums that are looked at together.
+
 
 def prove_pairs(
     graph: IntegerGraph,
@@ -122,19 +125,25 @@ def prove_average(
     problems = list(common.problems)
     if not source.same_scale(graph.tensors[operator.output].quantization):
         problems.append("Input and output are on different grids.")
-    ones = np.ones((1, *image.shape[1:3], 1), np.int64)
-    windows = geometry.windows(
-        ones, operator.window, operator.strides, (1, 1), operator.padding, 0
-    ).sum(axis=(4, 5))
-    cases, gaps = 0, [0]
-    for count in map(int, np.unique(windows)):
+    axes = zip(image.shape[1:3], operator.window, operator.strides, strict=True)
+    rows, columns = (geometry.window_counts(*axis, operator.padding) for axis in axes)
+    codes = source.high - source.low + 1
+    if int(rows.sum()) * int(columns.sum()) * codes > _MOST_SUMS:
+        raise ValueError(
+            f"{operator.output!r}: its windows have more than {_MOST_SUMS:,} sums, which is more "
+            "than are looked at one by one"
+        )
+    cases = gaps = largest = 0
+    for count in map(int, np.unique(np.outer(rows, columns))):
         first, last = (count * (code + source.zero_point) for code in (source.low, source.high))
-        total = np.arange(first, last + 1)
-        wanted = np.sign(total) * ((2 * np.abs(total) + count) // (2 * count))
-        gap = np.abs(requantization.average_codes(total, np.array(count)) - wanted)
-        cases += total.size
-        gaps += gap[gap > 0].tolist()
-    different, worst = dict.fromkeys(TARGETS, len(gaps) - 1), dict.fromkeys(TARGETS, max(gaps))
+        for start in range(first, last + 1, _BLOCK):
+            total = np.arange(start, min(start + _BLOCK, last + 1))
+            wanted = np.sign(total) * ((2 * np.abs(total) + count) // (2 * count))
+            gap = np.abs(requantization.average_codes(total, np.array(count)) - wanted)
+            gaps += int(np.count_nonzero(gap))
+            largest = max(largest, int(gap.max()))
+        cases += last + 1 - first
+    different, worst = dict.fromkeys(TARGETS, gaps), dict.fromkeys(TARGETS, largest)
     return dataclasses.replace(
         common, cases=cases, different=different, worst=worst, problems=tuple(problems)
     )

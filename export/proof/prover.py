@@ -52,6 +52,7 @@ from export.realization.network import integers
 from wrpn_tf import QuantizationParameters
 
 _MOST_CODES = 256
+_MOST_CHANNELS = 1 << 16  # A channel takes some 40 kB.
 
 
 def prove(model: Graph | keras.Model) -> Proof:
@@ -135,6 +136,8 @@ def _prove_weighted(
     """Threshold by threshold: see the module."""
     assert operator.trained is not None
     rows = operator.rows
+    if len(rows) > _MOST_CHANNELS:
+        raise ValueError(f"{operator.output!r} has more than {_MOST_CHANNELS:,} channels")
     source, target = (
         graph.tensors[name].quantization for name in (operator.inputs[0], operator.output)
     )

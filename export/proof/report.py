@@ -5,9 +5,11 @@ from __future__ import annotations
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from export.kernel_sets.rules import TARGETS
 from export.proof.result import OperatorProof, Proof
+from wrpn_tf.terminal import cell
 
 _HEADINGS = {
     "xnnpack": "XNNPACK",
@@ -48,12 +50,12 @@ def show(proof: Proof, console: Console | None = None) -> None:
     write(f"Inputs, and operators that copy codes within one grid: {len(copied)}, proven")
     for row in proof.operators:
         if not row.covered:
-            write(f"Outside the proof: {row.name} ({row.kind})")
+            write(cell(f"Outside the proof: {row.name} ({row.kind})"))
 
 
-def _cells(row: OperatorProof) -> list[str]:
-    cells = [
-        row.name,
+def _cells(row: OperatorProof) -> list[str | Text]:
+    cells: list[str | Text] = [
+        cell(row.name),
         f"{row.weight_bits or '-'}/{row.output_bits}",
         f"{row.cases:,}" if row.cases else "",
     ]

@@ -19,6 +19,7 @@ channel's table short, however many taps it has:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from export.kernel_sets.ideal import BEYOND
 
 _MAGNITUDES = 129  # An int8 code may be -128, in a graph from elsewhere.
 _BLOCK = 1 << 20  # Codes that are looked at together.
+_MOST_HELD = 1 << 26  # Sums.
 
 
 class AccumulatorRange:
@@ -56,7 +58,7 @@ class AccumulatorRange:
         self.has_no_gaps = ~np.any((counts > 0) & (magnitudes > 1 + before), axis=1)
         gaps = np.flatnonzero(~self.has_no_gaps)
         different, table = np.unique(counts[gaps], axis=0, return_inverse=True)
-        tables = [_first_sums(row, high - low) for row in different]
+        tables = list(_tables(different, high - low))
         # Sums of table t are t * BEYOND + sum, all in one sorted array: one search serves all.
         self._sums = np.concatenate(
             [BEYOND * index + sums for index, (sums, _) in enumerate(tables)]
@@ -157,6 +159,23 @@ def _bounds(codes: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndar
         counts[block] = found.reshape(len(part), _MAGNITUDES)
     counts[:, 0] = 0
     return least, most, counts
+
+
+def _tables(different: np.ndarray, steps: int) -> Iterator[tuple[np.ndarray, int]]:
+    """`_first_sums` of every row of counts.
+
+    Raises:
+      ValueError: they are more than `_MOST_HELD`.
+    """
+    held = 0
+    for counts in different:
+        sums, period = _first_sums(counts, steps)
+        held += sums.size
+        if held > _MOST_HELD:
+            raise ValueError(
+                f"the accumulators of {len(different):,} channels have too many gaps to be held"
+            )
+        yield sums, period
 
 
 def _first_sums(counts: np.ndarray, steps: int) -> tuple[np.ndarray, int]:

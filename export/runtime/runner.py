@@ -1,7 +1,8 @@
 """Runs a .tflite file in the LiteRT (or TFLite) Interpreter, with a chosen set of kernels.
 
-The Interpreter can crash on a malformed file. Files that others wrote are read by `tflite_file`
-first, which checks them, and run in a process of their own: ``Isolated(Runner, content)``.
+The Interpreter can crash on a malformed file, fill the memory, or never return. Files that others
+wrote are read by `export.flatbuffer.reader` first, which checks them, and run in a process of their
+own: ``Isolated(Runner, content)``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
+from export.runtime.isolation import restart_clock
 
 try:
     from ai_edge_litert import interpreter as _litert
@@ -81,7 +84,7 @@ class Runner:
             allocate(interpreter)
         for name, detail in details.items():
             interpreter.set_tensor(detail["index"], np.ascontiguousarray(inputs[name]))
-        invoke(interpreter)
+        invoke(interpreter, batch)
         return {
             detail["name"]: interpreter.get_tensor(detail["index"])
             for detail in interpreter.get_output_details()
@@ -172,8 +175,9 @@ def allocate(interpreter: Any) -> None:
     _attempt(interpreter.allocate_tensors)
 
 
-def invoke(interpreter: Any) -> None:
-    """Runs an Interpreter once; ValueError where it cannot."""
+def invoke(interpreter: Any, batch: int = 1) -> None:
+    """Runs an Interpreter once, over a batch; ValueError where it cannot."""
+    restart_clock(batch)
     _attempt(interpreter.invoke)
 
 
@@ -181,4 +185,5 @@ def _attempt(step: Callable[[], None]) -> None:
     try:
         step()
     except (ValueError, RuntimeError) as error:
-        raise ValueError(f"the Interpreter cannot run this model: {error}") from error
+        reason = str(error) or "it gives no reason; most likely there is too little memory"
+        raise ValueError(f"the Interpreter cannot run this model: {reason}") from error

@@ -10,6 +10,8 @@ from export.flatbuffer.metadata_reader import read_metadata
 from export.flatbuffer.reader import Model, Tensor
 from export.runtime import runner
 
+_MOST_VALUES = 2**24  # Of an image; a batch is resized in float32.
+
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
 
@@ -73,6 +75,11 @@ def interface(model: Model, normalization: Normalization | None = None) -> Inter
         raise ValueError(
             f"the input {source.name!r} has the shape {list(source.shape)}; an image has "
             "[1, height, width, 1 or 3]"
+        )
+    if source.size > _MOST_VALUES:
+        raise ValueError(
+            f"the input {source.name!r} has the shape {list(source.shape)}; an image has at most "
+            f"{_MOST_VALUES:,} values"
         )
     if source.type not in ("UINT8", "INT8", "FLOAT32"):
         raise ValueError(f"the input {source.name!r} is {source.type}; not UINT8, INT8 or FLOAT32")

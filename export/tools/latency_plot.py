@@ -12,6 +12,12 @@ from matplotlib.figure import Figure
 
 from export.ir.files import write_bytes
 from export.tools.benchmarking import Measurement
+from wrpn_tf.terminal import printable
+
+
+def _name(model: str) -> str:
+    """A file's name without mathematics between dollars; Matplotlib hides what begins with `_`."""
+    return printable(os.path.basename(model)).replace("$", r"\$").lstrip("_")
 
 
 def draw(measured: Sequence[Measurement], path: str) -> None:
@@ -35,7 +41,7 @@ def draw(measured: Sequence[Measurement], path: str) -> None:
             np.array([row.high for row in ordered]) - medians,
         ]
         at = np.arange(len(groups)) + (place - (len(models) - 1) / 2) * width
-        bars = axes.bar(at, medians, width, yerr=spread, capsize=3, label=os.path.basename(model))
+        bars = axes.bar(at, medians, width, yerr=spread, capsize=3, label=_name(model))
         axes.bar_label(bars, fmt="%.3g", padding=2, fontsize=8)
     labels = [
         f"{kernel_set}\n{threads} thread{'s' * (threads > 1)}" for kernel_set, threads in groups

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -24,6 +25,7 @@ from export.verification.inputs import Batch
 from wrpn_tf import Fusion, LayerView
 
 _BATCH = 100
+_BATCH_BYTES = 2**28  # Of all tensors; of larger networks a batch has fewer images.
 
 Images = np.ndarray | Mapping[str, np.ndarray]
 
@@ -132,6 +134,8 @@ def compare_with_executor(
             expected = execute(graph, inputs, kernel_set)
             actual = inputs | run(inputs)
             for name in graph.tensors:
+                if name not in actual:
+                    raise ValueError(f"nothing in the file computes {name!r}")
                 _accumulate(differences, comparison.compare(name, actual[name], expected[name]))
                 seen[name].update(np.unique(actual[name]).tolist())
     return differences, seen
@@ -205,13 +209,20 @@ def too_many_codes(graph: IntegerGraph, seen: dict[str, set[int]]) -> list[str]:
 def _inputs(graph: IntegerGraph, images: Images) -> Iterator[dict[str, np.ndarray]]:
     """Batches of the model's inputs."""
     arrays = dict(images) if isinstance(images, Mapping) else {graph.inputs[0]: images}
-    for batch in zip(*map(_batches, arrays.values()), strict=True):
+    size = _batch_size(graph)
+    for batch in zip(*(_batches(array, size) for array in arrays.values()), strict=True):
         yield dict(zip(arrays, batch, strict=True))
 
 
-def _batches(images: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(images), _BATCH):
-        yield images[start : start + _BATCH]
+def _batch_size(graph: IntegerGraph) -> int:
+    """How many images are run together, for a child process that has its limits."""
+    image = sum(math.prod(tensor.shape) for tensor in graph.tensors.values())
+    return max(1, min(_BATCH, _BATCH_BYTES // image))
+
+
+def _batches(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    for start in range(0, len(images), size):
+        yield images[start : start + size]
 
 
 def _accumulate(differences: dict[str, Difference], new: Difference) -> None:

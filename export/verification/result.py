@@ -11,6 +11,7 @@ from rich.table import Table
 
 from export.verification.checks import Accuracy
 from export.verification.comparison import Difference
+from wrpn_tf.terminal import cell
 
 _WIDTH = 100  # Of the tables as text.
 
@@ -97,14 +98,14 @@ class Verification:
             yield self._kernel_set_table()
             yield self._layer_table()
         for row in self.outputs:
-            yield (
+            yield cell(
                 f"{row.name}, from end to end: {row.different:,} of {row.total:,} codes differ "
                 f"from Keras, by up to {row.largest}"
             )
         if self.accuracy is not None:
             yield _sentence(self.accuracy)
         for failure in self.failures:
-            yield f"FAILED: {failure}"
+            yield cell(f"FAILED: {failure}")
         yield "verified" if self.verified else "not verified"
 
     def __str__(self) -> str:
@@ -136,7 +137,7 @@ class Verification:
         for row in self.layers:
             codes = row.difference
             table.add_row(
-                codes.name,
+                cell(codes.name),
                 str(row.bits),
                 f"{codes.total:,}",
                 f"{codes.different:,}",

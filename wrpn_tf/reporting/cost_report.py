@@ -13,6 +13,7 @@ from wrpn_tf import models
 from wrpn_tf.costs.network_cost import Cost, LayerCost, measure_cost
 from wrpn_tf.costs.policy import Policy
 from wrpn_tf.reporting.rendering import byte_count, compact_table, scaled, shape_text
+from wrpn_tf.terminal import cell
 
 _FACTS = ("fmas", "cost", "bit_operations", "weights", "weight_bytes", "shipped_bytes")
 
@@ -114,7 +115,7 @@ def print_tables(facts: dict[str, Any], console: Console) -> None:
         table.add_column(header, text, justify="right", no_wrap=True)
     for layer in facts["layers"]:
         bits = f"{layer['abits']}/{layer['wbits']}"
-        table.add_row(layer["name"], bits, *_cells(layer))
+        table.add_row(cell(layer["name"]), bits, *_cells(layer))
     console.print(table)
     memory = compact_table("Memory (activation share)")
     for header in ("batch", "training", "inference"):

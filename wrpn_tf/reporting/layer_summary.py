@@ -8,6 +8,7 @@ from rich.console import Console
 
 from wrpn_tf.costs.network_cost import measure_cost
 from wrpn_tf.reporting.rendering import byte_count, compact_table, scaled
+from wrpn_tf.terminal import cell
 from wrpn_tf.tfmot.inspection import KernelCodes, view
 
 
@@ -45,7 +46,7 @@ def summary(model: keras.Model, console: Console | None = None) -> None:
     for layer in cost.layers:
         kernel = kernels.get(layer.name)
         table.add_row(
-            layer.name,
+            cell(layer.name),
             f"{layer.activation_bits}/{layer.weight_bits}",
             _scale_range(kernel) if kernel else "",
             _zero_share([kernel] if kernel else []),

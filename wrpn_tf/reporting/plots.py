@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from wrpn_tf.reporting.results import Result, by_network, mean_results, pareto_front
+from wrpn_tf.terminal import printable
 
 if TYPE_CHECKING:  # Figures of results need no model, and so no TensorFlow.
     import tf_keras as keras
@@ -27,6 +28,7 @@ SUFFIXES = (".png", ".svg")
 _COLORS = ("#2563a8", "#d1603d", "#3f8f5f", "#7a5195", "#b08a1e", "#555555")
 _GREY = "#8a8a8a"
 _COLUMNS = 4
+_LONGEST = 60  # Characters of a name.
 
 
 def save(figure: Figure, path: str | pathlib.Path) -> None:
@@ -92,7 +94,7 @@ def cost_accuracy(results: Sequence[Result]) -> Figure:
     for index, name in enumerate(dict.fromkeys(result.name for result in results)):
         own = [result for result in results if result.name == name]
         costs, accuracies = [r.cost for r in own], [100 * r.accuracy for r in own]
-        axes.plot(costs, accuracies, "o", color=_color(index), label=name)
+        axes.plot(costs, accuracies, "o", color=_color(index), label=_name(name))
         for group in groups:
             if group[0].name == name and len(group) > 1:
                 extremes = [100 * bound(r.accuracy for r in group) for bound in (min, max)]
@@ -163,7 +165,7 @@ def code_histograms(model: keras.Model) -> Figure:
     for layer, axes in zip(layers, panels, strict=True):
         assert layer.kernel is not None
         _histogram(axes, layer.kernel.codes, signed=True)
-        axes.set_title(f"{layer.name}, {layer.kernel.bits} bits", fontsize=8)
+        axes.set_title(f"{_name(layer.name)}, {layer.kernel.bits} bits", fontsize=8)
     figure.supxlabel("weight code", fontsize=9)
     figure.supylabel("share of kernel, %", fontsize=9)
     return figure
@@ -205,7 +207,7 @@ def activation_histograms(model: keras.Model, images: np.ndarray) -> Figure:
 
 def _output_title(layer: LayerView) -> str:
     assert layer.grid is not None
-    return f"{layer.name.removeprefix('quant_')}, {layer.grid.bits} bits"
+    return f"{_name(layer.name.removeprefix('quant_'))}, {layer.grid.bits} bits"
 
 
 def _histogram(axes, codes: np.ndarray, *, signed: bool) -> None:
@@ -236,6 +238,11 @@ def _tidy(axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def _name(name: str) -> str:
+    """A name as Matplotlib shows it: no mathematics between dollars, no more than has room."""
+    return printable(name[:_LONGEST]).replace("$", r"\$")
 
 
 def _color(index: int) -> str:
