@@ -104,7 +104,7 @@ def test_a_false_shape_within_is_refused_by_the_process_that_runs_it():
     )
     assert len(content) < 800
     model = reader.read(content)
-    with Meter() as taken, pytest.raises(ValueError, match="(?i)interpreter"):
+    with Meter() as taken, pytest.raises(ValueError, match=r"(?i)interpreter"):
         with Isolated(runner.Runner, model.content, "reference", seconds=30) as run:
             run({"image": np.zeros((1, 1, 1, 1), np.float32)})
     assert taken.grown < 2**26
