@@ -37,7 +37,7 @@ LAYERS: dict[str, set[str]] = {
     "export/runtime": {"flatbuffer"},
     "export/edge_tpu": {"flatbuffer", "kernel_sets", "runtime"},
     "export/c99": {"ir", "kernel_sets"},
-    "export/tools": {"flatbuffer", "ir", "lowering", "realization", "runtime"},
+    "export/tools": {"alignment", "flatbuffer", "ir", "lowering", "realization", "runtime"},
     "export/verification": {
         *("alignment", "executor", "flatbuffer", "ir", "kernel_sets", "lowering", "realization"),
         "runtime",

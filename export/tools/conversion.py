@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import tf_keras as keras
 
+from export.alignment import disagreement
 from export.flatbuffer.writer import to_flatbuffer
 from export.lowering.network import lower
 from export.realization.network import realize
+
+_REMEDY = (
+    "Call export.settle(model) when training has ended, before the last evaluation: it moves what "
+    "can be moved. export.prove names the channels."
+)
 
 
 def to_tflite(
@@ -20,6 +27,9 @@ def to_tflite(
     int8 input and output, no float tensor inside; the input's codes are pixel values minus 128
     where the model was quantized with an `input_range`.
 
+    Warns, once and in numbers, where channels give other codes for some inputs than what was
+    trained, or than Keras: `export.settle`, at the end of training, is what mends that.
+
     Args:
       model: see `export.lower`.
       metadata: see `export.lower`; 'labels' are embedded in the file.
@@ -29,4 +39,8 @@ def to_tflite(
     Raises:
       LoweringError: if the model has no integer form.
     """
-    return to_flatbuffer(realize(lower(model, metadata), weights=weights))
+    trained = lower(model, metadata)
+    graph = realize(trained, weights=weights)
+    if found := disagreement.sentences(model, trained, graph):
+        warnings.warn(" ".join([*found, _REMEDY]), stacklevel=2)
+    return to_flatbuffer(graph)

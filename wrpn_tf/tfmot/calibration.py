@@ -23,8 +23,8 @@ def calibrate(
     All activations are taken unquantized, with quantized weights and the statistics of each batch
     in batch normalization, as the first training step sees them. A k-bit scale becomes that of
     least squared error over a sample of up to 65,536 values a batch; an 8-bit range becomes the
-    smallest that covers the sample's minimum and maximum. Fixed scales and ranges stay, and so do
-    the moving statistics of batch normalization.
+    smallest that covers the sample's minimum and maximum, and [0, 1] where all of it is 0. Fixed
+    scales and ranges stay, and so do the moving statistics of batch normalization.
 
     Args:
       model: from `quantize_model` or `quantize_apply`.

@@ -19,6 +19,9 @@ INITIAL_CLIP = 2.0
 
 RANGE_MOMENTUM = 0.99
 
+RANGE_OF_ZEROS = 1.0
+"""The maximum of a range in which nothing but 0 was seen: any scale represents it."""
+
 
 class ObservableQuantizer(tfmot_quantizers.Quantizer):
     """An output quantizer that calibration can look through.
@@ -139,7 +142,8 @@ class RangeQuantizer(ObservableQuantizer):
 
     For what an integer network needs beyond the paper: the input, linear outputs, residual sums and
     logits. An observed range is an exponential moving average of each training batch's minimum and
-    maximum; until a batch was seen, values pass unquantized. A fixed range is that of an image's
+    maximum; until a batch was seen, values pass unquantized. A batch of zeros leaves the range as
+    it is, and the first makes it ``[0, RANGE_OF_ZEROS]``. A fixed range is that of an image's
     pixels, see `wrpn_tf.quantizers.pixel_grid`.
 
     Args:
@@ -174,11 +178,16 @@ class RangeQuantizer(ObservableQuantizer):
         if training and self.fixed is None:
             seen = tf.not_equal(minimum, maximum)
             momentum = tf.where(seen, RANGE_MOMENTUM, 0.0)
-            for variable, batch in (
-                (minimum, tf.minimum(_over_replicas(inputs, tf.reduce_min), 0.0)),
-                (maximum, tf.maximum(_over_replicas(inputs, tf.reduce_max), 0.0)),
+            least = tf.minimum(_over_replicas(inputs, tf.reduce_min), 0.0)
+            most = tf.maximum(_over_replicas(inputs, tf.reduce_max), 0.0)
+            zeros = tf.equal(least, most)
+            for variable, batch, initial in (
+                (minimum, least, 0.0),
+                (maximum, most, RANGE_OF_ZEROS),
             ):
-                variable.assign(momentum * variable + (1.0 - momentum) * batch)
+                kept = tf.where(seen, variable, initial)
+                moved = momentum * variable + (1.0 - momentum) * batch
+                variable.assign(tf.where(zeros, kept, moved))
         scale, zero_point = self.scale_and_zero_point(weights)
         if self.fixed:
             inputs += tf.stop_gradient(quantizers.pixel_grid(minimum, maximum)[2])
@@ -199,8 +208,9 @@ class RangeQuantizer(ObservableQuantizer):
     def calibrate(self, sample: np.ndarray, weights: dict[str, Any]) -> None:
         """Sets the range to that of `sample`, unless it is fixed."""
         if self.fixed is None:
-            weights["minimum"].assign(min(float(sample.min()), 0.0))
-            weights["maximum"].assign(max(float(sample.max()), 0.0))
+            least, most = min(float(sample.min()), 0.0), max(float(sample.max()), 0.0)
+            weights["minimum"].assign(least)
+            weights["maximum"].assign(RANGE_OF_ZEROS if least == most else most)
 
     def shift(self, weights: dict[str, Any]) -> float:
         """See `wrpn_tf.quantizers.pixel_grid`."""

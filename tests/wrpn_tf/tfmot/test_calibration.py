@@ -56,6 +56,22 @@ def test_ranges_cover_the_data_and_scales_fit_it():
     assert found["quant_relu"].scale == pytest.approx(2.0 / 15)
 
 
+def test_zeros_are_data_and_later_batches_move_what_they_say():
+    inputs = keras.Input((2, 2, 1), name="image")
+    model = wrpn_tf.quantize_model(keras.Model(inputs, layers.ReLU(name="relu")(inputs)), 2, 4)
+    zeros = np.zeros((4, 2, 2, 1), np.float32)
+    for see in (lambda: wrpn_tf.calibrate(model, zeros), lambda: model(zeros, training=True)):
+        for _ in range(3):  # More of them change nothing.
+            see()
+            grid = grids(model)["quantize_image"]
+            assert (grid.scale, grid.zero_point) == (np.float32(1 / 255), -128)
+        model(zeros + 11, training=True)
+        grid = grids(model)["quantize_image"]
+        assert grid.scale == pytest.approx((0.99 + 0.11) / 255, rel=1e-6)
+        model.get_layer("quantize_image").quantizer_vars["maximum"].assign(0.0)
+    assert grids(model)["quantize_image"] is None
+
+
 def test_layers_are_calibrated_as_if_nothing_before_them_were_quantized():
     """The scale of a coarse activation must not show in what is measured behind it."""
     model = quantized()

@@ -1,0 +1,104 @@
+"""What `export.to_tflite` says of networks whose file and training differ, in numbers, and when."""
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+import small_networks
+import tf_keras as keras
+from tf_keras import layers
+
+import export
+import wrpn_tf
+from export.alignment import disagreement
+from export.verification import checks
+
+
+def quantized(seed, *, epsilon=1e-3, bias=0.0):
+    """Two convolutions with batch normalization and a dense layer, calibrated on 64 images."""
+    keras.utils.set_random_seed(seed)
+    image = keras.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(8, 3, padding="same", name="conv1")(image)
+    x = layers.ReLU(name="relu1")(layers.BatchNormalization(epsilon=epsilon, name="bn1")(x))
+    x = layers.Conv2D(8, 3, padding="same", name="conv2")(x)
+    x = layers.ReLU(name="relu2")(layers.BatchNormalization(name="bn2")(x))
+    x = layers.Dense(10, name="logits")(layers.GlobalAveragePooling2D(name="pool")(x))
+    model = wrpn_tf.quantize_model(keras.Model(image, x), 4, 4, input_range=(0.0, 1.0))
+    images = np.random.default_rng(0).uniform(0, 1, (64, 8, 8, 3)).astype(np.float32)
+    wrpn_tf.calibrate(model, images)
+    norm = inner(model, "bn1")
+    norm.moving_variance.assign(np.full(8, 0.05 if epsilon == 1e-3 else 1e-12, np.float32))
+    norm.moving_mean.assign(np.full(8, bias, np.float32) + np.linspace(-0.4, 0.4, 8))
+    inner(model, "conv1").bias.assign(np.full(8, bias, np.float32))
+    return model
+
+
+def inner(model, name):
+    """A layer by its name, without its wrapper."""
+    found = [getattr(layer, "layer", layer) for layer in model.layers]
+    return next(layer for layer in found if layer.name == name)
+
+
+def differences(model):
+    """Codes of the first ReLU that differ between Keras and file, and by how much."""
+    graph = export.realize(export.lower(model))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        content = export.to_tflite(model)
+    images = small_networks.codes(model, 64, 0)
+    row = checks.compare_with_keras(model, graph, content, images)["relu1"]
+    return row.different, row.largest
+
+
+def said(model):
+    """The one warning, or nothing."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        export.to_tflite(model)
+    found = [str(each.message) for each in caught if "channels" in str(each.message)]
+    assert len(found) <= 1
+    return found[0] if found else ""
+
+
+def test_channels_that_are_not_exact_are_counted_until_settled():
+    model = quantized(0)
+    graph = export.realize(export.lower(model))
+    wrong = {n: each["xnnpack"] for n, each in graph.provenance.inexact_channels.items()}
+    count = sum(wrong.values())
+    assert count == 7
+    text = said(model)
+    assert text.startswith(f"For some inputs {count} of 26 channels give another code in the file")
+    for name, each in wrong.items():
+        assert (f"{name!r} {each}" in text) == bool(each)
+    assert "export.settle(model)" in text and "cancel" not in text
+    export.settle(model)
+    assert said(model) == ""
+
+
+def test_a_variance_of_nothing_is_told_and_mended():
+    model = quantized(0, epsilon=1e-12)
+    different, largest = differences(model)
+    assert different > 100 and largest > 1
+    number = int(re.search(r"In (\d) of 26 channels so large numbers cancel", said(model))[1])
+    assert number == disagreement.cancelling(model, export.lower(model))["relu1"]
+    export.settle(model)
+    assert differences(model)[0] == 0
+
+
+@pytest.mark.parametrize("bias", [1e6, 1e9])
+def test_large_biases_that_cancel_are_told(bias):
+    model = quantized(0, bias=bias)
+    export.settle(model)
+    assert disagreement.cancelling(model, export.lower(model)) == {"relu1": 8}
+    assert said(model).startswith(
+        "In 8 of 26 channels so large numbers cancel that Keras's float32"
+    )
+    if bias == 1e9:
+        assert differences(model)[1] == 15
+
+
+def test_only_the_largest_are_named():
+    counts = {name: number for number, name in enumerate("abcdefg")}
+    assert disagreement._named(counts) == "'g' 6, 'f' 5, 'e' 4, 'd' 3 and 3 more operators"
+    assert disagreement._named({"a": 1234}) == "'a' 1,234"
