@@ -65,7 +65,9 @@ def settle(model: keras.Model, *, weights: str = "int8") -> None:
     quantized = wrpn_tf.named_kernel_quantizers(model)
     layers = graph.provenance.layers
     for operator in graph.weighted:
-        source, target = layers[operator.inputs[0]], layers[operator.output]
+        split = graph.provenance.split_convolutions.get(operator.output)
+        (name,) = (split.source,) if split else operator.inputs
+        source, target = layers[name], layers[operator.output]
         if source == target:
             continue
         group = fusion.group(target)

@@ -40,11 +40,15 @@ def check_trained(trained: np.ndarray) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SplitConvolution:
-    """A grouped convolution that was replaced (`export.realization.grouped_convolutions`).
+    """A convolution that is several operators.
+
+    It has groups (`export.realization.grouped_convolutions`), or is a dense layer over its windows
+    (`export.realization.im2col`).
 
     Attributes:
       source: the tensor that it read.
-      parts: the tensors that are concatenated to its output.
+      parts: the outputs of the operators that have its kernel: of groups, the tensors that are
+        concatenated to its output.
     """
 
     source: str
@@ -62,7 +66,7 @@ class Provenance:
       inexact_channels: by the output of an operator with a kernel, and by target
         (`export.kernel_sets.rules.TARGETS`), how many of its channels do not give the trained code
         for every possible input.
-      split_convolutions: by output, the grouped convolutions that are no longer one operator.
+      split_convolutions: by output, the convolutions that are no longer one operator.
     """
 
     layers: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -38,7 +38,9 @@ def split(graph: IntegerGraph) -> IntegerGraph:
         for part in split.parts if output in trained else ():
             trained |= {part: trained[output], f"{part}/input": trained[split.source]}
     provenance = dataclasses.replace(
-        graph.provenance, quantization=trained, split_convolutions=found
+        graph.provenance,
+        quantization=trained,
+        split_convolutions={**graph.provenance.split_convolutions, **found},
     )
     return dataclasses.replace(graph, tensors=tensors, operators=operators, provenance=provenance)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import weakref
 from collections.abc import Sequence
 
 from export.ir.graph import Graph, IntegerGraph
-from export.ir.operators import Conv2D, FullyConnected, Operator, Weighted
+from export.ir.operators import Operator, Weighted
+from export.ir.provenance import SplitConvolution
 from export.ir.trained import TrainedGraph, TrainedKernel
 from export.ir.weight_dtypes import check_weights
 from export.kernel_sets import narrow_weights, rules
+from export.kernel_sets.narrow_weights import Storage
 from export.kernel_sets.rules import TARGETS
-from export.realization import channels, grouped_convolutions
+from export.realization import channels, grouped_convolutions, im2col
 from export.realization.context import RequantizationContext
 
 
@@ -32,8 +35,10 @@ def realize(
     Args:
       trained: from `export.lower`.
       weights: how a .tflite file is to hold the codes, 'int8', 'int4' or 'int2': each kernel in the
-        narrowest storage from there on that holds its codes (`export.ir.weight_dtypes`). The
-        narrower, the smaller the code multiplier and the coarser the grid of the biases.
+        narrowest storage from there on that holds its codes (`export.ir.weight_dtypes`) and costs
+        little time (`export.kernel_sets.narrow_weights.storage`). A convolution in 4 bits is a
+        dense layer over its windows. The narrower, the smaller the code multiplier and the coarser
+        the grid of the biases.
       split_groups: see `export.realization.grouped_convolutions`: False leaves a grouped
         convolution one operator, which TFLite's kernels run and the Edge TPU does not.
       kernel_sets: of `export.kernel_sets.rules.TARGETS`, in the order of preference: where no
@@ -53,21 +58,37 @@ def realize(
     _check_kernel_sets(kernel_sets)
     operators: list[Operator] = []
     inexact: dict[str, dict[str, int]] = {}
+    tensors, quantization = dict(trained.tensors), dict(trained.provenance.quantization)
+    split: dict[str, SplitConvolution] = {}
     for operator in trained.operators:
-        if isinstance(operator, TrainedKernel):
-            realized, inexact[operator.output] = _realized(
-                trained, operator, weights, tuple(kernel_sets)
-            )
-            operators.append(realized)
-        else:
+        if not isinstance(operator, TrainedKernel):
             operators.append(operator)
+            continue
+        stored = storage(trained, operator, weights)
+        realized, inexact[operator.output] = _realized(
+            trained, operator, stored, tuple(kernel_sets)
+        )
+        if stored.operator is not operator.form and im2col.copies_windows(operator):
+            (source,) = operator.inputs
+            written, parts = im2col.windows(operator, tensors[source], tensors[operator.output])
+            operators += written
+            tensors |= parts
+            quantization |= dict.fromkeys(parts, quantization[source])
+            split[operator.output] = SplitConvolution(source=source, parts=(operator.output,))
+            realized = dataclasses.replace(realized, inputs=(written[-1].output,))
+        operators.append(realized)
     graph = IntegerGraph(
-        tensors=dict(trained.tensors),
+        tensors=tensors,
         operators=operators,
         inputs=trained.inputs,
         outputs=trained.outputs,
         metadata=dict(trained.metadata),
-        provenance=dataclasses.replace(trained.provenance, inexact_channels=inexact),
+        provenance=dataclasses.replace(
+            trained.provenance,
+            quantization=quantization,
+            inexact_channels=inexact,
+            split_convolutions=split,
+        ),
     )
     return grouped_convolutions.split(graph) if split_groups else graph
 
@@ -85,34 +106,54 @@ def integers(graph: Graph) -> IntegerGraph:
     return _KNOWN[graph]
 
 
+def is_narrowed(trained: TrainedGraph, weights: str) -> bool:
+    """Whether any kernel of a trained graph is stored in fewer than 8 bits; see `realize`."""
+    check_weights(weights)
+    return any(storage(trained, kernel, weights).dtype_bits < 8 for kernel in trained.kernels)
+
+
+def storage(trained: TrainedGraph, kernel: TrainedKernel, weights: str) -> Storage:
+    """How a file holds one of the kernels of a trained graph.
+
+    Args:
+      trained: the graph.
+      kernel: one of its kernels.
+      weights: see `realize`.
+    """
+    # Codes of 1 that are no weights take no room worth saving, and 8 bits make the bias finest.
+    return narrow_weights.storage(
+        weights if kernel.has_weights else "int8",
+        kernel.form,
+        kernel.codes,
+        copies=im2col.copies_windows(kernel),
+        positions=math.prod(trained.tensors[kernel.output].shape[1:-1]),
+    )
+
+
 def _realized(
-    trained: TrainedGraph, kernel: TrainedKernel, weights: str, kernel_sets: tuple[str, ...]
+    trained: TrainedGraph, kernel: TrainedKernel, stored: Storage, kernel_sets: tuple[str, ...]
 ) -> tuple[Weighted, dict[str, int]]:
     """One operator with integers, and how many of its channels are inexact by target."""
-    form = kernel.form
-    pointwise = form is Conv2D and kernel.window == kernel.strides == (1, 1)
-    if pointwise and narrow_weights.is_cheaper_as_dense(kernel.codes, weights):
-        form = FullyConnected
-    # Codes of 1 that are no weights take no room worth saving, and 8 bits make the bias finest.
-    dtype_bits = narrow_weights.narrowest(weights, form, kernel.codes) if kernel.has_weights else 8
     context = RequantizationContext(
-        operator=form,
+        operator=stored.operator,
         vector_product=rules.is_vector_product(kernel.codes, trained.tensors[kernel.output].shape),
         source=trained.tensors[kernel.inputs[0]].quantization,
         target=trained.provenance.quantization[kernel.output],
-        dtype_bits=dtype_bits,
-        delegated=narrow_weights.is_delegated(form, dtype_bits, kernel.codes.shape[1]),
+        dtype_bits=stored.dtype_bits,
+        delegated=narrow_weights.is_delegated(
+            stored.operator, stored.dtype_bits, kernel.codes.shape[1]
+        ),
         kernel_sets=kernel_sets,
     )
     fitted = channels.fit(kernel.codes, kernel.parameters, context)
     operator = kernel.operator(
-        form,
+        stored.operator,
         fitted.kernel,
         kernel_scale=fitted.scale,
         bias=fitted.bias,
         relu=fitted.relu,
         code_multiplier=fitted.code_multiplier,
-        dtype_bits=dtype_bits,
+        dtype_bits=stored.dtype_bits,
     )
     return operator, {target: int((~exact).sum()) for target, exact in fitted.exact.items()}
 

@@ -71,7 +71,7 @@ def wrong_kernels(model: keras.Model, graph: IntegerGraph, file: bytes) -> list[
             if not is_move or not np.isin(kernel, (-127, 0, 127)).all():
                 wrong.append(f"{output} (no trained kernel)")
         elif not _same_codes(
-            _channels_last(operator, kernel, expected.ndim), expected, operator.code_multiplier
+            _channels_last(operator, kernel, expected.shape), expected, operator.code_multiplier
         ):
             wrong.append(f"{output} (other codes)")
     return wrong
@@ -91,10 +91,11 @@ def _trained_kernels(fusion: Fusion[LayerView]) -> dict[str, np.ndarray]:
     return kernels
 
 
-def _channels_last(operator: Weighted, kernel: np.ndarray, rank: int) -> np.ndarray:
-    """A TFLite kernel in the axis order of Keras, where a dense layer may be a 1x1 convolution."""
+def _channels_last(operator: Weighted, kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A TFLite kernel in the axis order of Keras, where a dense layer may be a convolution."""
     kernel = np.moveaxis(kernel, operator.channel_axis, -1)
-    return kernel.reshape(*(1,) * (rank - kernel.ndim), *kernel.shape)
+    flat = (math.prod(shape[:-1]), shape[-1])
+    return kernel.reshape(shape) if kernel.shape == flat else kernel
 
 
 def _same_codes(kernel: np.ndarray, codes: np.ndarray, code_multiplier: int) -> bool:

@@ -13,7 +13,7 @@ import wrpn_tf
 from export.alignment.settling import settle
 from export.ir.graph import IntegerGraph
 from export.lowering.network import lower
-from export.realization.network import realize
+from export.realization.network import is_narrowed, realize
 from wrpn_tf import datasets, jpegs
 
 _JPEG_IMAGES = 2000  # 300 MB of 224x224 pixels.
@@ -73,9 +73,12 @@ class Workdir:
 
         For 'int4' and 'int2' the model is settled on that storage's coarser grid first, in place,
         as training settled it on that of int8; its 'int8' graph computes the same from then on.
+        Where no kernel is stored in fewer than 8 bits, it is the graph of 'int8'.
         """
         if weights not in self._graphs:
             if weights != "int8":
+                if not is_narrowed(lower(self.model), weights):
+                    return self.graph()
                 settle(self.model, weights=weights)
                 self._graphs.clear()
             description = f"{self.model.name} trained on {self.dataset} by wrpn_tf"

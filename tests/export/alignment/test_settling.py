@@ -10,6 +10,9 @@ from trained_layers import clearance, needed_clearance
 
 import export
 import wrpn_tf
+from export.ir.operators import DepthwiseConv2D
+from export.kernel_sets import narrow_weights
+from export.kernel_sets.narrow_weights import Storage
 
 
 def network(
@@ -77,12 +80,14 @@ def test_gains_move_by_at_most_a_256th(seed: int) -> None:
     assert graph.provenance.inexact_channels[operator.output]["xnnpack"] == 0
 
 
-def test_offsets_move_by_at_most_half_a_code() -> None:
+def test_offsets_move_by_at_most_half_a_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels that round halves away from 0 are exact where no output is below -1/2 code.
 
     Such is the optimized one of a depthwise layer with fewer than 8 channels, whose INT4 kernel
-    XNNPACK does not take. The lowest outputs are at 0.7, 0.9, 1.2, 1.7, 2.7 and 0 codes below 0.
+    XNNPACK would not take. The lowest outputs are at 0.7, 0.9, 1.2, 1.7, 2.7 and 0 codes below 0.
     """
+    left = Storage(operator=DepthwiseConv2D, dtype_bits=4)
+    monkeypatch.setattr(narrow_weights, "storage", lambda *_, **__: left)
     image = keras.Input((3, 3, 6), name="image")
     model = keras.Model(image, layers.DepthwiseConv2D(2, name="depthwise")(image))
     span = np.array([31.3, 28.7, 33.3, 31.7, 27.1, 250])

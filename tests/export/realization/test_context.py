@@ -11,7 +11,8 @@ from export.ir.operators import Conv2D, DepthwiseConv2D, FullyConnected, Grouped
 from export.ir.provenance import TRAINED, Provenance
 from export.ir.tensors import Tensor
 from export.ir.trained import TrainedGraph, TrainedKernel
-from export.kernel_sets import ideal
+from export.kernel_sets import ideal, narrow_weights
+from export.kernel_sets.narrow_weights import Storage
 from export.kernel_sets.rules import TARGETS
 from export.realization import channels
 from export.realization.context import RequantizationContext
@@ -186,13 +187,17 @@ def test_integers_are_those_of_the_channels():
     [
         ({}, "int8", Conv2D, 8),
         ({}, "int4", FullyConnected, 4),  # Rows of 4 codes fill 2 bytes.
-        ({}, "int2", FullyConnected, 2),
-        ({"strides": (1, 2)}, "int4", Conv2D, 4),
-        ({"strides": (2, 2)}, "int4", Conv2D, 4),
-        ({"window": (2, 2), "codes": np.ones((4, 16)), "strides": (2, 2)}, "int4", Conv2D, 4),
-        ({"codes": np.ones((4, 3))}, "int4", Conv2D, 4),
+        ({}, "int2", FullyConnected, 4),  # INT2 takes longer at many positions,
+        ({"shape": (1, 1, 1, 4)}, "int2", FullyConnected, 2),  # not at one.
+        # Copies of windows are too much for 4 channels, not for 114.
+        ({"strides": (1, 2), "shape": (1, 2, 1, 4)}, "int4", Conv2D, 8),
+        ({"codes": np.ones((113, 4)), "strides": (1, 2)}, "int4", Conv2D, 8),
+        ({"codes": np.ones((114, 4)), "strides": (1, 2)}, "int4", FullyConnected, 4),
+        ({"codes": np.ones((114, 4)), "strides": (2, 1)}, "int2", FullyConnected, 4),
+        ({"codes": np.ones((114, 4)), "strides": (1, 2)}, "int8", Conv2D, 8),
+        ({"codes": np.ones((4, 3))}, "int4", Conv2D, 8),  # No whole bytes.
         ({"codes": 8 * np.ones((4, 4))}, "int4", Conv2D, 8),
-        ({"form": DepthwiseConv2D}, "int4", DepthwiseConv2D, 4),
+        ({"form": DepthwiseConv2D}, "int4", DepthwiseConv2D, 8),
         ({"form": DepthwiseConv2D, "has_weights": False}, "int4", DepthwiseConv2D, 8),
     ],
 )
@@ -200,7 +205,8 @@ def test_forms_and_storage(fields, weights, form, bits):
     fields = {"codes": CODES} | fields
     if fields.get("form") is DepthwiseConv2D:
         fields["window"] = (2, 2)
-    node = realize(kernels(**fields), weights=weights).operators[0]
+    fields.setdefault("shape", (1, 2, 1, len(fields["codes"])))
+    (node,) = realize(kernels(**fields), weights=weights).weighted
     assert (type(node), node.dtype_bits) == (form, bits)
     largest = {8: 127, 4: 7, 2: 1}[bits] // int(np.abs(fields["codes"]).max())
     assert node.code_multiplier == largest
@@ -219,26 +225,29 @@ def seen_contexts(monkeypatch, trained, **options):
 
 
 def test_channels_know_where_they_compute(monkeypatch):
-    (context,) = seen_contexts(
-        monkeypatch,
-        kernels(codes=np.ones((4, 9)), shape=(1, 1, 1, 4), window=(3, 3)),
-        weights="int4",
-        kernel_sets=["reference", "xnnpack"],
-    )
+    window = {"codes": np.ones((4, 9)), "shape": (1, 1, 1, 4), "window": (3, 3)}
+    options = {"weights": "int4", "kernel_sets": ["reference", "xnnpack"]}
+    (context,) = seen_contexts(monkeypatch, kernels(**window), **options)
     assert context == RequantizationContext(
         operator=Conv2D,
         vector_product=True,
         source=SOURCE,
         target=QuantizationParameters(scale=0.25, low=0, high=3, bits=3),
-        dtype_bits=4,
-        delegated=False,
+        dtype_bits=8,
+        delegated=True,
         kernel_sets=("reference", "xnnpack"),
     )
     (context,) = seen_contexts(monkeypatch, kernels(codes=np.ones((4, 10))), weights="int2")
-    assert (context.operator, context.delegated) == (Conv2D, False)
-    (context,) = seen_contexts(monkeypatch, kernels(codes=CODES), weights="int2")
-    assert (context.operator, context.delegated) == (FullyConnected, True)
+    assert (context.operator, context.dtype_bits, context.delegated) == (FullyConnected, 4, True)
+    one = kernels(codes=CODES, shape=(1, 1, 1, 4))
+    (context,) = seen_contexts(monkeypatch, one, weights="int2")
+    assert (context.operator, context.dtype_bits, context.delegated) == (FullyConnected, 2, True)
     assert (context.vector_product, context.kernel_sets) == (False, TARGETS)
+
+    left = Storage(operator=Conv2D, dtype_bits=4)
+    monkeypatch.setattr(narrow_weights, "storage", lambda *_, **__: left)
+    (context,) = seen_contexts(monkeypatch, kernels(**window), weights="int4")
+    assert (context.operator, context.dtype_bits, context.delegated) == (Conv2D, 4, False)
 
 
 def test_groups_are_split_unless_they_are_to_stay():

@@ -16,7 +16,7 @@ import export
 import wrpn_tf
 from export.c99 import generator
 from export.flatbuffer import writer
-from export.ir.operators import Concatenate, Conv2D, DepthwiseConv2D, FullyConnected, GroupedConv2D
+from export.ir.operators import Concatenate, DepthwiseConv2D, FullyConnected, GroupedConv2D
 from export.ir.validation import validate
 from export.ir.weight_dtypes import LARGEST
 from export.kernel_sets.rules import TARGETS
@@ -126,6 +126,8 @@ def pointwise_fixture() -> export.TrainedGraph:
     x = layers.Conv2D(3, 1, 2, name="strides", activation="relu")(x)
     x = layers.Conv2D(4, 1, name="odd", activation="relu")(x)
     x = layers.Conv2D(4, (3, 1), name="window", activation="relu")(x)
+    x = layers.Conv2D(128, (1, 2), name="wide", activation="relu")(x)
+    x = layers.Conv2D(4, 1, name="narrow", activation="relu")(x)
     x = layers.Dense(4, name="dense", activation="relu")(layers.Flatten()(x))
     model = keras.Model(image, layers.Dense(2, name="logits")(x))
     small_networks.randomize(model, 0)
@@ -138,20 +140,16 @@ STORAGE = {
     "int4": {
         "whole_relu": (FullyConnected, 4),
         "also": (FullyConnected, 4),
-        "channels_relu": (DepthwiseConv2D, 4),
-        "strides_relu": (Conv2D, 4),
-        "odd_relu": (Conv2D, 4),  # Rows of 3 codes fill no bytes.
-        "window_relu": (Conv2D, 4),
+        "wide_relu": (FullyConnected, 4),
+        "narrow_relu": (FullyConnected, 4),
         "dense_relu": (FullyConnected, 4),
         "logits": (FullyConnected, 4),
     },
     "int2": {
-        "whole_relu": (FullyConnected, 2),
-        "also": (FullyConnected, 2),
-        "channels_relu": (DepthwiseConv2D, 4),
-        "strides_relu": (Conv2D, 4),
-        "odd_relu": (Conv2D, 4),
-        "window_relu": (Conv2D, 4),
+        "whole_relu": (FullyConnected, 4),
+        "also": (FullyConnected, 4),
+        "wide_relu": (FullyConnected, 4),
+        "narrow_relu": (FullyConnected, 4),
         "dense_relu": (FullyConnected, 2),
         "logits": (FullyConnected, 2),
     },
