@@ -22,7 +22,6 @@ from export.kernel_sets.rules import TARGETS
 from export.realization.accumulator_range import AccumulatorRange
 from export.realization.context import RequantizationContext
 
-_MAX_BIAS = 2**30
 _MOST_MULTIPLIER = 255.0  # XNNPACK takes no requantization scale from 256 on.
 _CONSTANT_MULTIPLIER = 2.0**-10
 ULPS = (0, 1, -1, 2, -2, 3, -3, 4, -4)
@@ -190,7 +189,7 @@ def fit(codes: np.ndarray, trained: np.ndarray, context: RequantizationContext) 
         rounding = Rounding(context, scale, code_multiplier, accumulators)
         real = start / context.target.scale / context.multipliers(scale, "reference")
         bias = _choose_bias(rounding, context.targets, wanted, real, code_multiplier)
-        too_large = usable & (np.abs(bias) > _MAX_BIAS)
+        too_large = usable & (np.abs(bias) > accumulator_limit(context.dtype_bits) / 2)
         if not too_large.any():
             break
         usable &= ~too_large

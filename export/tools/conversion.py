@@ -33,8 +33,8 @@ def to_tflite(
     Args:
       model: see `export.lower`.
       metadata: see `export.lower`; 'labels' are embedded in the file.
-      weights: 'int8', 'int4' or 'int2', see `export.realize`. Smaller than int8 is slower wherever
-        XNNPACK does not take it: everywhere but in dense layers and 1x1 convolutions.
+      weights: 'int8', 'int4' or 'int2', see `export.realize`. Files smaller than int8 are for
+        LiteRT on CPUs only.
 
     Raises:
       LoweringError: if the model has no integer form.

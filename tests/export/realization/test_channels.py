@@ -276,6 +276,15 @@ def test_a_bias_beyond_2_to_the_30_makes_a_constant():
     assert all(exact.all() for exact in fitted.exact.values())
 
 
+def test_a_bias_beyond_2_to_the_26_is_too_much_for_int4():
+    """XNNPACK has 16 times the accumulator in 32 bits. Codes are multiplied by 7."""
+    count = np.array([2.0**26 - 4096, 2.0**26 + 4096])
+    context = dataclasses.replace(CONTEXT, operator=FullyConnected, dtype_bits=4)
+    fitted = fit([[1, 1]] * 2, scale=7 * 0.25 / count / 0.5, offset=0.25, context=context)
+    assert fitted.kernel.tolist() == [[7, 7], [0, 0]]
+    assert abs(fitted.bias[0] - count[0]) < 1024
+
+
 def test_kernel_scales_are_slopes_up_to_what_xnnpack_takes():
     """255 codes of 0.25 for an accumulator of 0.5: 127.5."""
     found = channels.kernel_scale(np.array([0.375, 127.0, 1e9]), CONTEXT, 2)
