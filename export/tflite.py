@@ -22,8 +22,8 @@ _WEIGHTS = flags.DEFINE_enum(
     "weights",
     "int8",
     list(weight_dtypes.WEIGHTS),
-    "Narrowest type of the kernels. int4: dense layers of at most 4 bits, and convolutions about as "
-    "fast when written as such; int2: dense layers of at most 2 bits too. Others stay int8.",
+    "Narrowest type of the kernels. int4: dense layers of at most 4 bits, and convolutions that "
+    "are about as fast as dense ones; int2: dense layers of at most 2 bits too. The rest is int8.",
 )
 _GRAPH = flags.DEFINE_string("graph", None, "Also save the integer graph as this .npz file.")
 _TRANSPORT = flags.DEFINE_string(
