@@ -41,6 +41,9 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf.tfmot.inspection import named_kernel_quantizers as named_kernel_quantizers
     from wrpn_tf.tfmot.inspection import named_output_quantizers as named_output_quantizers
     from wrpn_tf.tfmot.inspection import view as view
+    from wrpn_tf.tfmot.moving_layers import DepthToSpace as DepthToSpace
+    from wrpn_tf.tfmot.moving_layers import Slice as Slice
+    from wrpn_tf.tfmot.moving_layers import SpaceToDepth as SpaceToDepth
     from wrpn_tf.tfmot.one_grid_layers import QuantizedUpSampling2D as QuantizedUpSampling2D
     from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer as ActivationQuantizer
     from wrpn_tf.tfmot.output_quantizers import RangeQuantizer as RangeQuantizer
@@ -60,6 +63,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "ActivationQuantizer": "wrpn_tf.tfmot.output_quantizers",
     "Cost": "wrpn_tf.costs.network_cost",
+    "DepthToSpace": "wrpn_tf.tfmot.moving_layers",
     "Fusion": "wrpn_tf.graph.fusion",
     "Group": "wrpn_tf.graph.fusion",
     "KernelCodes": "wrpn_tf.tfmot.inspection",
@@ -72,6 +76,8 @@ _PUBLIC = {
     "RangeQuantizer": "wrpn_tf.tfmot.output_quantizers",
     "Result": "wrpn_tf.reporting.results",
     "Rule": "wrpn_tf.graph.rules",
+    "Slice": "wrpn_tf.tfmot.moving_layers",
+    "SpaceToDepth": "wrpn_tf.tfmot.moving_layers",
     "WRPNQuantizeConfig": "wrpn_tf.tfmot.quantize_config",
     "WRPNScheme": "wrpn_tf.tfmot.scheme",
     "WeightQuantizer": "wrpn_tf.tfmot.weight_quantizer",

@@ -17,6 +17,7 @@ from export.ir.operators import (
     Binary,
     Concatenate,
     Conv2D,
+    DepthToSpace,
     DepthwiseConv2D,
     FullyConnected,
     GroupedConv2D,
@@ -32,8 +33,10 @@ from export.ir.operators import (
     ResizeNearest,
     Slice,
     Softmax,
+    SpaceToDepth,
     Subtract,
     Sum,
+    Transpose,
     TransposeConv2D,
     Weighted,
 )
@@ -186,9 +189,37 @@ def _run_pad(
 def _run_slice(
     graph: IntegerGraph, operator: Slice, inputs: list[np.ndarray], kernel_set: str
 ) -> np.ndarray:
-    sizes = graph.tensors[operator.output].shape[1:]
-    ranges = zip(operator.begin, sizes, strict=True)
-    return inputs[0][(slice(None), *(slice(begin, begin + size) for begin, size in ranges))]
+    part = inputs[0]
+    axes = zip(
+        operator.begin, operator.steps, graph.tensors[operator.output].shape[1:], strict=True
+    )
+    for axis, (begin, step, size) in enumerate(axes, start=1):
+        part = part.take(begin + step * np.arange(size), axis)
+    return part
+
+
+def _run_transpose(
+    graph: IntegerGraph, operator: Transpose, inputs: list[np.ndarray], kernel_set: str
+) -> np.ndarray:
+    return np.ascontiguousarray(inputs[0].transpose(operator.axes))
+
+
+def _run_depth_to_space(
+    graph: IntegerGraph, operator: DepthToSpace, inputs: list[np.ndarray], kernel_set: str
+) -> np.ndarray:
+    batch, height, width, _ = inputs[0].shape
+    size = operator.block_size
+    blocks = inputs[0].reshape(batch, height, width, size, size, -1).transpose(0, 1, 3, 2, 4, 5)
+    return blocks.reshape(batch, height * size, width * size, -1)
+
+
+def _run_space_to_depth(
+    graph: IntegerGraph, operator: SpaceToDepth, inputs: list[np.ndarray], kernel_set: str
+) -> np.ndarray:
+    batch, height, width, depth = inputs[0].shape
+    size = operator.block_size
+    blocks = inputs[0].reshape(batch, height // size, size, width // size, size, depth)
+    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // size, width // size, -1)
 
 
 def _run_resize(
@@ -252,6 +283,9 @@ FUNCTIONS: dict[type[Operator], Callable[..., np.ndarray]] = {
     Concatenate: _run_concatenate,
     Pad: _run_pad,
     Slice: _run_slice,
+    Transpose: _run_transpose,
+    DepthToSpace: _run_depth_to_space,
+    SpaceToDepth: _run_space_to_depth,
     ResizeNearest: _run_resize,
     ResizeBilinear: _run_bilinear,
     Reshape: _run_reshape,

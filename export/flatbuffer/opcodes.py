@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from export.ir.graph import IntegerGraph
@@ -19,6 +18,7 @@ from export.ir.operators import (
     Concatenate,
     Conv2D,
     Convolution,
+    DepthToSpace,
     DepthwiseConv2D,
     FullyConnected,
     GroupedConv2D,
@@ -35,7 +35,9 @@ from export.ir.operators import (
     ResizeNearest,
     Slice,
     Softmax,
+    SpaceToDepth,
     Subtract,
+    Transpose,
     TransposeConv2D,
 )
 
@@ -43,6 +45,9 @@ RuntimeVersion = tuple[int, int, int]
 # INT4 kernels came with 2.11 (TFLite tools/versioning/runtime_version.cc).
 _NARROW_KERNELS: RuntimeVersion = (2, 11, 0)
 _HALF_PIXEL_CENTERS: RuntimeVersion = (2, 3, 0)  # Of RESIZE_NEAREST_NEIGHBOR; likewise.
+# Of TRANSPOSE, by the number of axes (op_version.cc there), and what runs them.
+_TRANSPOSE_VERSIONS = {4: 2, 5: 4, 6: 6}
+_TRANSPOSE_RUNTIMES: dict[int, RuntimeVersion] = {5: (2, 3, 0), 6: (2, 12, 0)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,6 +109,8 @@ def min_runtime_version(graph: IntegerGraph) -> RuntimeVersion:
     resizes = [each for each in graph.operators if isinstance(each, ResizeNearest)]
     if any(_has_half_pixel_centers(graph, operator) for operator in resizes):
         needed.append(_HALF_PIXEL_CENTERS)
+    transposes = [each for each in graph.operators if isinstance(each, Transpose)]
+    needed += [_TRANSPOSE_RUNTIMES.get(len(each.axes), (1, 14, 0)) for each in transposes]
     return max(needed, default=(1, 14, 0))
 
 
@@ -203,7 +210,22 @@ def _pad(graph: IntegerGraph, operator: Pad) -> Opcode:
 
 def _slice(graph: IntegerGraph, operator: Slice) -> Opcode:
     # All of the batch, whatever it is: SLICE itself would not run at another.
-    return _named("STRIDED_SLICE", 2, "StridedSlice", beginMask=1, endMask=1)
+    to_the_start = sum(1 << axis for axis, end in enumerate(_ends(graph, operator)) if end < 0)
+    return _named("STRIDED_SLICE", 2, "StridedSlice", beginMask=1, endMask=1 | to_the_start)
+
+
+def _transpose(graph: IntegerGraph, operator: Transpose) -> Opcode:
+    version = _TRANSPOSE_VERSIONS[max(4, len(operator.axes))]
+    return _named("TRANSPOSE", version, "Transpose")
+
+
+def _depth_to_space(graph: IntegerGraph, operator: DepthToSpace) -> Opcode:
+    # Which takes int8; the reference kernels know no other number.
+    return _named("DEPTH_TO_SPACE", 1, "DepthToSpace", blockSize=operator.block_size)
+
+
+def _space_to_depth(graph: IntegerGraph, operator: SpaceToDepth) -> Opcode:
+    return _named("SPACE_TO_DEPTH", 2, "SpaceToDepth", blockSize=operator.block_size)
 
 
 def _nearest(graph: IntegerGraph, operator: ResizeNearest) -> Opcode:
@@ -264,9 +286,22 @@ def _amounts(graph: IntegerGraph, operator: Pad) -> Constants:
 
 
 def _part(graph: IntegerGraph, operator: Slice) -> Constants:
-    shape = graph.tensors[operator.output].shape
-    begin = np.array([0, *operator.begin])
-    return {"begin": begin, "end": begin + shape, "strides": np.ones(len(shape))}
+    return {
+        "begin": [0, *operator.begin],
+        "end": _ends(graph, operator),
+        "strides": [1, *operator.steps],
+    }
+
+
+def _ends(graph: IntegerGraph, operator: Slice) -> list[int]:
+    """One step beyond the last index of each axis; below 0 where that is before the first."""
+    batch, *sizes = graph.tensors[operator.output].shape
+    axes = zip(operator.begin, operator.steps, sizes, strict=True)
+    return [batch, *(begin + step * size for begin, step, size in axes)]
+
+
+def _axes(graph: IntegerGraph, operator: Transpose) -> Constants:
+    return {"axes": operator.axes}
 
 
 def _size(graph: IntegerGraph, operator: Resize) -> Constants:
@@ -292,6 +327,9 @@ FORMS: dict[type[Operator], Form] = {
     Concatenate: Form(opcode=_concatenate),
     Pad: Form(opcode=_pad, constants=_amounts),
     Slice: Form(opcode=_slice, constants=_part),
+    Transpose: Form(opcode=_transpose, constants=_axes),
+    DepthToSpace: Form(opcode=_depth_to_space, runtime_version=(2, 1, 0)),
+    SpaceToDepth: Form(opcode=_space_to_depth),
     ResizeNearest: Form(opcode=_nearest, constants=_size),
     ResizeBilinear: Form(opcode=_bilinear, constants=_size, runtime_version=(2, 2, 0)),
     Reshape: Form(opcode=_reshape, constants=_new_shape),

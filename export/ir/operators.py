@@ -26,6 +26,7 @@ _PRODUCT_MAX = 2**31 - 2**10  # A zero point and the rounding of float32 less.
 _INT16_MAX = 2**15 - 1
 _MULTIPLIER_LIMIT = 256
 _BLOCK = 1 << 24  # Codes that are looked at together.
+_MOST_AXES = 6  # that TRANSPOSE takes
 # Others do not fit the fixed-point positions of the built-in kernels.
 _BILINEAR_FACTORS = frozenset(2**power for power in range(7))
 
@@ -439,7 +440,8 @@ class Minimum(Binary):
 class Multiply(Binary):
     """MUL of two tensors, with an optional fused RELU.
 
-    The shapes are equal, or the second is ``[1, 1, 1, channels]`` and scales the first's channels.
+    The shapes are equal, or the second has size 1 on some axes and is repeated there: a factor for
+    each channel, or for each pixel.
 
     Attributes:
       relu: whether codes below the output's zero point are clipped to it.
@@ -449,7 +451,7 @@ class Multiply(Binary):
 
     def output_shape(self, inputs: Sequence[Shape], declared: Shape) -> Shape:
         left, right = inputs
-        if len(left) == 4 and right == (1, 1, 1, left[-1]):
+        if len(left) == len(right) and all(b in (1, a) for a, b in zip(left, right, strict=True)):
             return left
         return super().output_shape(inputs, declared)
 
@@ -542,13 +544,16 @@ class Pad(Operator):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Slice(Operator):
-    """STRIDED_SLICE with stride 1: a part of the input, of the output's shape.
+    """STRIDED_SLICE: a part of the input, of the output's shape.
 
     Attributes:
       begin: first index on each axis but the batch.
+      strides: from an index to the next, on each axis but the batch; not 0, below 0 for a reversed
+        order. Empty: 1 on all.
     """
 
     begin: tuple[int, ...]
+    strides: tuple[int, ...] = ()
 
     scale_constraint: ClassVar[ScaleConstraint] = ScaleConstraint.SAME_AS_INPUT
 
@@ -556,11 +561,82 @@ class Slice(Operator):
         (source,) = inputs
         if len(source) != len(declared) or len(self.begin) != len(source) - 1:
             raise ValueError(f"{source} from {self.begin} does not give {declared}")
-        ends = [begin + size for begin, size in zip(self.begin, declared[1:], strict=True)]
-        within = all(end <= size for end, size in zip(ends, source[1:], strict=True))
-        if min(self.begin) < 0 or not within:
+        if len(self.steps) != len(self.begin) or 0 in self.steps:
+            raise ValueError(f"strides {self.strides} must be as many as {self.begin}, and not 0")
+        axes = zip(self.begin, self.steps, declared[1:], strict=True)
+        lasts = [begin + step * (size - 1) for begin, step, size in axes]
+        ends = zip((*self.begin, *lasts), source[1:] * 2, strict=True)
+        if not all(0 <= end < size for end, size in ends):
             raise ValueError(f"{declared} from {self.begin} reaches outside {source}")
         return declared
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """`strides`, 1 on all axes where they are left out."""
+        return self.strides or (1,) * len(self.begin)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Transpose(Operator):
+    """TRANSPOSE: the axes in another order.
+
+    Attributes:
+      axes: the input's axis for each of the output's; the batch, 0, stays the first.
+    """
+
+    axes: tuple[int, ...]
+
+    scale_constraint: ClassVar[ScaleConstraint] = ScaleConstraint.SAME_AS_INPUT
+
+    def output_shape(self, inputs: Sequence[Shape], declared: Shape) -> Shape:
+        (source,) = inputs
+        if self.axes[:1] != (0,) or sorted(self.axes) != list(range(len(source))):
+            raise ValueError(f"{self.axes} is no order of the axes of {source}, the batch first")
+        if len(source) > _MOST_AXES:
+            raise ValueError(f"{source} has more than {_MOST_AXES} axes")
+        return tuple(source[axis] for axis in self.axes)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class DepthToSpace(Operator):
+    """DEPTH_TO_SPACE: the channels of a pixel become a block of pixels.
+
+    Attributes:
+      block_size: height and width of a block, at least 2.
+    """
+
+    block_size: int
+
+    scale_constraint: ClassVar[ScaleConstraint] = ScaleConstraint.SAME_AS_INPUT
+    takes_images: ClassVar[bool] = True
+
+    def output_shape(self, inputs: Sequence[Shape], declared: Shape) -> Shape:
+        batch, height, width, depth = inputs[0]
+        size = self.block_size
+        if size < 2 or depth % size**2:
+            raise ValueError(f"{depth} channels are not blocks of {size} x {size}")
+        return (batch, height * size, width * size, depth // size**2)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class SpaceToDepth(Operator):
+    """SPACE_TO_DEPTH: a block of pixels becomes the channels of one.
+
+    Attributes:
+      block_size: height and width of a block, at least 2.
+    """
+
+    block_size: int
+
+    scale_constraint: ClassVar[ScaleConstraint] = ScaleConstraint.SAME_AS_INPUT
+    takes_images: ClassVar[bool] = True
+
+    def output_shape(self, inputs: Sequence[Shape], declared: Shape) -> Shape:
+        batch, height, width, depth = inputs[0]
+        size = self.block_size
+        if size < 2 or height % size or width % size:
+            raise ValueError(f"{inputs[0]} is not made of blocks of {size} x {size}")
+        return (batch, height // size, width // size, depth * size**2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -663,6 +739,9 @@ OPERATORS: dict[str, type[Operator]] = {
         Concatenate,
         Pad,
         Slice,
+        Transpose,
+        DepthToSpace,
+        SpaceToDepth,
         ResizeNearest,
         ResizeBilinear,
         Reshape,

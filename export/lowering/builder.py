@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from export.ir.operators import Operator
+from export.ir.operators import Operator, Reshape
 from export.ir.provenance import Provenance
 from export.ir.tensors import Tensor
 from wrpn_tf import Kind, LayerView, QuantizationParameters
@@ -83,5 +83,24 @@ class GraphBuilder:
         output = self.tensor(name, view.name, shape or view.output_shape, quantization)
         if view.kind is Kind.RELU:
             self._trained[output] = dataclasses.replace(quantization, low=max(quantization.low, 0))
+        if operator is Reshape:
+            inputs = map(self._before_reshapes, inputs)
         self.operators.append(operator(inputs=tuple(inputs), output=output, **fields))
         return output
+
+    def _before_reshapes(self, name: str) -> str:
+        """The tensor whose values a tensor has in another shape, or itself."""
+        made = {each.output: each for each in self.operators if isinstance(each, Reshape)}
+        while name in made:
+            (name,) = made[name].inputs
+        return name
+
+    def prune(self, outputs: Collection[str]) -> None:
+        """Drops the reshapes that nothing reads."""
+        for operator in self.operators[::-1]:
+            if not isinstance(operator, Reshape) or operator.output in outputs:
+                continue
+            if not any(operator.output in other.inputs for other in self.operators):
+                self.operators.remove(operator)
+                for known in (self.tensors, self.layers, self._trained):
+                    del known[operator.output]

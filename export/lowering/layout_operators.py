@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import tf_keras as keras
 
 import wrpn_tf
-from export.ir.operators import Pad, Pool2D, Reshape, ResizeBilinear, ResizeNearest, Slice
+from export.ir.operators import (
+    DepthToSpace,
+    Pad,
+    Pool2D,
+    Reshape,
+    ResizeBilinear,
+    ResizeNearest,
+    Slice,
+    SpaceToDepth,
+    Transpose,
+)
 from export.lowering.builder import GraphBuilder
 from wrpn_tf import LayerView
 
@@ -40,8 +52,65 @@ def moved(builder: GraphBuilder, view: LayerView, source: str) -> str:
             return builder.emit(Slice, [source], view, grid, begin=begin)
         case keras.layers.UpSampling2D():
             return builder.emit(ResizeNearest, [source], view, grid)
+        case keras.layers.Permute() as layer:
+            return _transposed(builder, view, source, (0, *layer.dims))
+        case wrpn_tf.DepthToSpace() as layer:
+            return builder.emit(DepthToSpace, [source], view, grid, block_size=layer.block_size)
+        case wrpn_tf.SpaceToDepth() as layer:
+            return builder.emit(SpaceToDepth, [source], view, grid, block_size=layer.block_size)
+        case wrpn_tf.Slice() as layer:
+            source = _sliced(builder, view, source, layer.slices)
+            shape = builder.tensors[source].shape
     if shape[1:] == view.output_shape[1:]:
         return source
+    return builder.emit(Reshape, [source], view, grid)
+
+
+def _sliced(
+    builder: GraphBuilder,
+    view: LayerView,
+    source: str,
+    slices: Sequence[int | tuple[int | None, int | None, int | None]],
+) -> str:
+    """The part that slices as Python's select, with size 1 on an axis of which one index is."""
+    sizes = builder.tensors[source].shape[1:]
+    parts = [slice(i, i + 1 or None) if isinstance(i, int) else slice(*i) for i in slices]
+    ranges = [range(size)[part] for part, size in zip(parts, sizes, strict=True)]
+    if ranges == [range(size) for size in sizes]:
+        return source
+    keeps_axes = len(view.output_shape) == len(sizes) + 1
+    return builder.emit(
+        Slice,
+        [source],
+        view,
+        builder.tensors[source].quantization,
+        (1, *map(len, ranges)),
+        "" if keeps_axes else "_part",
+        begin=tuple(part.start for part in ranges),
+        strides=tuple(part.step for part in ranges),
+    )
+
+
+def _transposed(builder: GraphBuilder, view: LayerView, source: str, axes: tuple[int, ...]) -> str:
+    """The axes in another order; axes that stay side by side are one for the operator.
+
+    The Edge TPU takes no more than four axes, and older kernels neither.
+    """
+    grid, sizes = builder.tensors[source].quantization, builder.tensors[source].shape
+    runs: list[list[int]] = []
+    for axis in axes:
+        if runs and runs[0] != [0, axis - 1] and runs[-1][-1] == axis - 1 and axis > 1:
+            runs[-1].append(axis)
+        else:
+            runs.append([axis])
+    if len(axes) <= 4 or len(runs) == len(axes):
+        return builder.emit(Transpose, [source], view, grid, axes=axes)
+    ordered = sorted(runs)
+    shape = tuple(math.prod(sizes[axis] for axis in run) for run in ordered)
+    order = tuple(ordered.index(run) for run in runs)
+    source = builder.emit(Reshape, [source], view, grid, shape, "_merged")
+    merged = tuple(shape[axis] for axis in order)
+    source = builder.emit(Transpose, [source], view, grid, merged, "_transposed", axes=order)
     return builder.emit(Reshape, [source], view, grid)
 
 

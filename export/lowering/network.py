@@ -81,6 +81,7 @@ def lower(
             lowering.produce(view.name, None)
     outputs = [lowering.produce(name, None) for name in fusion.results]
     built = lowering.builder
+    built.prune(outputs)
     pixels = {name: _normalization(built.tensors[name].quantization) for name in inputs}
     return TrainedGraph(
         tensors=built.tensors,
@@ -200,6 +201,7 @@ class _Lowering:
             case Kind.MULTIPLY:
                 sources = [self.produce(name, None) for name in body.inputs]
                 sources.sort(key=lambda name: -np.prod(self.builder.tensors[name].shape))
+                sources = self._fine_factors(sources, view, grid)
                 relu = _clipped(view, grid).low == 0
                 return self.builder.emit(Multiply, sources, view, grid, relu=relu)
             case Kind.CONCATENATE:
@@ -212,6 +214,38 @@ class _Lowering:
                 source = self.produce(body.inputs[0], grid)
                 return layout_operators.averaged(self.builder, view, source)
         raise LoweringError(f"Layer {view.name!r} ({view.kind}) has no integer form.")
+
+    def _fine_factors(
+        self, sources: list[str], view: LayerView, grid: QuantizationParameters
+    ) -> list[str]:
+        """The factors of a product, on finer grids where a step of theirs is no less than its own.
+
+        A few codes become as many of 8 bits, 2, 4, ... times as far apart: the values stay.
+        """
+        fine = list(sources)
+        for index in reversed(range(len(sources))):
+            known = [self.builder.tensors[name].quantization for name in fine]
+            if np.prod([np.float32(each.scale) for each in known]) < np.float32(grid.scale):
+                break
+            factor = 2 ** int(math.log2(255 // (known[index].high - known[index].low)))
+            finer = dataclasses.replace(
+                known[index],
+                scale=known[index].scale / factor,
+                low=known[index].low * factor,
+                high=known[index].high * factor,
+                bits=8,
+            )
+            if factor > 1:
+                fine[index] = self._regridded(sources[index], view, finer)
+        return fine
+
+    def _regridded(self, source: str, view: LayerView, grid: QuantizationParameters) -> str:
+        """The values that a layer reads, on another grid."""
+        shape = self.builder.tensors[source].shape
+        read = dataclasses.replace(view, name=f"{view.name}_factor", output_shape=shape)
+        output = self._affine(source, read, grid, folding.identity(shape[-1]))
+        self.builder.layers[output] = self.builder.layers[source]
+        return output
 
     def _kernel(
         self, body: LayerView, view: LayerView, grid: QuantizationParameters, affine: Affine

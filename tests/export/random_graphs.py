@@ -10,6 +10,7 @@ from export.ir.operators import (
     Add,
     Concatenate,
     Conv2D,
+    DepthToSpace,
     DepthwiseConv2D,
     FullyConnected,
     GroupedConv2D,
@@ -25,7 +26,9 @@ from export.ir.operators import (
     ResizeNearest,
     Slice,
     Softmax,
+    SpaceToDepth,
     Subtract,
+    Transpose,
     TransposeConv2D,
 )
 from export.ir.tensors import Tensor
@@ -45,11 +48,16 @@ KINDS = (
     "minimum",
     "multiply",
     "scale channels",
+    "scale pixels",
     "max",
     "average",
     "concatenate",
     "pad",
     "slice",
+    "strided slice",
+    "transpose",
+    "depth to space",
+    "space to depth",
     "resize",
     "bilinear",
     "reshape",
@@ -137,8 +145,12 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
         inputs["other"] = tensor
         extremum = Maximum if kind == "maximum" else Minimum
         operator = extremum(inputs=("input", "other"), output="output")
-    elif kind in ("multiply", "scale channels"):
-        shape = (1, 1, 1, tensor.shape[3]) if kind == "scale channels" else tensor.shape
+    elif kind in ("multiply", "scale channels", "scale pixels"):
+        shape = tensor.shape
+        if kind == "scale channels":
+            shape = (1, 1, 1, shape[3])
+        elif kind == "scale pixels":
+            shape = draw.one((*shape[:3], 1), (1, shape[1], 1, 1), (1, 1, shape[2], shape[3]))
         inputs["other"] = Tensor(shape=shape, quantization=draw.quantization())
         target = draw.product_quantization(tensor.quantization, inputs["other"].quantization)
         operator = Multiply(inputs=("input", "other"), output="output", relu=draw.one(True, False))
@@ -164,6 +176,25 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
     elif kind == "slice":
         begin = tuple(draw.size(0, size - 1) for size in tensor.shape[1:])
         operator = Slice(inputs=names, output="output", begin=begin)
+    elif kind == "strided slice":
+        begin = tuple(draw.size(0, size - 1) for size in tensor.shape[1:])
+        strides = tuple(draw.one(-2, -1, 1, 2, 3) for _ in begin)
+        operator = Slice(inputs=names, output="output", begin=begin, strides=strides)
+    elif kind == "transpose":
+        rank = draw.size(2, 6)
+        shape = (1, *(draw.size(1, 4) for _ in range(rank - 1)))
+        inputs["input"] = tensor = Tensor(shape=shape, quantization=tensor.quantization)
+        axes = (0, *(1 + draw.rng.permutation(rank - 1)).tolist())
+        operator = Transpose(inputs=names, output="output", axes=axes)
+    elif kind in ("depth to space", "space to depth"):
+        size = draw.size(2, 3)
+        batch, height, width, depth = tensor.shape
+        by_block = (batch, height, width, depth * size**2)
+        if kind == "space to depth":
+            by_block = (batch, height * size, width * size, depth)
+        inputs["input"] = tensor = Tensor(shape=by_block, quantization=tensor.quantization)
+        moved = DepthToSpace if kind == "depth to space" else SpaceToDepth
+        operator = moved(inputs=names, output="output", block_size=size)
     elif kind == "resize":
         operator = ResizeNearest(inputs=names, output="output")
     elif kind == "bilinear":
@@ -185,8 +216,9 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
     if kind == "reshape":
         shape = (1, int(np.prod(shape)))
     elif isinstance(operator, Slice):
-        rest = zip(tensor.shape[1:], operator.begin, strict=True)
-        shape = (1, *(draw.size(1, size - begin) for size, begin in rest))
+        axes = zip(tensor.shape[1:], operator.begin, operator.steps, strict=True)
+        lasts = [len(range(begin, size if step > 0 else -1, step)) for size, begin, step in axes]
+        shape = (1, *(draw.size(1, last) for last in lasts))
     elif kind == "resize":
         shape = (1, shape[1] * draw.size(1, 4), shape[2] * draw.size(1, 4), shape[3])
     elif kind == "bilinear":

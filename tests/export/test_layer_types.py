@@ -38,7 +38,75 @@ def sequences() -> keras.Model:
     return keras.Model(steps, layers.Dense(4, name="logits")(x))
 
 
-NETWORKS = {"leaky": leaky, "sequences": sequences}
+def shuffled(x, groups):
+    """The channels of groups in turns."""
+    _, height, width, channels = x.shape
+    x = layers.Reshape((height, width, groups, channels // groups))(x)
+    return layers.Reshape((height, width, channels))(layers.Permute((1, 2, 4, 3))(x))
+
+
+def moved() -> keras.Model:
+    """Values that move: between pixels and channels, groups in turns, axes, parts and flips."""
+    image = keras.Input((8, 8, 3), name="image")
+    x = tf.nn.space_to_depth(image[..., ::-1], 2)
+    x = layers.Conv2D(8, 1, activation="relu", name="conv1")(x)
+    x = layers.Conv2D(8, 1, groups=2, activation="relu", name="conv2")(shuffled(x, 2))
+    x = tf.nn.depth_to_space(x, 2)
+    x = layers.Conv2D(4, 3, activation="relu", name="conv3")(x[:, 1:, ::2])
+    x = layers.Conv2D(4, 1, activation="relu", name="conv4")(tf.image.flip_left_right(x))
+    x = layers.Flatten(name="flat")(layers.Permute((2, 1, 3), name="turned")(x))
+    return keras.Model(image, layers.Dense(4, name="logits")(x))
+
+
+def limited() -> keras.Model:
+    """ReLUs of every form, as layers, operations and activations of other layers; limits."""
+    image = keras.Input((6, 6, 3), name="image")
+    x = layers.Conv2D(6, 3, activation=layers.ReLU(0.5), name="conv1")(image)
+    x = layers.Conv2D(6, 1, activation=layers.LeakyReLU(0.25), name="conv2")(x)
+    x = layers.ReLU(0.5, negative_slope=0.125, name="bounded")(layers.Conv2D(5, 3, name="conv3")(x))
+    x = layers.BatchNormalization(name="bn")(layers.Conv2D(6, 1, name="conv4")(x))
+    x = tf.clip_by_value(x, -0.5, 0.75, name="clip")
+    x = keras.backend.relu(layers.Conv2D(4, 1, name="conv5")(x), max_value=0.5)
+    return keras.Model(image, layers.Dense(4, name="logits")(layers.Flatten(name="flat")(x)))
+
+
+def merged() -> keras.Model:
+    """Averages of tensors, before kernels and not; gates for each pixel, column and feature."""
+    image = keras.Input((6, 6, 3), name="image")
+    one = layers.Conv2D(6, 3, padding="same", activation="relu", name="conv1")(image)
+    two = layers.Conv2D(6, 3, padding="same", name="conv2")(one)
+    x = layers.Average(name="mean")([one, two])
+    x = layers.Conv2D(6, 1, activation="relu", name="conv3")(x)
+    x = layers.ReLU(name="relu")(layers.Average(name="mean3")([x, one, two]))
+    x = x * layers.Conv2D(1, 3, padding="same", activation="relu", name="gate")(x)
+    x = x * layers.Conv2D(1, (6, 1), activation=layers.ReLU(1.0), name="column")(x)
+    x = layers.GlobalMaxPooling2D(name="pool")(x)
+    x = layers.Multiply(name="scaled")([x, layers.Dense(1, name="feature")(x)])
+    return keras.Model(image, layers.Dense(4, name="logits")(x))
+
+
+def resized() -> keras.Model:
+    """Images of other sizes, by whole factors."""
+    image = keras.Input((14, 14, 3), name="image")
+    x = layers.CenterCrop(12, 12, name="center")(image)
+    x = layers.Conv2D(4, 3, padding="same", activation="relu", name="conv1")(x)
+    x = layers.Resizing(3, 4, name="smaller")(x)
+    x = layers.Conv2D(4, 3, padding="same", activation="relu", name="conv2")(x)
+    x = layers.Resizing(9, 8, "nearest", name="larger")(x)
+    x = layers.Conv2D(4, 1, activation="relu", name="conv3")(x)
+    x = tf.image.resize(tf.image.resize(x, (3, 2), "nearest"), (6, 8))
+    x = tf.reduce_max(layers.Conv2D(4, 3, activation="relu", name="conv4")(x), [1, 2])
+    return keras.Model(image, layers.Dense(4, name="logits")(x))
+
+
+NETWORKS = {
+    "leaky": leaky,
+    "sequences": sequences,
+    "moved": moved,
+    "limited": limited,
+    "merged": merged,
+    "resized": resized,
+}
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -114,6 +182,44 @@ def test_a_leaky_relu_is_the_larger_of_two_operands():
     kinds = [type(operator).__name__ for operator in graph.operators]
     assert kinds.count("Maximum") == 2 and kinds.count("Minimum") == 1
     assert writer.to_flatbuffer(graph)
+
+
+def test_moving_values_are_operators_of_four_axes_at_the_most():
+    graph = export.realize(export.lower(_calibrated(moved())))
+    kinds = [type(operator).__name__ for operator in graph.operators]
+    assert kinds == [
+        *("Slice", "SpaceToDepth", "Conv2D", "Reshape", "Transpose", "Reshape"),
+        *("Slice", "Conv2D", "Slice", "Conv2D", "Concatenate", "DepthToSpace", "Slice", "Conv2D"),
+        *("Slice", "Conv2D", "Transpose", "Reshape", "FullyConnected"),
+    ]
+    assert max(len(graph.tensors[operator.output].shape) for operator in graph.operators) == 4
+
+
+def test_an_average_before_a_kernel_is_a_sum_only():
+    graph = export.realize(export.lower(_calibrated(merged())))
+    kinds = [type(operator).__name__ for operator in graph.operators]
+    assert kinds[:4] == ["Conv2D", "Conv2D", "Add", "Conv2D"]
+
+
+def test_a_product_of_few_codes_has_a_factor_on_a_finer_grid():
+    """A step of a product of two ReLUs is more than one of the 8 bits that it becomes."""
+    image = keras.Input((4, 4, 3), name="image")
+    one, two = (
+        layers.Conv2D(count, 1, activation="relu", name=f"conv{count}")(image) for count in (4, 1)
+    )
+    model = keras.Model(image, layers.Dense(2)(layers.Flatten()(layers.Multiply()([one, two]))))
+    model.get_layer("conv1").kernel.assign(tf.ones((1, 1, 3, 1)))
+    quantized = _calibrated(model)
+    graph = export.realize(export.lower(quantized))
+    kinds = [type(operator).__name__ for operator in graph.operators]
+    assert kinds == [*("Conv2D", "Conv2D", "DepthwiseConv2D", "Multiply", "Reshape"), kinds[-1]]
+    coarse, fine = (graph.tensors[graph.operators[index].output] for index in (1, 2))
+    assert fine.shape == coarse.shape == (1, 4, 4, 1)
+    assert fine.quantization.scale == coarse.quantization.scale / 16
+    assert fine.quantization.high == 16 * 15
+    rows = {row.name: row for row in export.prove(quantized).operators}
+    assert set(rows[graph.operators[2].output].different.values()) == {0}
+    assert rows[graph.operators[3].output].different["xnnpack"] == 0
 
 
 def test_a_convolution_over_sequences_is_one_operator_with_what_follows():

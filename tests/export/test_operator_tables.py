@@ -10,6 +10,7 @@ from export.ir.operators import (
     OPERATORS,
     Add,
     Conv2D,
+    DepthToSpace,
     DepthwiseConv2D,
     FullyConnected,
     GroupedConv2D,
@@ -23,7 +24,9 @@ from export.ir.operators import (
     ResizeNearest,
     Slice,
     Softmax,
+    SpaceToDepth,
     Subtract,
+    Transpose,
     TransposeConv2D,
     Weighted,
 )
@@ -43,6 +46,7 @@ WITHOUT = {
         {
             *(TransposeConv2D, Subtract, Maximum, Minimum, Multiply, Slice),
             *(ResizeNearest, ResizeBilinear, Logistic, Softmax),
+            *(Transpose, DepthToSpace, SpaceToDepth),
         },
     ),
     # Only what has a kernel has an accumulator, a rounding of it, and a storage.
@@ -71,9 +75,9 @@ def test_classes_that_are_special():
 def test_constants_and_runtime_versions():
     forms = opcodes.FORMS.items()
     assert {c for c, form in forms if form.constants is not opcodes.no_constants} == {
-        *(TransposeConv2D, Pad, Slice, ResizeNearest, ResizeBilinear, Reshape)
+        *(TransposeConv2D, Pad, Slice, Transpose, ResizeNearest, ResizeBilinear, Reshape)
     }
-    newer = {TransposeConv2D: (2, 3, 0), ResizeBilinear: (2, 2, 0)}
+    newer = {TransposeConv2D: (2, 3, 0), ResizeBilinear: (2, 2, 0), DepthToSpace: (2, 1, 0)}
     assert {c: f.runtime_version for c, f in forms if f.runtime_version != (1, 14, 0)} == newer
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ def canonical(network: Network, layers: Any) -> Network:
     * Rescaling by a positive factor after a ReLU comes before it, with the ReLU's maximum
       multiplied: ``relu6(x + 3) / 6`` is ``relu(x / 6 + 1 / 2, maximum=1)``.
     * Sums, products, maxima and minima of more than two tensors have two operands each.
+    * A ReLU of a ReLU, or what limits one from above, is one ReLU.
 
     Layers whose output others read, or the model returns, stay. New layers are not built.
 
@@ -75,8 +77,10 @@ class _Rewriter:
         node = dataclasses.replace(node, inputs=inputs)
         if class_name(node.layer) == "Rescaling" and node.name not in self._results:
             self._stands_for[node.name] = self._rescale(node)
-        elif is_elementwise(node.layer) and len(inputs) > 2:
+        elif is_elementwise(node.layer) and len(inputs) > 2 and not _is_average(node):
             self._pairs(node)
+        elif (maximum := self._bound_of_relu(node)) is not None:
+            self._bound(node, maximum)
         else:
             self.nodes[node.name] = node
 
@@ -101,6 +105,27 @@ class _Rewriter:
         self.nodes[node.name] = node
         return node.name
 
+    def _bound_of_relu(self, node: Node) -> float | None:
+        """The maximum of a node that only limits a ReLU; infinite for none, None for another."""
+        if len(node.inputs) != 1:
+            return None
+        before = self.nodes[node.inputs[0]]
+        alone = self._readers[before.name] == 1 and before.name not in self._results
+        if not alone or not _is_plain_relu(before) or _has_penalty(before) or _has_penalty(node):
+            return None
+        if _is_plain_relu(node):
+            return _maximum(node)
+        is_limit = class_name(node.layer) == "Clip" and (node.layer.minimum or 0) <= 0
+        limit = node.layer.maximum if is_limit else None
+        return float(limit) if limit is not None and limit > 0 else None
+
+    def _bound(self, node: Node, maximum: float) -> None:
+        """Adds a ReLU of a ReLU as one."""
+        before = self.nodes.pop(node.inputs[0])
+        maximum = min(maximum, _maximum(before))
+        layer = self._layers.ReLU(None if math.isinf(maximum) else maximum, name=node.name)
+        self.nodes[node.name] = dataclasses.replace(node, layer=layer, inputs=before.inputs)
+
     def _composed(self, first: Layer, second: Layer) -> Layer:
         scale = np.multiply(first.scale, second.scale)
         offset = np.multiply(first.offset, second.scale) + np.asarray(second.offset)
@@ -119,6 +144,20 @@ class _Rewriter:
             self._readers[name] = 1
             total = name
         self.nodes[node.name] = dataclasses.replace(node, inputs=(total, last))
+
+
+def _maximum(node: Node) -> float:
+    """The upper bound of a ReLU, infinite for none."""
+    maximum = relu_maximum(node.layer)
+    return math.inf if maximum is None else maximum
+
+
+def _has_penalty(node: Node) -> bool:
+    return getattr(node.layer, "activity_regularizer", None) is not None
+
+
+def _is_average(node: Node) -> bool:
+    return class_name(node.layer) == "Average"
 
 
 def _is_plain_relu(node: Node) -> bool:

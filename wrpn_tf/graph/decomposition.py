@@ -6,8 +6,15 @@ import dataclasses
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from wrpn_tf.graph.nodes import Network, Node
-from wrpn_tf.graph.roles import Kind, activation_name, class_name, l1_l2, leaky_slope
+from wrpn_tf.graph.nodes import Network, Node, Shape, known_sizes
+from wrpn_tf.graph.roles import (
+    Kind,
+    activation_layer,
+    activation_name,
+    class_name,
+    l1_l2,
+    leaky_slope,
+)
 from wrpn_tf.graph.sequences import over_images
 
 
@@ -17,7 +24,9 @@ def decomposed(network: Network, layers: Any, names: Collection[str] | None = No
     An activity regularizer stays behind the activation, in a layer ActivityRegularization. Swish
     becomes a product with a sigmoid, a hard sigmoid ``clip(0.2 x + 0.5, 0, 1)`` a Rescaling
     and a ReLU, a LeakyReLU the larger of its input and a multiple of it (the smaller for slopes
-    above 1): rounding does not change which it is. Layers over sequences become layers over images
+    above 1): rounding does not change which it is. A limit becomes a ReLU between two offsets,
+    an average of tensors a sum and a factor, resizing by whole factors the enlargement or pooling
+    that it is (`_resized`). Layers over sequences become layers over images
     (`wrpn_tf.graph.sequences`). `Node.part_of` says of each node what it was made of; the last part
     of a node has its output. New layers are not built.
 
@@ -44,12 +53,29 @@ def decomposed(network: Network, layers: Any, names: Collection[str] | None = No
 def _parts(node: Node, sources: list[Node], layers: Any) -> Iterator[Node]:
     """The nodes that stand for one node that reads `sources`."""
     layer = node.layer
-    if class_name(layer) == "Activation":
-        yield from _activation(node, layers, node.name, node.inputs)
-        return
-    if class_name(layer) == "LeakyReLU":
-        yield from _leaky(node, layers)
-        return
+    match class_name(layer):
+        case "Activation":
+            yield from _activation(node, layers, node.name, node.inputs)
+            return
+        case "LeakyReLU":
+            yield from _leaky(node, layers)
+            return
+        case "ReLU" if layer.negative_slope:
+            bounded = layer.max_value is not None
+            yield from _two_slopes(node, layers) if bounded else _leaky(node, layers)
+            return
+        case "Clip":
+            yield from _limited(node, layers)
+            return
+        case "Average":
+            yield from _averaged(node, layers)
+            return
+        case "CenterCrop":
+            yield from _centered(node, layers, sources[0].shape)
+            return
+        case "Resizing":
+            yield from _resized(node, layers, sources[0].shape)
+            return
     if node.kind is not Kind.KERNEL:
         yield node
         return
@@ -63,7 +89,7 @@ def _parts(node: Node, sources: list[Node], layers: Any) -> Iterator[Node]:
         parts = [node]
     yield from parts
     if activation != "linear":
-        name = f"{node.name}_{activation}"
+        name = f"{node.name}_{activation.lower()}"
         yield from _activation(node, layers, name, (parts[-1].name,))
         factors = l1_l2(layer.activity_regularizer)
         if factors is not None:
@@ -71,6 +97,110 @@ def _parts(node: Node, sources: list[Node], layers: Any) -> Iterator[Node]:
             yield dataclasses.replace(
                 node, name=penalty.name, layer=penalty, inputs=(name,), weights=()
             )
+
+
+def _two_slopes(node: Node, layers: Any) -> Iterator[Node]:
+    """A ReLU with a slope and a maximum as a difference: of its positive and its negative part."""
+    layer, name = node.layer, node.name
+    positive = layers.ReLU(layer.max_value, name=f"{name}_positive")
+    line = layers.Rescaling(-leaky_slope(layer), name=f"{name}_slope")
+    negative = layers.ReLU(name=f"{name}_negative")
+    for part, inputs in (
+        (positive, node.inputs),
+        (line, node.inputs),
+        (negative, (line.name,)),
+        (layers.Subtract(name=name), (positive.name, negative.name)),
+    ):
+        yield dataclasses.replace(node, name=part.name, layer=part, inputs=inputs)
+
+
+def _limited(node: Node, layers: Any) -> Iterator[Node]:
+    """``min(max(x, a), b)`` as ``relu(x - a, maximum=b - a) + a``, or from above."""
+    low, high = node.layer.minimum, node.layer.maximum
+    sign, start = (1.0, low) if low is not None else (-1.0, high)
+    span = None if low is None or high is None else high - low
+    ends = {
+        "before": layers.Rescaling(sign, -sign * start, name=f"{node.name}_from"),
+        "relu": layers.ReLU(span, name=f"{node.name}_relu"),
+        "behind": layers.Rescaling(sign, start, name=node.name),
+    }
+    inputs = node.inputs
+    for layer in ends.values():
+        yield dataclasses.replace(node, name=layer.name, layer=layer, inputs=inputs)
+        inputs = (layer.name,)
+
+
+def _averaged(node: Node, layers: Any) -> Iterator[Node]:
+    """An average of tensors as their sum, two at a time, and a factor."""
+    total, *others = node.inputs
+    for index, other in enumerate(others, start=1):
+        name = f"{node.name}_sum" if index == len(others) else f"{node.name}_part{index}"
+        yield dataclasses.replace(
+            node, name=name, layer=layers.Add(name=name), inputs=(total, other)
+        )
+        total = name
+    factor = layers.Rescaling(1 / len(node.inputs), name=node.name)
+    yield dataclasses.replace(node, layer=factor, inputs=(total,))
+
+
+def _resized(node: Node, layers: Any, source: Shape) -> Iterator[Node]:
+    """Resizing by whole factors as an enlargement, or as pooling; other factors stay as they are.
+
+    Args:
+      node: a Resizing.
+      layers: the namespace of the layers of the model's Keras.
+      source: shape of what it reads.
+    """
+    before, after = known_sizes(source)[:2], known_sizes(node.shape)[:2]
+    sizes = list(zip(before, after, strict=False))
+    if not sizes:
+        yield node
+    elif all(old == new for old, new in sizes):
+        yield dataclasses.replace(node, layer=layers.Identity(name=node.name))
+    elif all(new % old == 0 for old, new in sizes):
+        factors, interpolation = tuple(new // old for old, new in sizes), node.layer.interpolation
+        layer = layers.UpSampling2D(factors, interpolation=interpolation, name=node.name)
+        yield dataclasses.replace(node, layer=layer)
+    elif all(old % new == 0 for old, new in sizes):
+        yield from _reduced(node, layers, source, [old // new for old, new in sizes])
+    else:
+        yield node
+
+
+def _reduced(node: Node, layers: Any, source: Shape, steps: list[int]) -> Iterator[Node]:
+    """Resizing to every n-th pixel, or average of pixels.
+
+    The center of an output's pixel is that of n pixels of the input. For n odd it is a pixel: the
+    nearest, and what is interpolated. For n even it is between two, on each axis: interpolation
+    is their average, and the nearest is the second.
+    """
+    if node.layer.interpolation == "nearest":
+        windows, starts = [1, 1], [step // 2 for step in steps]
+    else:
+        windows = [2 - step % 2 for step in steps]
+        starts = [(step - window) // 2 for step, window in zip(steps, windows, strict=True)]
+    inputs = node.inputs
+    if any(starts):
+        name = f"{node.name}_start"
+        layer = layers.Cropping2D(tuple((start, 0) for start in starts), name=name)
+        height, width, channels = known_sizes(source)
+        shape = (source[0], height - starts[0], width - starts[1], channels)
+        yield dataclasses.replace(node, name=name, layer=layer, shape=shape)
+        inputs = (name,)
+    pooling = layers.AveragePooling2D if 2 in windows else layers.MaxPooling2D
+    layer = pooling(tuple(windows), tuple(steps), name=node.name)
+    yield dataclasses.replace(node, layer=layer, inputs=inputs)
+
+
+def _centered(node: Node, layers: Any, source: Shape) -> Iterator[Node]:
+    """A crop to a center of some size as one by some margins; enlargements stay as they are."""
+    sizes = zip(known_sizes(source)[:2], known_sizes(node.shape)[:2], strict=False)
+    margins = [old - new for old, new in sizes]
+    if not margins or min(margins) < 0:
+        yield node
+        return
+    layer = layers.Cropping2D(tuple((n // 2, n - n // 2) for n in margins), name=node.name)
+    yield dataclasses.replace(node, layer=layer)
 
 
 def _leaky(node: Node, layers: Any) -> Iterator[Node]:
@@ -89,6 +219,11 @@ def _activation(node: Node, layers: Any, name: str, inputs: tuple[str, ...]) -> 
         return dataclasses.replace(node, name=layer.name, layer=layer, inputs=sources, weights=())
 
     (source,) = inputs
+    inner = activation_layer(node.layer)
+    if inner is not None:
+        whole = dataclasses.replace(node, name=name, layer=inner, inputs=inputs, weights=())
+        yield from _parts(whole, [], layers)
+        return
     match activation_name(node.layer):
         case "swish" | "silu":
             yield part(layers.Activation("sigmoid", name=f"{name}_sigmoid"), source)
@@ -102,7 +237,8 @@ def _activation(node: Node, layers: Any, name: str, inputs: tuple[str, ...]) -> 
 
 def _separable(node: Node, layers: Any, channels: int | None) -> list[Node]:
     """A separable convolution of `channels` channels as a depthwise and a pointwise one."""
-    layer, activation = node.layer, activation_name(node.layer)
+    layer = node.layer
+    linear = activation_name(layer) == "linear"
     depthwise = layers.DepthwiseConv2D(
         layer.kernel_size,
         strides=layer.strides,
@@ -120,7 +256,7 @@ def _separable(node: Node, layers: Any, channels: int | None) -> list[Node]:
         1,
         use_bias=layer.use_bias,
         kernel_regularizer=layer.pointwise_regularizer,
-        activity_regularizer=layer.activity_regularizer if activation == "linear" else None,
+        activity_regularizer=layer.activity_regularizer if linear else None,
         kernel_constraint=layer.pointwise_constraint,
         bias_regularizer=layer.bias_regularizer,
         bias_constraint=layer.bias_constraint,

@@ -11,6 +11,12 @@ from wrpn_tf.graph.roles import Kind, Layer, kind
 Shape = tuple[int | None, ...]
 
 
+def known_sizes(shape: Shape) -> tuple[int, ...]:
+    """The sizes behind the batch, or () where one is not known."""
+    sizes = tuple(size for size in shape[1:] if size is not None)
+    return sizes if len(sizes) == len(shape) - 1 else ()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Node:
     """A layer in a network where each layer is used once.

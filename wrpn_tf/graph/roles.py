@@ -42,11 +42,13 @@ _KINDS: dict[str, Kind] = {
     "Softmax": Kind.SOFTMAX,
     "Add": Kind.ADD,
     "Subtract": Kind.ADD,
+    "Average": Kind.ADD,
     "Multiply": Kind.MULTIPLY,
     "Concatenate": Kind.CONCATENATE,
     "Maximum": Kind.CONCATENATE,
     "Minimum": Kind.CONCATENATE,
     "LeakyReLU": Kind.CONCATENATE,  # The larger of a value and a multiple of it.
+    "Clip": Kind.AFFINE,  # A ReLU between two offsets.
     "AveragePooling2D": Kind.AVERAGE,
     "AveragePooling1D": Kind.AVERAGE,
     "GlobalAveragePooling2D": Kind.AVERAGE,
@@ -59,8 +61,17 @@ _KINDS: dict[str, Kind] = {
     "GlobalMaxPooling2D": Kind.PASS,
     "GlobalMaxPooling1D": Kind.PASS,
     "ZeroPadding2D": Kind.PASS,
+    "ZeroPadding1D": Kind.PASS,
     "Cropping2D": Kind.PASS,
+    "Cropping1D": Kind.PASS,
+    "CenterCrop": Kind.PASS,
+    "Slice": Kind.PASS,
     "UpSampling2D": Kind.PASS,
+    "UpSampling1D": Kind.PASS,
+    "Resizing": Kind.PASS,
+    "DepthToSpace": Kind.PASS,
+    "SpaceToDepth": Kind.PASS,
+    "Permute": Kind.PASS,
     "Flatten": Kind.PASS,
     "Reshape": Kind.PASS,
     "Dropout": Kind.PASS,
@@ -89,6 +100,9 @@ _ACTIVATIONS: dict[str, Kind] = {
 }
 
 
+# Layers that may be the activation of another.
+_ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "Softmax")
+
 SAME_SCALE = frozenset({Kind.PASS, Kind.CONCATENATE, Kind.AVERAGE})
 """Roles of layers whose output has the quantization parameters of their inputs."""
 
@@ -108,11 +122,14 @@ def class_name(layer: Layer) -> str:
 def activation_name(layer: Layer) -> str:
     """Name of the activation function of an Activation, Conv2D, Dense, ... layer.
 
-    With the module of a function that is neither Keras's nor TensorFlow's, whatever its name.
+    The class of a layer that is the activation of another. With the module of a function or class
+    that is neither Keras's nor TensorFlow's, whatever its name.
     """
     activation = getattr(layer, "activation", None)
     if activation is None:
         return "linear"
+    if (inner := activation_layer(layer)) is not None:
+        return class_name(inner) or f"{type(inner).__module__}.{type(inner).__name__}"
     name = getattr(activation, "__name__", str(activation))
     if name == "<lambda>":
         return name
@@ -133,16 +150,26 @@ def _package(module: str) -> str:
 
 def kind(layer: Layer) -> Kind | None:
     """The layer's role, or None for a class that is not supported. Subclasses do not count."""
-    if class_name(layer) == "Activation":
-        return _ACTIVATIONS.get(activation_name(layer))
-    if class_name(layer) == "UpSampling2D" and layer.interpolation == "bilinear":
+    name = class_name(layer)
+    if name == "Activation":
+        inner = activation_layer(layer)
+        return _ACTIVATIONS.get(activation_name(layer)) if inner is None else kind(inner)
+    if name in ("UpSampling2D", "Resizing") and layer.interpolation == "bilinear":
         return Kind.AVERAGE
-    return _KINDS.get(class_name(layer))
+    if name == "ReLU" and layer.negative_slope:
+        return Kind.CONCATENATE if layer.max_value is None else Kind.ADD
+    return _KINDS.get(name)
 
 
 def has_known_activation(layer: Layer) -> bool:
     """Whether the activation of the layer, fused or its own, has a role."""
-    return activation_name(layer) in _ACTIVATIONS
+    return activation_name(layer) in (*_ACTIVATIONS, *_ACTIVATION_LAYERS)
+
+
+def activation_layer(layer: Layer) -> Layer | None:
+    """The layer that another layer has as its activation, or None."""
+    activation = getattr(layer, "activation", None)
+    return activation if hasattr(activation, "compute_output_shape") else None
 
 
 def l1_l2(regularizer: Any) -> tuple[float, float] | None:
@@ -153,7 +180,7 @@ def l1_l2(regularizer: Any) -> tuple[float, float] | None:
 
 
 def leaky_slope(layer: Layer) -> float:
-    """By what a LeakyReLU multiplies negative values."""
+    """By what a LeakyReLU or a ReLU multiplies negative values."""
     return float(layer.alpha if hasattr(layer, "alpha") else layer.negative_slope)
 
 

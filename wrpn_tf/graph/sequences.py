@@ -19,7 +19,7 @@ from wrpn_tf.graph.roles import Kind, Layer, class_name
 # What computes each value from those at the same place.
 _ELEMENTWISE = (Kind.AFFINE, Kind.RELU, Kind.SIGMOID, Kind.ADD, Kind.MULTIPLY)
 _ELEMENTWISE_CLASSES = (
-    *("LeakyReLU", "Maximum", "Minimum"),
+    *("LeakyReLU", "Clip", "Maximum", "Minimum"),
     *("Dropout", "GaussianNoise", "Identity", "ActivityRegularization"),
 )
 _SHARED_ARGUMENTS = (
@@ -176,6 +176,14 @@ def _global_pooling(name: str) -> Callable[[Layer, Any], Layer]:
     return lambda layer, layers: getattr(layers, name)(keepdims=layer.keepdims, name=layer.name)
 
 
+def _padded_or_cropped(name: str, argument: str) -> Callable[[Layer, Any], Layer]:
+    def make(layer: Layer, layers: Any) -> Layer:
+        amounts = ((0, 0), tuple(getattr(layer, argument)))
+        return getattr(layers, name)(amounts, name=layer.name)
+
+    return make
+
+
 def _single(value: Any) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
@@ -184,6 +192,9 @@ _OVER_IMAGES: dict[str, Callable[[Layer, Any], Layer]] = {
     "Conv1D": _convolution,
     "MaxPooling1D": _pooling("MaxPooling2D"),
     "AveragePooling1D": _pooling("AveragePooling2D"),
+    "ZeroPadding1D": _padded_or_cropped("ZeroPadding2D", "padding"),
+    "Cropping1D": _padded_or_cropped("Cropping2D", "cropping"),
+    "UpSampling1D": lambda layer, layers: layers.UpSampling2D((1, layer.size), name=layer.name),
     "GlobalMaxPooling1D": _global_pooling("GlobalMaxPooling2D"),
     "GlobalAveragePooling1D": _global_pooling("GlobalAveragePooling2D"),
 }

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 
-from wrpn_tf.graph.nodes import Network, Node, Shape
+from wrpn_tf.graph.nodes import Network, Node, Shape, known_sizes
 from wrpn_tf.graph.roles import (
     Kind,
+    activation_layer,
     activation_name,
     class_name,
     has_known_activation,
     is_elementwise,
     kind,
     l1_l2,
+    relu_maximum,
 )
 
 # Others do not fit the fixed-point positions of TFLite's kernels.
@@ -36,6 +39,7 @@ def check_supported(network: Network, names: Collection[str] | None = None) -> N
             or arguments_problem(node)
             or _shape_problem(node)
             or _operands_problem(node, [shapes[name] for name in node.inputs])
+            or _size_problem(node, [shapes[name] for name in node.inputs])
         )
     }
     if problems:
@@ -51,12 +55,17 @@ def _problem(node: Node) -> str | None:
     if kind(layer) is None:
         if class_name(layer) == "Activation":
             return f"activation {activation_name(layer)!r}"
-        if class_name(layer) == "TFOpLambda":
+        if class_name(layer) in ("TFOpLambda", "SlicingOpLambda"):
             given = f" with {', '.join(node.arguments)}" if node.arguments else ""
             return f"operation {layer.get_config()['function']!r}{given}"
         return "class"
+    inner = activation_layer(layer)
     if kind(layer) is Kind.KERNEL and not has_known_activation(layer):
         return f"activation {activation_name(layer)!r}"
+    if inner is not None:
+        problem = _problem(dataclasses.replace(node, layer=inner))
+        if problem:
+            return f"activation {class_name(inner)}: {problem}"
     if kind(layer) is Kind.KERNEL and activation_name(layer) != "linear":
         regularizer = layer.activity_regularizer
         if regularizer is not None and l1_l2(regularizer) is None:
@@ -66,8 +75,13 @@ def _problem(node: Node) -> str | None:
             )
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         return "data_format must be channels_last"
-    if class_name(layer) == "ReLU" and (layer.negative_slope or layer.threshold):
-        return "negative_slope and threshold must be 0"
+    if class_name(layer) == "ReLU" and layer.threshold:
+        return "threshold must be 0: the function jumps there, and no operator does"
+    if class_name(layer) == "ReLU" and relu_maximum(layer) == 0:
+        return "max_value must be above 0"
+    if class_name(layer) == "Clip" and None not in (layer.minimum, layer.maximum):
+        if not layer.minimum < layer.maximum:
+            return f"limits {layer.minimum:g} and {layer.maximum:g} must grow"
     if class_name(layer) == "Conv2DTranspose":
         if layer.output_padding is not None:
             return "output_padding must be None"
@@ -110,11 +124,44 @@ def _operands_problem(node: Node, shapes: list[Shape]) -> str | None:
     """Why the operands of a layer that computes element by element do not go together, or None."""
     if not is_elementwise(node.layer) or len(shapes) == 1:  # A swish is a product of one.
         return None
-    if len(shapes) != 2:
+    if len(shapes) != 2 and class_name(node.layer) != "Average":
         return "needs two operands; chain several layers"
-    if shapes[0] == shapes[1]:
+    if all(shape == shapes[0] for shape in shapes):
         return None
-    gates = [shape for shape in shapes if shape[1:-1] == (1, 1)]
-    if node.kind is Kind.MULTIPLY and gates and shapes[0][-1] == shapes[1][-1]:
+    if node.kind is Kind.MULTIPLY and len(shapes[0]) == len(shapes[1]) and node.shape in shapes:
+        return None  # The other is repeated.
+    return f"operands of shapes {' and '.join(map(str, shapes))}"
+
+
+def _size_problem(node: Node, shapes: list[Shape]) -> str | None:
+    """Why a layer cannot give images of its size from those that it reads, or None."""
+    layer, name = node.layer, class_name(node.layer)
+    if name not in ("Resizing", "CenterCrop"):
         return None
-    return f"operands of shapes {shapes[0]} and {shapes[1]}"
+    before, after = known_sizes(shapes[0])[:2], known_sizes(node.shape)[:2]
+    if len(node.shape) != 4 or not before or not after:
+        return "needs images of a known size"
+    sizes = list(zip(before, after, strict=True))
+    smaller = all(old >= new for old, new in sizes)
+    if name == "CenterCrop":
+        return None if smaller else "must crop; images that are smaller would be resized"
+    if getattr(layer, "crop_to_aspect_ratio", False) and _cropped_to(sizes):
+        return "crop_to_aspect_ratio must be False"
+    if layer.interpolation not in ("nearest", "bilinear"):
+        return f"interpolation {layer.interpolation!r}; use 'nearest' or 'bilinear'"
+    if smaller and all(old % new == 0 for old, new in sizes):
+        return None
+    if all(new % old == 0 for old, new in sizes):
+        factors = {new // old for old, new in sizes}
+        if layer.interpolation == "nearest" or _BILINEAR_FACTORS.issuperset(factors):
+            return None
+    return (
+        f"from {before} to {after}; exact are whole factors, to larger images "
+        "with 'bilinear' powers of 2 up to 64"
+    )
+
+
+def _cropped_to(sizes: list[tuple[int, int]]) -> bool:
+    """Whether height and width change by different factors."""
+    (height, new_height), (width, new_width) = sizes
+    return height * new_width != width * new_height

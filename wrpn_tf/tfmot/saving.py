@@ -20,6 +20,7 @@ from tf_keras.src.saving.legacy import saving_utils
 from tf_keras.src.saving.legacy.saved_model import json_utils
 
 from wrpn_tf.tfmot.interface import QuantizedModel
+from wrpn_tf.tfmot.moving_layers import Clip, DepthToSpace, Slice, SpaceToDepth
 from wrpn_tf.tfmot.one_grid_layers import QuantizedAveragePooling2D, QuantizedUpSampling2D
 from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer, RangeQuantizer
 from wrpn_tf.tfmot.quantize_config import WRPNQuantizeConfig
@@ -55,12 +56,16 @@ def custom_objects() -> dict[str, Any]:
         cls.__name__: cls
         for cls in (
             ActivationQuantizer,
+            Clip,
+            DepthToSpace,
             QuantizeLayer,
             QuantizeWrapperV2,
             QuantizedAveragePooling2D,
             QuantizedModel,
             QuantizedUpSampling2D,
             RangeQuantizer,
+            Slice,
+            SpaceToDepth,
             WRPNQuantizeConfig,
             WeightQuantizer,
             quantize_annotate.QuantizeAnnotate,

@@ -38,7 +38,7 @@ def check_model(model: Any, verb: str = "quantize") -> None:
     raise ValueError(f"Cannot {verb} the {kind}: {problem}.")
 
 
-def _graph_nodes(model: keras.Model) -> Iterator[Any]:
+def graph_nodes(model: keras.Model) -> Iterator[Any]:
     """Keras's own nodes, inputs first, without those of the input layers."""
     for depth in sorted(model._nodes_by_depth, reverse=True):
         for node in model._nodes_by_depth[depth]:
@@ -73,7 +73,7 @@ def replay(
       The values of the model's outputs.
     """
     values = {id(old): value for old, value in zip(model.inputs, inputs, strict=True)}
-    for node in _graph_nodes(model):
+    for node in graph_nodes(model):
         arguments = [values[id(tensor)] for tensor in tf.nest.flatten(node.keras_inputs)]
         others = {**(around or {}), **_other_arguments(node)}
         if isinstance(node.layer, keras.Model):
@@ -281,7 +281,7 @@ def copy_weights(node: Node, layer: keras.layers.Layer) -> None:
 
 def _layer_names(model: keras.Model) -> Iterator[str]:
     """Names of the layers of a model and of the models nested in it."""
-    for node in _graph_nodes(model):
+    for node in graph_nodes(model):
         if isinstance(node.layer, keras.Model):
             yield from _layer_names(node.layer)
         else:
@@ -322,4 +322,4 @@ def output_tensors(model: keras.Model) -> dict[str, Any]:
 
     `layer.output` may be that of an earlier model that the layer was built in.
     """
-    return {node.layer.name: node.outputs for node in _graph_nodes(model)}
+    return {node.layer.name: node.outputs for node in graph_nodes(model)}

@@ -13,7 +13,9 @@ from tf_keras import layers
 from tf_keras.src.applications.convnext import LayerScale
 from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
-from wrpn_tf.graph.roles import activation_name
+from wrpn_tf.graph.roles import activation_layer, activation_name
+from wrpn_tf.tfmot.moving_layers import Clip, DepthToSpace, Slice, SpaceToDepth
+from wrpn_tf.tfmot.operations import layer_of
 
 
 class Role(enum.Enum):
@@ -26,6 +28,8 @@ class Role(enum.Enum):
     MERGE = enum.auto()  # elementwise over several tensors
     CONCATENATE = enum.auto()
     RESHAPE = enum.auto()
+    BLOCKS_TO_CHANNELS = enum.auto()  # each channel once for every pixel of a block
+    CHANNELS_TO_BLOCKS = enum.auto()  # and back
     FIX = enum.auto()  # its configuration or its state lists the channels
 
 
@@ -84,6 +88,7 @@ _ROLES: dict[Role, tuple[type, ...]] = {
         layers.Cropping1D,
         layers.Cropping2D,
         layers.Cropping3D,
+        Clip,
         layers.UpSampling1D,
         layers.UpSampling2D,
         layers.UpSampling3D,
@@ -109,7 +114,9 @@ _ROLES: dict[Role, tuple[type, ...]] = {
     ),
     Role.CONCATENATE: (layers.Concatenate,),
     Role.RESHAPE: (layers.Flatten, layers.Reshape),
-    Role.FIX: (layers.Rescaling, layers.Normalization),
+    Role.BLOCKS_TO_CHANNELS: (SpaceToDepth,),
+    Role.CHANNELS_TO_BLOCKS: (DepthToSpace,),
+    Role.FIX: (layers.Rescaling, layers.Normalization, Slice),
 }
 
 _ROLE_OF = {layer_class: role for role, classes in _ROLES.items() for layer_class in classes}
@@ -139,9 +146,19 @@ def role(layer: keras.layers.Layer) -> Role | None:
         return Role.MERGE if known else None
     if type(layer) is layers.Rescaling and np.ndim(layer.scale) == np.ndim(layer.offset) == 0:
         return Role.PASS
+    if type(layer) is Slice and layer.slices[-1] == (None, None, None):
+        return Role.PASS
     if getattr(layer, "groups", 1) > 1 and is_depthwise(layer):
         return Role.DEPTHWISE
     return _ROLE_OF.get(type(layer))
+
+
+def standing_for(node) -> keras.layers.Layer:
+    """The layer of Keras's node, or the layer that stands for an operation with other constants."""
+    layer = node.layer
+    if role(layer) is Role.MERGE and not _has_constant_for_each_channel(node):
+        return layer
+    return layer_of(node) if isinstance(layer, TFOpLambda) else layer
 
 
 def is_depthwise(layer: keras.layers.Layer) -> bool:
@@ -154,12 +171,19 @@ def softmax_over_channels(layer: keras.layers.Layer, rank: int) -> bool:
     if type(layer) in (layers.Softmax, layers.UnitNormalization):
         axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
         return any(axis in (-1, rank - 1) for axis in axes)
+    if (inner := activation_layer(layer)) is not None:
+        return softmax_over_channels(inner, rank)
     return activation_name(layer) in _SOFTMAX_ACTIVATIONS
 
 
-def problem(node) -> str | None:
-    """Why the call that Keras's node stands for cannot be widened, or None."""
-    layer = node.layer
+def problem(node, layer: keras.layers.Layer, shuffles: bool) -> str | None:
+    """Why the call that Keras's node stands for cannot be widened, or None.
+
+    Args:
+      node: the call.
+      layer: from `standing_for`.
+      shuffles: whether it is a part of a channel shuffle (`wrpn_tf.widening.shuffles`).
+    """
     if role(layer) is None:
         if isinstance(layer, TFOpLambda):
             return (
@@ -168,7 +192,9 @@ def problem(node) -> str | None:
         return "the class is not known"
     if getattr(layer, "data_format", "channels_last") not in ("channels_last", None):
         return "data_format must be channels_last"
-    if activation_name(layer) not in _ELEMENTWISE_ACTIVATIONS | _SOFTMAX_ACTIVATIONS:
+    inner = activation_layer(layer)
+    known = activation_name(layer) in _ELEMENTWISE_ACTIVATIONS | _SOFTMAX_ACTIVATIONS
+    if not known if inner is None else role(inner) is not Role.PASS:
         name = activation_name(layer).rpartition(".")[2]
         return f"activation {name!r} is not known to be elementwise"
     shape = node.output_shapes
@@ -179,7 +205,7 @@ def problem(node) -> str | None:
         return "it must normalize over the last axis alone"
     if type(layer) is layers.GroupNormalization and layer.axis not in (-1, rank - 1):
         return "it must group the last axis"
-    if type(layer) is layers.Permute and layer.dims[-1] != rank - 1:
+    if type(layer) is layers.Permute and layer.dims[-1] != rank - 1 and not shuffles:
         return "it moves the channels to another axis"
     if isinstance(layer, TFOpLambda) and _has_constant_for_each_channel(node):
         return "one of its arguments is a constant for each channel"

@@ -24,8 +24,10 @@ from scipy.sparse.csgraph import connected_components
 from tf_keras import layers
 
 from wrpn_tf.tfmot import traversal
+from wrpn_tf.tfmot.moving_layers import Slice
 from wrpn_tf.widening import channel_roles
 from wrpn_tf.widening.channel_roles import Role, role
+from wrpn_tf.widening.shuffles import ShufflePart, find_shuffles
 
 Layout = np.ndarray
 
@@ -35,14 +37,17 @@ class Call:
     """One call of a layer.
 
     Attributes:
-      layer: the layer.
+      layer: the layer; in the place of an operation the one that stands for it, if one does.
       inputs: layouts of the tensors that it reads, int64 [C] each.
       outputs: layouts of its outputs.
+      shuffle: what part of a channel shuffle it is, if it is one; layouts are of the axes that the
+        channels are split into, flattened.
     """
 
     layer: keras.layers.Layer
     inputs: tuple[Layout, ...]
     outputs: tuple[Layout, ...]
+    shuffle: ShufflePart | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,6 +94,7 @@ class _Tracer:
         self.alike: list[tuple[keras.layers.Layer, np.ndarray]] = []
         self.single: list[tuple[keras.layers.Layer, Layout]] = []
         self.first_calls: dict[keras.layers.Layer, Call] = {}
+        self.shuffles = find_shuffles(model)
 
     def trace(self) -> Channels:
         inputs = [self.new(tensor.shape[-1] or 1) for tensor in self.model.inputs]
@@ -135,16 +141,25 @@ class _Tracer:
         self.pins.append((layout, reason))
 
     def visit(self, node: Any, inputs: list[Layout], arguments: Mapping[str, Any]) -> list[Layout]:
-        layer = node.layer
-        problem = channel_roles.problem(node)
-        if problem is None:
-            outputs = [self.output(node, inputs)]
+        shuffle = self.shuffles.get(id(node))
+        layer = shuffle.layer if shuffle else channel_roles.standing_for(node)
+        problem = channel_roles.problem(node, layer, shuffle is not None)
+        if problem is None and shuffle is not None:
+            self.tie_rows(inputs[0][:, None])
+            outputs = [inputs[0][shuffle.order]]
+        elif problem is None:
+            outputs = [self.output(node, layer, inputs)]
         else:
             self.problems.setdefault(layer, problem)
             outputs = [self.new(tensor.shape[-1] or 1) for tensor in tf.nest.flatten(node.outputs)]
             for layout in (*inputs, *outputs):
                 self.pin(layout, f"{layer.name} keeps its channels")
-        call = Call(layer=layer, inputs=tuple(inputs), outputs=tuple(outputs))
+        call = Call(
+            layer=layer,
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            shuffle=shuffle,
+        )
         self.calls.append(call)
         self.share(call)
         return outputs
@@ -159,8 +174,8 @@ class _Tracer:
         ):
             self.tie(one, other)
 
-    def output(self, node: Any, inputs: list[Layout]) -> Layout:
-        layer, layout = node.layer, inputs[0]
+    def output(self, node: Any, layer: keras.layers.Layer, inputs: list[Layout]) -> Layout:
+        layout = inputs[0]
         rank = len(node.output_shapes)
         match role(layer):
             case Role.CHOOSE:
@@ -181,6 +196,14 @@ class _Tracer:
                 positions = math.prod(node.input_shapes[1:-1])
                 rows = np.tile(layout, positions).reshape(-1, node.output_shapes[-1])
                 layout = self.tie_rows(rows)
+            case Role.BLOCKS_TO_CHANNELS:
+                layout = np.tile(layout, layer.block_size**2)
+            case Role.CHANNELS_TO_BLOCKS:
+                layout = self.tie_rows(layout.reshape(layer.block_size**2, -1))
+            case Role.FIX if type(layer) is Slice:
+                self.pin(layout, f"{layer.name} keeps its channels")
+                layout = self.new(tf.nest.flatten(node.outputs)[0].shape[-1])
+                self.pin(layout, f"{layer.name} keeps its channels")
             case Role.FIX:
                 self.pin(layout, f"{layer.name} keeps its channels")
         if channel_roles.softmax_over_channels(layer, rank):

@@ -29,6 +29,10 @@ def widened_config(call: Call, copies: np.ndarray) -> dict[str, Any]:
     if _is_as_it_was(call, copies):
         return {}
     outputs = int(copies[call.outputs[0]].sum())
+    if call.shuffle is not None and type(layer) is layers.Permute:
+        return {"dims": (*layer.dims, len(layer.dims) + 1)}
+    if call.shuffle is not None and call.shuffle.splits:
+        return {"target_shape": (*layer.target_shape, int(copies[call.outputs[0]][0]))}
     match role(layer):
         case Role.CHOOSE:
             return {"units" if type(layer) is layers.Dense else "filters": outputs}

@@ -144,7 +144,10 @@ class _Rebuilder:
             return traversal.call_as(node, self.layers[layer], tensors, arguments)
         changes = widened_config(call, self.copies) | {"name": self.unique(layer.name)}
         new = self.layers[layer] = type(layer).from_config(layer.get_config() | changes)
-        outputs = traversal.call_as(node, new, tensors, arguments)
+        if layer is node.layer:
+            outputs = traversal.call_as(node, new, tensors, arguments)
+        else:
+            outputs = new(tensors if len(tensors) > 1 else tensors[0])
         if self.preserve or role(layer) is Role.FIX:
             new.set_weights(widened_weights(call, self.copies, self.noise, self.random))
         if isinstance(new, keras.layers.Normalization):

@@ -10,6 +10,7 @@ from export.ir.operators import (
     Add,
     Concatenate,
     Conv2D,
+    DepthToSpace,
     DepthwiseConv2D,
     FullyConnected,
     GroupedConv2D,
@@ -25,7 +26,9 @@ from export.ir.operators import (
     ScaleConstraint,
     Slice,
     Softmax,
+    SpaceToDepth,
     Subtract,
+    Transpose,
     TransposeConv2D,
 )
 from export.ir.provenance import TRAINED
@@ -87,6 +90,8 @@ SOUND = {
     "minimum": (make(Minimum), [(1, 9)] * 2, (1, 9)),
     "multiply": (make(Multiply), [(1, 9)] * 2, (1, 9)),
     "gate": (make(Multiply), [IMAGE, (1, 1, 1, 4)], IMAGE),
+    "gate of pixels": (make(Multiply), [IMAGE, (1, 6, 5, 1)], IMAGE),
+    "gate of features": (make(Multiply), [(1, 9), (1, 1)], (1, 9)),
     "max": (
         make(Pool2D, kind="max", window=(3, 2), strides=(2, 1)),
         [IMAGE],
@@ -104,6 +109,15 @@ SOUND = {
     ),
     "pad": (make(Pad, padding=((0, 1), (2, 3))), [IMAGE], (1, 7, 10, 4)),
     "slice": (make(Slice, begin=(1, 0, 2)), [IMAGE], (1, 5, 5, 2)),
+    "strides": (make(Slice, begin=(1, 4, 3), strides=(2, -4, -1)), [IMAGE], (1, 3, 2, 4)),
+    "transpose": (make(Transpose, axes=(0, 3, 1, 2)), [IMAGE], (1, 4, 6, 5)),
+    "transpose of 6 axes": (
+        make(Transpose, axes=(0, 5, 4, 3, 2, 1)),
+        [(1, 2, 3, 4, 5, 6)],
+        (1, 6, 5, 4, 3, 2),
+    ),
+    "depth to space": (make(DepthToSpace, block_size=2), [IMAGE], (1, 12, 10, 1)),
+    "space to depth": (make(SpaceToDepth, block_size=3), [(1, 6, 9, 2)], (1, 2, 3, 18)),
     "nearest": (make(ResizeNearest), [IMAGE], (1, 18, 5, 4)),
     "bilinear": (make(ResizeBilinear), [IMAGE], (1, 384, 10, 4)),
     "reshape": (make(Reshape), [IMAGE], (1, 120)),
@@ -144,7 +158,7 @@ def test_the_number_of_inputs_is_fixed(name):
 
 
 IMAGES = (Conv2D, GroupedConv2D, DepthwiseConv2D, TransposeConv2D)
-IMAGES += (Pool2D, Pad, ResizeNearest, ResizeBilinear)
+IMAGES += (Pool2D, Pad, DepthToSpace, SpaceToDepth, ResizeNearest, ResizeBilinear)
 
 
 @pytest.mark.parametrize("name", SOUND)
@@ -161,7 +175,10 @@ SCALE_CONSTRAINTS = {
         *(Conv2D, GroupedConv2D, DepthwiseConv2D, TransposeConv2D, FullyConnected),
         *(Add, Subtract, Multiply),
     },
-    ScaleConstraint.SAME_AS_INPUT: {Pool2D, Pad, Slice, ResizeNearest, ResizeBilinear, Reshape},
+    ScaleConstraint.SAME_AS_INPUT: {
+        *(Pool2D, Pad, Slice, ResizeNearest, ResizeBilinear, Reshape),
+        *(Transpose, DepthToSpace, SpaceToDepth),
+    },
     ScaleConstraint.ALL_EQUAL: {Maximum, Minimum, Concatenate},
     ScaleConstraint.FIXED_OUTPUT: {Logistic, Softmax},
 }
@@ -220,7 +237,7 @@ REFUSED = {
     "transposed padding": (kernel(TransposeConv2D, 2, 1, 1, 4, padding="FULL"), [IMAGE], "'FULL'"),
     "shapes of a sum": (make(Add), [IMAGE, (1, 1, 1, 4)], "differ"),
     "shapes of a maximum": (make(Maximum), [IMAGE, (1, 1, 1, 4)], "differ"),
-    "gate of other channels": (make(Multiply), [IMAGE, (1, 1, 1, 1)], "differ"),
+    "gate of other channels": (make(Multiply), [IMAGE, (1, 1, 1, 2)], "differ"),
     "gate first": (make(Multiply), [(1, 1, 1, 4), IMAGE], "differ"),
     "gate of two axes": (make(Multiply), [(1, 4), (1, 1, 1, 4)], "differ"),
     "kind": (make(Pool2D, kind="sum", window=(1, 1), strides=(1, 1)), [IMAGE], "'sum'"),
@@ -234,6 +251,17 @@ REFUSED = {
     "negative begin": (make(Slice, begin=(0, -1, 0)), [IMAGE], "outside"),
     "slice": (make(Slice, begin=(6, 0, 0)), [IMAGE], "outside"),
     "begin of two axes": (make(Slice, begin=(0, 0)), [IMAGE], "does not give"),
+    "stride 0": (make(Slice, begin=(0, 0, 0), strides=(1, 0, 1)), [IMAGE], "not 0"),
+    "two strides": (make(Slice, begin=(0, 0, 0), strides=(1, 1)), [IMAGE], "as many as"),
+    "the batch moved": (make(Transpose, axes=(1, 0, 2, 3)), [IMAGE], "the batch first"),
+    "an axis twice": (make(Transpose, axes=(0, 1, 1, 3)), [IMAGE], "no order"),
+    "seven axes": (make(Transpose, axes=tuple(range(7))), [(1,) * 7], "more than 6 axes"),
+    "blocks of channels": (make(DepthToSpace, block_size=3), [IMAGE], "4 channels are not"),
+    "blocks of 1": (make(DepthToSpace, block_size=1), [IMAGE], "blocks of 1"),
+    "rows of blocks": (make(SpaceToDepth, block_size=2), [(1, 3, 2, 1)], "is not made of"),
+    "columns of blocks": (make(SpaceToDepth, block_size=2), [(1, 2, 3, 1)], "is not made of"),
+    "a gate of two channels": (make(Multiply), [IMAGE, (1, 6, 5, 2)], "differ"),
+    "a gate that is larger": (make(Multiply), [(1, 6, 5, 1), IMAGE], "differ"),
 }
 
 
@@ -257,6 +285,8 @@ def test_shapes_and_attributes_that_do_not_fit_are_refused(name):
         (make(Reshape), (1, 119), "does not reshape"),
         (make(Slice, begin=(0, 0, 1)), (1, 6, 5, 4), "outside"),
         (make(Slice, begin=(0, 0, 0)), (1, 6, 5), "does not give"),
+        (make(Slice, begin=(0, 0, 0), strides=(2, 1, 1)), (1, 4, 5, 4), "outside"),
+        (make(Slice, begin=(5, 0, 0), strides=(-2, 1, 1)), (1, 4, 5, 4), "outside"),
     ],
 )
 def test_declared_shapes_are_checked(operator, output, message):

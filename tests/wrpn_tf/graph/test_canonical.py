@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 from small_models import images, randomize
 from tf_keras import layers
@@ -130,3 +131,34 @@ def test_pairs_of_gates_and_maps_have_the_maps_shape():
     model = keras.Model([gate, image], layers.Multiply(name="all")([gate, gate, image]))
     *_, part, product = canonical(traversal.read(model), layers).nodes
     assert (part.shape, product.shape) == ((None, 1, 1, 3), (None, 4, 4, 3))
+
+
+@pytest.mark.parametrize(
+    ("build", "maximum"),
+    [
+        (lambda x: keras.backend.relu(x, max_value=0.5), 0.5),
+        (lambda x: tf.minimum(tf.nn.relu(x), 0.25), 0.25),
+        (lambda x: layers.ReLU(0.5)(tf.nn.relu6(x)), 0.5),
+        (lambda x: tf.nn.relu(layers.ReLU(0.5)(x)), 0.5),
+        (lambda x: tf.nn.relu(tf.nn.relu(x)), None),
+        (lambda x: tf.clip_by_value(layers.ReLU(0.25)(x), -1.0, 0.5), 0.25),
+    ],
+)
+def test_a_relu_of_a_relu_is_one(build, maximum):
+    model, new = rewritten(build)
+    assert kinds(new) == ["ReLU"]
+    assert traversal.read(new).nodes[-1].layer.max_value == maximum
+    assert_close(model, new)
+
+
+def test_a_relu_that_others_read_or_that_has_a_penalty_stays():
+    def build(x):
+        first = tf.nn.relu(x)
+        return [tf.minimum(first, 0.5), first * -1.0]
+
+    _, new = rewritten(build)
+    assert sorted(kinds(new)) == ["Clip", "ReLU", "Rescaling"]
+    relu = layers.ReLU(activity_regularizer="l2")
+    image = keras.Input((4, 4, 3))
+    network = canonical(traversal.read(keras.Model(image, layers.ReLU(0.5)(relu(image)))), layers)
+    assert [type(node.layer).__name__ for node in network.nodes[1:]] == ["ReLU", "ReLU"]

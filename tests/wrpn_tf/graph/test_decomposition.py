@@ -9,6 +9,7 @@ from tf_keras import layers
 from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.roles import Kind
 from wrpn_tf.tfmot import traversal
+from wrpn_tf.tfmot.moving_layers import Clip
 
 
 def network_of(*stack, shape=(6, 6, 3)):
@@ -59,6 +60,89 @@ def test_a_fused_activation_becomes_nodes(activation, parts):
     data = images(model)
     np.testing.assert_allclose(traversal.build(network)(data), model(data), rtol=1e-5, atol=1e-6)
     assert traversal.build(network).get_layer("conv").activation is keras.activations.linear
+
+
+@pytest.mark.parametrize(
+    ("activation", "parts"),
+    [
+        (layers.ReLU(0.5), [("conv_relu", Kind.RELU, ("conv",))]),
+        (layers.Activation("relu6"), [("conv_activation", Kind.RELU, ("conv",))]),
+        (
+            layers.LeakyReLU(0.25),
+            [
+                ("conv_leakyrelu_slope", Kind.AFFINE, ("conv",)),
+                ("conv_leakyrelu", Kind.CONCATENATE, ("conv", "conv_leakyrelu_slope")),
+            ],
+        ),
+    ],
+)
+@pytest.mark.parametrize("own", [False, True])
+def test_a_layer_that_is_the_activation_of_another_becomes_nodes(activation, parts, own):
+    stack = [layers.Conv2D(4, 3, activation=activation, name="conv")]
+    if own:
+        stack = [layers.Conv2D(4, 3, name="conv"), layers.Activation(activation, name="conv_act")]
+        last = parts[-1][0]
+        parts = [tuple(_renamed(value, last, "conv_act") for value in part) for part in parts]
+    model, network = network_of(*stack)
+    assert facts(network) == [("conv", Kind.KERNEL, ("image",)), *parts]
+    data = images(model)
+    np.testing.assert_allclose(traversal.build(network)(data), model(data), rtol=1e-5, atol=1e-6)
+
+
+def _renamed(value, old, new):
+    if isinstance(value, tuple):
+        return tuple(_renamed(each, old, new) for each in value)
+    return value.replace(old, new) if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize(
+    ("layer", "parts"),
+    [
+        (layers.ReLU(negative_slope=0.5), ["Rescaling", "Maximum"]),
+        (layers.ReLU(0.25, 0.5), ["ReLU", "Rescaling", "ReLU", "Subtract"]),
+        (Clip(-0.25, 0.5), ["Rescaling", "ReLU", "Rescaling"]),
+        (Clip(0.25, None), ["Rescaling", "ReLU", "Rescaling"]),
+        (Clip(None, -0.25), ["Rescaling", "ReLU", "Rescaling"]),
+        (layers.CenterCrop(3, 6), ["Cropping2D"]),
+        (layers.Resizing(6, 6), ["Identity"]),
+        (layers.Resizing(12, 24), ["UpSampling2D"]),
+        (layers.Resizing(12, 18, "nearest"), ["UpSampling2D"]),
+        (layers.Resizing(3, 2), ["Cropping2D", "AveragePooling2D"]),
+        (layers.Resizing(6, 3), ["AveragePooling2D"]),
+        (layers.Resizing(2, 6), ["Cropping2D", "MaxPooling2D"]),
+        (layers.Resizing(3, 1, "nearest"), ["Cropping2D", "MaxPooling2D"]),
+        (layers.Resizing(1, 1), ["Cropping2D", "AveragePooling2D"]),
+        (layers.Resizing(4, 6), ["Resizing"]),
+    ],
+)
+def test_layers_that_are_made_of_others(layer, parts):
+    model, network = network_of(layer)
+    assert [type(node.layer).__name__ for node in network.nodes[1:]] == parts
+    assert network.results == (layer.name,)
+    data = images(model)
+    np.testing.assert_allclose(traversal.build(network)(data), model(data), rtol=1e-5, atol=1e-6)
+
+
+def test_an_average_is_a_sum_and_a_factor():
+    inputs = [keras.Input((4, 4, 3), name=f"image{index}") for index in range(3)]
+    model = keras.Model(inputs, layers.Average(name="mean")(inputs))
+    network = decomposed(traversal.read(model), layers)
+    assert [(node.name, node.kind, node.inputs) for node in network.nodes[3:]] == [
+        ("mean_part1", Kind.ADD, ("image0", "image1")),
+        ("mean_sum", Kind.ADD, ("mean_part1", "image2")),
+        ("mean", Kind.AFFINE, ("mean_sum",)),
+    ]
+    data = images(model)
+    np.testing.assert_allclose(traversal.build(network)(data), model(data), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "layer", [layers.Cropping1D((1, 2)), layers.ZeroPadding1D((2, 1)), layers.UpSampling1D(3)]
+)
+def test_layers_that_move_steps_of_sequences(layer):
+    model, network = network_of(layer, shape=(6, 3))
+    data = images(model)
+    np.testing.assert_array_equal(traversal.build(network)(data), model(data))
 
 
 @pytest.mark.parametrize(("activation", "names"), [("silu", 2), ("hard_sigmoid", 2), ("relu", 1)])

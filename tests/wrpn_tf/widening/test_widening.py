@@ -15,6 +15,10 @@ from wrpn_tf import WidthRule, widen
 FACTORS = (1.5, 2, 3)
 
 
+def round_half_up(value: float) -> int:
+    return int(value + 0.5)
+
+
 def relative_difference(model, other) -> float:
     """Largest difference of the outputs, relative to the largest output."""
     inputs = images(model)
@@ -47,6 +51,38 @@ def chain():
     x = layers.ReLU(name="relu")(x)
     x = layers.Conv2D(6, 1, name="conv2")(x)
     return head(inputs, x, "chain"), {"conv1": 4, "bn": 4, "conv2": 6}
+
+
+def shuffled():
+    """Channel shuffles of layers and of operations, around grouped convolutions."""
+    inputs = image()
+    x = layers.Conv2D(4, 3, padding="same", name="conv1")(inputs)
+    x = layers.Reshape((4, 4, 2, 2), name="split")(x)
+    x = layers.Reshape((4, 4, 4), name="joined")(layers.Permute((1, 2, 4, 3), name="turned")(x))
+    x = layers.Conv2D(6, 1, groups=2, name="conv2")(x)
+    x = tf.transpose(tf.reshape(x, [-1, 4, 4, 3, 2]), [0, 1, 2, 4, 3])
+    x = layers.Conv2D(6, 1, groups=3, name="conv3")(tf.reshape(x, [-1, 4, 4, 6]))
+    return head(inputs, x, "shuffled"), {
+        "conv1": lambda factor: 4 * round_half_up(factor),
+        "joined": lambda factor: 4 * round_half_up(factor),
+        "conv2": lambda factor: 6 * round_half_up(factor),
+        "conv3": lambda factor: round_half_up(2 * factor) * 3,
+    }
+
+
+def in_blocks():
+    """Pixels to channels and back, parts of images, flips, activations that are layers."""
+    inputs = image()
+    x = layers.Conv2D(3, 3, padding="same", activation=layers.ReLU(6.0), name="conv1")(inputs)
+    x = layers.Conv2D(8, 1, name="conv2")(tf.nn.space_to_depth(x, 2))
+    x = tf.nn.depth_to_space(layers.LeakyReLU(name="leaky")(x), 2)
+    x = layers.Conv2D(4, 1, name="conv3")(tf.image.flip_left_right(x[:, 1:]))
+    return head(inputs, x, "in_blocks"), {
+        "conv1": lambda factor: round_half_up(3 * factor),
+        "conv2": lambda factor: 4 * round_half_up(2 * factor),
+        "leaky": lambda factor: 4 * round_half_up(2 * factor),
+        "conv3": 4,
+    }
 
 
 def residual():
@@ -218,6 +254,8 @@ def channels_as_positions():
 
 STRUCTURES = [
     chain,
+    shuffled,
+    in_blocks,
     residual,
     concatenation,
     concatenation_in_a_sum,
@@ -448,7 +486,7 @@ def test_all_layers_that_cannot_be_widened_are_named():
     x = layers.Permute((3, 1, 2), name="permute")(x)
     x = layers.BatchNormalization(axis=1, name="bn")(x)
     x = layers.Conv2D(4, 1, activation=lambda x: x, name="activated")(x)
-    x = tf.multiply(tf.nn.softmax(x), [1.0, 2.0, 3.0, 4.0])
+    x = tf.pow(tf.roll(x, 1, 2), [1.0, 2.0, 3.0, 4.0])
     with pytest.raises(ValueError) as error:
         widen(keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x))), 2)
     for part in (
@@ -456,7 +494,7 @@ def test_all_layers_that_cannot_be_widened_are_named():
         "permute (Permute: it moves the channels to another axis)",
         "bn (BatchNormalization: it must normalize over the last axis alone)",
         "activated (Conv2D: activation '<lambda>' is not known to be elementwise)",
-        "(TFOpLambda: the function tf.nn.softmax is not known to be elementwise)",
+        "(TFOpLambda: the function tf.roll is not known to be elementwise)",
         "(TFOpLambda: one of its arguments is a constant for each channel)",
         "keep them and the channels that they read with WidthRule(name=..., factor=1)",
     ):
