@@ -23,9 +23,11 @@ LAYERS: dict[str, set[str]] = {
     "wrpn_tf/models": set(),
     "wrpn_tf/graph": {"arithmetic"},
     "wrpn_tf/tfmot": {"arithmetic", "graph"},
+    "wrpn_tf/keras3": {"arithmetic", "graph"},
+    "wrpn_tf/quantization": {"arithmetic", "graph"},
     "wrpn_tf/widening": {"graph", "models", "tfmot"},
-    "wrpn_tf/costs": {"arithmetic", "graph", "tfmot"},
-    "wrpn_tf/reporting": {"costs", "models", "tfmot"},
+    "wrpn_tf/costs": {"arithmetic", "graph", "quantization"},
+    "wrpn_tf/reporting": {"costs", "graph", "models", "quantization", "tfmot"},
     "export/ir": set(),
     "export/kernel_sets": {"ir"},
     "export/realization": {"ir", "kernel_sets"},
@@ -46,6 +48,7 @@ LAYERS: dict[str, set[str]] = {
 FOUNDATION = {
     Path("wrpn_tf/archive_members.py"),
     Path("wrpn_tf/command_line.py"),
+    Path("wrpn_tf/fronts.py"),
     Path("wrpn_tf/lazy.py"),
     Path("wrpn_tf/terminal.py"),
 }

@@ -56,8 +56,8 @@ def _cost_accuracy() -> Figure:
 def _codes() -> Figure:
     model = _existing(_MODEL)
 
+    from wrpn_tf.quantization.loading import load_model
     from wrpn_tf.reporting import plots
-    from wrpn_tf.tfmot.saving import load_model
 
     return plots.code_histograms(load_model(model))
 

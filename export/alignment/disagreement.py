@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import tf_keras as keras
 
 import wrpn_tf
 from export.ir.graph import IntegerGraph
@@ -20,7 +20,7 @@ _FLOAT32_DOUBT = 2.0**-21
 _NAMED = 4
 
 
-def sentences(model: keras.Model, trained: TrainedGraph, graph: IntegerGraph) -> list[str]:
+def sentences(model: Any, trained: TrainedGraph, graph: IntegerGraph) -> list[str]:
     """What is known to differ for some inputs, with the numbers of channels and what to do.
 
     Args:
@@ -51,7 +51,7 @@ def sentences(model: keras.Model, trained: TrainedGraph, graph: IntegerGraph) ->
     return found
 
 
-def cancelling(model: keras.Model, trained: TrainedGraph) -> dict[str, int]:
+def cancelling(model: Any, trained: TrainedGraph) -> dict[str, int]:
     """Channels in which Keras's float32 may be off by more than one code.
 
     Sums, biases and means that are large beside the result leave of it what their own last bits
@@ -75,7 +75,7 @@ def cancelling(model: keras.Model, trained: TrainedGraph) -> dict[str, int]:
     return found
 
 
-def _largest(layer: keras.layers.Layer, count: int) -> np.ndarray:
+def _largest(layer: Any, count: int) -> np.ndarray:
     """Magnitudes of a layer's bias and mean, which may cancel each other; float64 ``[count]``."""
     values = [getattr(layer, name, None) for name in ("bias", "moving_mean")]
     arrays = [np.abs(np.asarray(value, np.float64)) for value in values if value is not None]

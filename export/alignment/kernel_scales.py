@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from export.alignment.bias_candidates import small_changes, threshold_margin
 from export.ir.graph import IntegerGraph
@@ -21,7 +20,6 @@ from export.kernel_sets.ideal import BEYOND
 from export.realization import channels
 from export.realization.accumulator_range import AccumulatorRange, accumulated_codes
 from export.realization.context import RequantizationContext
-from wrpn_tf import WeightQuantizer
 
 MOST_CHANGE = 2.0**-10
 """Scales move by at most this share: an eighth of an output code at 128 codes from 0."""
@@ -59,8 +57,8 @@ def distance(
 def settle_scales(
     graph: IntegerGraph,
     operator: Weighted,
-    quantizer: WeightQuantizer,
-    kernel: tf.Variable,
+    quantizer: Any,
+    kernel: Any,
     variables: dict[str, Any],
 ) -> None:
     """Moves scales of a kernel to the nearest at which its thresholds have room, in place.

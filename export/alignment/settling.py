@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tf_keras as keras
+from typing import Any
 
 import wrpn_tf
 from export.alignment.kernel_scales import settle_scales
@@ -11,10 +11,10 @@ from export.alignment.sums import settle_sums
 from export.kernel_sets.rules import ONE_SCALE
 from export.lowering.network import lower
 from export.realization.network import realize
-from wrpn_tf import Group, Kind, LayerView
+from wrpn_tf import Group, Kind, LayerView, class_name
 
 
-def settle(model: keras.Model, *, weights: str = "int8") -> None:
+def settle(model: Any, *, weights: str = "int8") -> None:
     """Moves offsets and scales, in place, so that the device computes the trained codes.
 
     A device's bias is a whole number of accumulator steps and its kernels round, so where an output
@@ -90,6 +90,6 @@ def _bias_owner(group: Group[LayerView]) -> LayerView | None:
     """The layer whose offset the operator of a group has as its bias, or None."""
     view = group.affine or group.body
     has_offset = (view.kind is Kind.KERNEL and view.layer.use_bias) or (
-        isinstance(view.layer, keras.layers.BatchNormalization) and view.layer.center
+        class_name(view.layer) == "BatchNormalization" and view.layer.center
     )
     return view if has_offset else None

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import tf_keras as keras
 
 import wrpn_tf
 from export.alignment.bias_candidates import small_changes
@@ -21,7 +20,7 @@ from export.ir.operators import Operator, ScaleConstraint, Sum
 from export.kernel_sets import addition
 from export.kernel_sets.rules import KERNEL_SETS
 from export.proof.enumeration import every_pair
-from wrpn_tf import QuantizationParameters, quantizers
+from wrpn_tf import QuantizationParameters, numpy_twins
 
 MOST_CHANGE = 2.0**-8
 """Scales move by at most this share: half an output code at 128 codes from 0."""
@@ -30,7 +29,7 @@ _TRIED = 128  # Scales on either side.
 _VECTOR = 16  # Elements; what is left over is rounded as in the reference kernel.
 
 
-def settle_sums(model: keras.Model, graph: Graph) -> bool:
+def settle_sums(model: Any, graph: Graph) -> bool:
     """Moves the output scales of sums and differences to the nearest that serve, in place.
 
     Where none makes all agree, the scale moves to where the fewest pairs differ. Scales that the
@@ -133,7 +132,7 @@ class _Pairs:
         """
         exact = np.floor(self._real / output.scale + 0.5)
         wanted = np.clip(exact, output.low, output.high).astype(np.int64)
-        keras_codes = quantizers.quantize_codes_np(
+        keras_codes = numpy_twins.quantize_codes_np(
             self._float32, output.scale, output.low, output.high
         )
         count = np.count_nonzero(keras_codes != wanted)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import tf_keras as keras
 
 from export.ir.operators import (
     Conv2D,
@@ -20,14 +19,20 @@ from export.ir.operators import (
 )
 from export.ir.provenance import TRAINED
 from export.kernel_sets import ideal
-from wrpn_tf import KernelCodes, LayerView, QuantizationParameters
+from wrpn_tf import KernelCodes, LayerView, QuantizationParameters, class_name
 
-_ATTRIBUTES: dict[str, Callable[[keras.layers.Layer], Any]] = {
+_ATTRIBUTES: dict[str, Callable[[Any], Any]] = {
     "strides": lambda layer: tuple(layer.strides),
     "padding": lambda layer: layer.padding.upper(),
     "dilation": lambda layer: tuple(layer.dilation_rate),
 }
 """How a layer calls the attributes that some operators with a kernel have."""
+
+_FORMS: dict[str, type[Weighted]] = {
+    "Dense": FullyConnected,
+    "DepthwiseConv2D": DepthwiseConv2D,
+    "Conv2DTranspose": TransposeConv2D,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,7 +56,7 @@ def identity(count: int) -> Affine:
     return Affine(gain=ones, shift=zeros, variance=ones, offset=zeros)
 
 
-def own_bias(layer: keras.layers.Layer, count: int) -> Affine:
+def own_bias(layer: Any, count: int) -> Affine:
     """The bias of a convolution or dense layer with `count` output channels."""
     plain = identity(count)
     if not layer.use_bias:
@@ -59,9 +64,7 @@ def own_bias(layer: keras.layers.Layer, count: int) -> Affine:
     return dataclasses.replace(plain, offset=np.asarray(layer.bias, np.float64))
 
 
-def affine(
-    layer: keras.layers.Layer, count: int, before: keras.layers.Layer | None = None
-) -> Affine:
+def affine(layer: Any, count: int, before: Any = None) -> Affine:
     """A BatchNormalization or Rescaling layer with `count` channels, in inference.
 
     Args:
@@ -70,7 +73,7 @@ def affine(
       before: the convolution or dense layer that it follows, where that has no grid of its own.
     """
     bias = np.zeros(count) if before is None else own_bias(before, count).offset
-    if isinstance(layer, keras.layers.Rescaling):  # Keras computes with float32 constants.
+    if class_name(layer) == "Rescaling":  # Keras computes with float32 constants.
         gain, offset = (np.float64(np.float32(value)) for value in (layer.scale, layer.offset))
         return dataclasses.replace(
             identity(count),
@@ -135,20 +138,16 @@ def trained_kernel(
     } | {name: read(layer) for name, read in _ATTRIBUTES.items() if name in names}
 
 
-def channels_last(layer: keras.layers.Layer, kernel: np.ndarray) -> np.ndarray:
+def channels_last(layer: Any, kernel: np.ndarray) -> np.ndarray:
     """An array of the shape of a layer's kernel, with the output channels as its last axis.
 
     A transposed convolution has them before its input channels.
     """
-    return kernel.swapaxes(2, 3) if isinstance(layer, keras.layers.Conv2DTranspose) else kernel
+    return kernel.swapaxes(2, 3) if class_name(layer) == "Conv2DTranspose" else kernel
 
 
-def _form(layer: keras.layers.Layer) -> type[Weighted]:
+def _form(layer: Any) -> type[Weighted]:
     """How the kernel of a convolution or dense layer meets its input."""
-    if isinstance(layer, keras.layers.Dense):
-        return FullyConnected
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        return DepthwiseConv2D
-    if isinstance(layer, keras.layers.Conv2DTranspose):
-        return TransposeConv2D
+    if class_name(layer) in _FORMS:
+        return _FORMS[class_name(layer)]
     return GroupedConv2D if layer.groups > 1 else Conv2D

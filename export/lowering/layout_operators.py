@@ -6,9 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import tf_keras as keras
-
-import wrpn_tf
 from export.ir.operators import (
     DepthToSpace,
     Pad,
@@ -21,7 +18,7 @@ from export.ir.operators import (
     Transpose,
 )
 from export.lowering.builder import GraphBuilder
-from wrpn_tf import LayerView
+from wrpn_tf import LayerView, class_name
 
 
 def moved(builder: GraphBuilder, view: LayerView, source: str) -> str:
@@ -36,29 +33,30 @@ def moved(builder: GraphBuilder, view: LayerView, source: str) -> str:
       The name of its output, which is `source` where nothing happens in inference.
     """
     grid, shape = builder.tensors[source].quantization, builder.tensors[source].shape
-    match view.layer:
-        case keras.layers.MaxPooling2D():
+    layer = view.layer
+    match class_name(layer):
+        case "MaxPooling2D":
             return pool(builder, "max", view, source)
-        case keras.layers.GlobalMaxPooling2D():
+        case "GlobalMaxPooling2D":
             window: dict[str, Any] = {"window": shape[1:3], "strides": shape[1:3]}
             image = (1, 1, 1, shape[-1])
             source = builder.emit(
                 Pool2D, [source], view, grid, image, "_window", kind="max", **window
             )
-        case keras.layers.ZeroPadding2D() as layer:
+        case "ZeroPadding2D":
             return builder.emit(Pad, [source], view, grid, padding=layer.padding)
-        case keras.layers.Cropping2D() as layer:
+        case "Cropping2D":
             begin = (layer.cropping[0][0], layer.cropping[1][0], 0)
             return builder.emit(Slice, [source], view, grid, begin=begin)
-        case keras.layers.UpSampling2D():
+        case "UpSampling2D":
             return builder.emit(ResizeNearest, [source], view, grid)
-        case keras.layers.Permute() as layer:
+        case "Permute":
             return _transposed(builder, view, source, (0, *layer.dims))
-        case wrpn_tf.DepthToSpace() as layer:
+        case "DepthToSpace":
             return builder.emit(DepthToSpace, [source], view, grid, block_size=layer.block_size)
-        case wrpn_tf.SpaceToDepth() as layer:
+        case "SpaceToDepth":
             return builder.emit(SpaceToDepth, [source], view, grid, block_size=layer.block_size)
-        case wrpn_tf.Slice() as layer:
+        case "Slice":
             source = _sliced(builder, view, source, layer.slices)
             shape = builder.tensors[source].shape
     if shape[1:] == view.output_shape[1:]:
@@ -116,7 +114,7 @@ def _transposed(builder: GraphBuilder, view: LayerView, source: str, axes: tuple
 
 def averaged(builder: GraphBuilder, view: LayerView, source: str) -> str:
     """The output of a layer of kind AVERAGE, whose input is on the grid of its output."""
-    if isinstance(view.layer, wrpn_tf.QuantizedUpSampling2D):
+    if class_name(view.layer) == "QuantizedUpSampling2D":
         return builder.emit(ResizeBilinear, [source], view, builder.tensors[source].quantization)
     return pool(builder, "average", view, source)
 

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import numpy as np
-import tf_keras as keras
 
 import wrpn_tf
 from export.ir.operators import (
@@ -35,13 +34,10 @@ from export.ir.trained import TrainedGraph, TrainedKernel
 from export.lowering import folding, layout_operators
 from export.lowering.builder import GraphBuilder
 from export.lowering.folding import Affine
-from wrpn_tf import Fusion, Kind, LayerView, QuantizationParameters
+from wrpn_tf import Fusion, Kind, LayerView, QuantizationParameters, class_name
 
 _PROBABILITIES: dict[Kind, type[Operator]] = {Kind.SIGMOID: Logistic, Kind.SOFTMAX: Softmax}
-_EXTREMA: dict[type, type[Operator]] = {
-    keras.layers.Maximum: Maximum,
-    keras.layers.Minimum: Minimum,
-}
+_EXTREMA: dict[str, type[Operator]] = {"Maximum": Maximum, "Minimum": Minimum}
 
 
 class LoweringError(ValueError):
@@ -49,7 +45,7 @@ class LoweringError(ValueError):
 
 
 def lower(
-    model: keras.Model, metadata: Mapping[str, Any] | None = None, **options: NoReturn
+    model: Any, metadata: Mapping[str, Any] | None = None, **options: NoReturn
 ) -> TrainedGraph:
     """What a quantized model was trained to compute, exactly: codes, scales and parameters.
 
@@ -75,7 +71,7 @@ def lower(
     views = fusion.layers
     _check_quantized(views)
     lowering = _Lowering(fusion)
-    inputs = [lowering.input(name) for name in model.input_names]
+    inputs = [lowering.input(view.name) for view in views.values() if not view.inputs]
     for view in views.values():  # In execution order, so that no recursion goes deep.
         if view.grid is not None:
             lowering.produce(view.name, None)
@@ -196,7 +192,7 @@ class _Lowering:
             case Kind.ADD:
                 sources = [self.produce(name, None) for name in body.inputs]
                 relu = _clipped(view, grid).low == 0
-                operator = Subtract if isinstance(body.layer, keras.layers.Subtract) else Add
+                operator = Subtract if class_name(body.layer) == "Subtract" else Add
                 return self.builder.emit(operator, sources, view, grid, relu=relu)
             case Kind.MULTIPLY:
                 sources = [self.produce(name, None) for name in body.inputs]
@@ -206,8 +202,8 @@ class _Lowering:
                 return self.builder.emit(Multiply, sources, view, grid, relu=relu)
             case Kind.CONCATENATE:
                 sources = [self.produce(name, grid) for name in body.inputs]
-                if type(body.layer) in _EXTREMA:
-                    return self.builder.emit(_EXTREMA[type(body.layer)], sources, view, grid)
+                if class_name(body.layer) in _EXTREMA:
+                    return self.builder.emit(_EXTREMA[class_name(body.layer)], sources, view, grid)
                 axis = int(body.layer.axis) % len(view.output_shape)
                 return self.builder.emit(Concatenate, sources, view, grid, axis=axis)
             case Kind.AVERAGE:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-import tf_keras as keras
 
 from export.ir.graph import Graph, IntegerGraph
 from export.ir.operators import (
@@ -58,7 +58,7 @@ _MOST_CODES = 256
 _MOST_CHANNELS = 1 << 16  # A channel takes some 40 kB.
 
 
-def prove(model: Graph | keras.Model) -> Proof:
+def prove(model: Any) -> Proof:
     """Compares every operator of a graph with what was trained, in exact arithmetic.
 
     Ideal is ``clip(floor(real / scale + 1/2))`` of the real number that the trained float32

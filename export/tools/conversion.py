@@ -6,8 +6,6 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import tf_keras as keras
-
 from export.alignment import disagreement
 from export.flatbuffer.writer import to_flatbuffer
 from export.lowering.network import lower
@@ -20,7 +18,7 @@ _REMEDY = (
 
 
 def to_tflite(
-    model: keras.Model, metadata: Mapping[str, Any] | None = None, *, weights: str = "int8"
+    model: Any, metadata: Mapping[str, Any] | None = None, *, weights: str = "int8"
 ) -> bytes:
     """The integer-only .tflite file of a quantized model.
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
-import tf_keras as keras
 
 import wrpn_tf
 from export.executor.execution import execute
@@ -22,7 +21,7 @@ from export.runtime.isolation import Isolated
 from export.verification import comparison
 from export.verification.comparison import Difference
 from export.verification.inputs import Batch
-from wrpn_tf import Fusion, LayerView
+from wrpn_tf import Fusion, LayerView, class_name
 
 _BATCH = 100
 _BATCH_BYTES = 2**28  # Of all tensors; of larger networks a batch has fewer images.
@@ -47,7 +46,7 @@ class Accuracy:
     keras: float | None = None
 
 
-def wrong_kernels(model: keras.Model, graph: IntegerGraph, file: bytes) -> list[str]:
+def wrong_kernels(model: Any, graph: IntegerGraph, file: bytes) -> list[str]:
     """Operators whose kernel in the file is not the trained codes times the code multiplier.
 
     The trained codes are read from the Keras model's quantizers, not from the graph. A channel with
@@ -85,7 +84,7 @@ def _trained_kernels(fusion: Fusion[LayerView]) -> dict[str, np.ndarray]:
         if view.kernel is None:
             continue
         codes = folding.channels_last(view.layer, view.kernel.codes)
-        if isinstance(view.layer, keras.layers.DepthwiseConv2D):
+        if class_name(view.layer) == "DepthwiseConv2D":
             codes = codes.reshape(1, *codes.shape[:2], -1)
         kernels[group.end.name] = codes
     return kernels
@@ -143,7 +142,7 @@ def compare_with_executor(
 
 
 def compare_with_keras(
-    model: keras.Model, graph: IntegerGraph, file: bytes, images: Images
+    model: Any, graph: IntegerGraph, file: bytes, images: Images
 ) -> dict[str, Difference]:
     """Each operator's codes against the Keras evaluation graph, fed the device's own inputs."""
     exposed = editing.expose_tensors(file)
@@ -177,7 +176,7 @@ class Results:
 
 
 def compare_results(
-    model: keras.Model, graph: IntegerGraph, file: bytes, batches: Iterable[Batch]
+    model: Any, graph: IntegerGraph, file: bytes, batches: Iterable[Batch]
 ) -> Results:
     """The file in LiteRT with XNNPACK against the Keras evaluation graph, from end to end."""
     differences: dict[str, Difference] = {}
@@ -185,8 +184,7 @@ def compare_results(
     with Isolated(runner.Runner, file) as run:
         for batch in batches:
             on_device = run(batch.codes)
-            reals = tf.nest.pack_sequence_as(model._nested_inputs, batch.reals)
-            outputs = [np.asarray(value) for value in tf.nest.flatten(model(reals, training=False))]
+            outputs = wrpn_tf.infer(model, batch.reals)
             for name, values in zip(graph.outputs, outputs, strict=True):
                 codes = comparison.quantize(values, graph.tensors[name])
                 codes = codes.reshape(on_device[name].shape)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import tf_keras as keras
 
 import wrpn_tf
 from export.ir.graph import IntegerGraph
@@ -75,13 +75,13 @@ def quantize(values: np.ndarray, tensor: Tensor) -> np.ndarray:
 class KerasTwin:
     """Runs the part of the Keras evaluation graph that one operator stands for."""
 
-    def __init__(self, model: keras.Model, graph: IntegerGraph):
+    def __init__(self, model: Any, graph: IntegerGraph):
         self._model = model
         self._graph = graph
         self._layers = graph.provenance.layers
         split = graph.provenance.split_convolutions
         self._sources = {name: convolution.source for name, convolution in split.items()}
-        self._inputs = {view.name: view.inputs for view in wrpn_tf.view(model)}
+        self._views = {view.name: view for view in wrpn_tf.view(model)}
 
     def knows(self, operator: Operator) -> bool:
         """Whether the operator's output is that of a layer, and not a part of it."""
@@ -93,7 +93,7 @@ class KerasTwin:
         source = self._sources.get(operator.output)
         for name in (source,) if source else operator.inputs:
             reals = dequantize(values[name], self._graph.tensors[name])
-            shape = self._model.get_layer(self._layers[name]).output_shape
+            shape = self._views[self._layers[name]].output_shape
             known[self._layers[name]] = reals.reshape(-1, *shape[1:])
         target = self._graph.tensors[operator.output]
         output = np.asarray(self._evaluate(self._layers[operator.output], known))
@@ -103,6 +103,6 @@ class KerasTwin:
         """A layer's real output, from the outputs of the layers in `known`."""
         if name in known:
             return known[name]
-        inputs = [self._evaluate(origin, known) for origin in self._inputs[name]]
+        inputs = [self._evaluate(origin, known) for origin in self._views[name].inputs]
         layer = self._model.get_layer(name)
         return layer(inputs if len(inputs) > 1 else inputs[0], training=False)

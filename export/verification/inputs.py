@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tf_keras as keras
 
 import wrpn_tf
 from export.ir.graph import IntegerGraph
@@ -31,9 +30,7 @@ class Batch:
     labels: np.ndarray | None
 
 
-def read(
-    model: keras.Model, graph: IntegerGraph, images: Any, steps: int | None = None
-) -> Iterator[Batch]:
+def read(model: Any, graph: IntegerGraph, images: Any, steps: int | None = None) -> Iterator[Batch]:
     """Images, in batches.
 
     Args:
@@ -51,12 +48,13 @@ def read(
         for name, tensor, value in zip(graph.inputs, model.inputs, values, strict=True):
             layer = graph.provenance.layers[name]
             array = np.asarray(value)
-            has_pixels = not quantizers[layer][0].has_free_scale and tensor.dtype != np.uint8
+            dtype = np.dtype(getattr(tensor.dtype, "as_numpy_dtype", tensor.dtype))
+            has_pixels = not quantizers[layer][0].has_free_scale and dtype != np.uint8
             if array.dtype == np.uint8 and has_pixels:
                 codes[name] = (array.astype(np.int16) - 128).astype(np.int8)
                 reals.append(comparison.dequantize(codes[name], graph.tensors[name]))
                 continue
-            reals.append(array.astype(tensor.dtype.as_numpy_dtype))
+            reals.append(array.astype(dtype))
             on_grid = np.asarray(model.get_layer(layer)(reals[-1], training=False))
             codes[name] = comparison.quantize(on_grid, graph.tensors[name])
         yield Batch(reals=reals, codes=codes, labels=None if labels is None else np.asarray(labels))

@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import numpy as np
-import tf_keras as keras
 
 from export.flatbuffer import reader
 from export.ir.files import read_bytes
@@ -22,7 +21,7 @@ MAX_ACCURACY_GAP = 0.001
 
 
 def verify(
-    model: keras.Model,
+    model: Any,
     file: bytes | str | os.PathLike[str],
     images: Any,
     labels: Any = None,
@@ -71,7 +70,7 @@ def verify(
 
 
 def verify_graph(
-    model: keras.Model,
+    model: Any,
     graph: IntegerGraph,
     file: bytes,
     images: Any,
@@ -230,7 +229,7 @@ def _kernel_sets(
 
 
 def _layers(
-    model: keras.Model, graph: IntegerGraph, file: bytes, sample: dict[str, np.ndarray]
+    model: Any, graph: IntegerGraph, file: bytes, sample: dict[str, np.ndarray]
 ) -> tuple[LayerRow, ...]:
     """Layer by layer against the Keras evaluation graph."""
     inexact = {

@@ -6,8 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
-
-import tf_keras as keras
+from typing import Any
 
 import wrpn_tf
 from export.alignment.settling import settle
@@ -34,7 +33,7 @@ class Workdir:
     """
 
     path: pathlib.Path
-    model: keras.Model
+    model: Any
     dataset: str
     data_dir: str | None
     labels: tuple[str, ...]

@@ -2,7 +2,8 @@
 
 Everything here is one operation seen from different sides: divide by a scale, round, clip, multiply
 by the scale. `fake_quantize` is that operation with its straight-through estimator; the functions
-named ``*_np`` are its oracle and produce the same float32 bit for bit.
+named ``*_np`` (`wrpn_tf.arithmetic.numpy_twins`) are its oracle and produce the same float32 bit
+for bit. `wrpn_tf.arithmetic.portable` has the same in `keras.ops`.
 
 Half-way cases round up (towards plus infinity) everywhere: that is what TFLite's ADD and pooling
 kernels do, and a convolution's bias can be chosen so that its kernel does too.
@@ -10,18 +11,24 @@ kernels do, and a convolution's bias can be chosen so that its kernel does too.
 
 from __future__ import annotations
 
-import numpy as np
 import tensorflow as tf
 
 from wrpn_tf.arithmetic.bits import OFF as OFF
 from wrpn_tf.arithmetic.bits import activation_levels as activation_levels
 from wrpn_tf.arithmetic.bits import check_bits as check_bits
 from wrpn_tf.arithmetic.bits import weight_levels as weight_levels
-
-SMALLEST_SCALE = 2.0**-24
-"""Learned scales are used as ``max(abs(scale), SMALLEST_SCALE)``: they stay positive."""
-
-_HAIR = 2.0**-10
+from wrpn_tf.arithmetic.numpy_twins import HAIR, SMALLEST_SCALE
+from wrpn_tf.arithmetic.numpy_twins import affine_grid_np as affine_grid_np
+from wrpn_tf.arithmetic.numpy_twins import binarize_np as binarize_np
+from wrpn_tf.arithmetic.numpy_twins import binary_codes_np as binary_codes_np
+from wrpn_tf.arithmetic.numpy_twins import fake_quantize_np as fake_quantize_np
+from wrpn_tf.arithmetic.numpy_twins import mean_magnitude_np as mean_magnitude_np
+from wrpn_tf.arithmetic.numpy_twins import pixel_grid_np as pixel_grid_np
+from wrpn_tf.arithmetic.numpy_twins import positive_np as positive_np
+from wrpn_tf.arithmetic.numpy_twins import quantize_codes_np as quantize_codes_np
+from wrpn_tf.arithmetic.numpy_twins import round_half_up_np as round_half_up_np
+from wrpn_tf.arithmetic.numpy_twins import wrpn_activations_np as wrpn_activations_np
+from wrpn_tf.arithmetic.numpy_twins import wrpn_weights_np as wrpn_weights_np
 
 
 def round_half_up(x: tf.Tensor) -> tf.Tensor:
@@ -29,19 +36,9 @@ def round_half_up(x: tf.Tensor) -> tf.Tensor:
     return tf.floor(x + 0.5)
 
 
-def round_half_up_np(x: np.ndarray) -> np.ndarray:
-    """NumPy twin of `round_half_up`."""
-    return np.floor(x + np.asarray(0.5, x.dtype))
-
-
 def positive(scale: tf.Tensor) -> tf.Tensor:
     """The scale in use for a stored (learned) one: its magnitude, never below `SMALLEST_SCALE`."""
     return tf.maximum(tf.abs(scale), SMALLEST_SCALE)
-
-
-def positive_np(scale: np.ndarray) -> np.ndarray:
-    """NumPy twin of `positive`."""
-    return np.maximum(np.abs(scale), np.float32(SMALLEST_SCALE))
 
 
 def fake_quantize(
@@ -84,22 +81,6 @@ def fake_quantize(
     return quantize(x, scale)
 
 
-def fake_quantize_np(
-    x: np.ndarray, scale: np.ndarray | float, low: float, high: float
-) -> np.ndarray:
-    """NumPy twin of `fake_quantize` (values only)."""
-    scale = np.asarray(scale, np.float32)
-    return quantize_codes_np(x, scale, low, high).astype(np.float32) * scale
-
-
-def quantize_codes_np(
-    x: np.ndarray, scale: np.ndarray | float, low: float, high: float
-) -> np.ndarray:
-    """The integers behind `fake_quantize`: ``clip(round_half_up(x / scale), low, high)``, int32."""
-    steps = np.asarray(x, np.float32) / np.asarray(scale, np.float32)
-    return np.clip(round_half_up_np(steps), low, high).astype(np.int32)
-
-
 def binarize(weights: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
     """1-bit weights, ``scale * sign(weights)`` with ``sign(0) = 1`` (WRPN, section 5; BWN).
 
@@ -126,16 +107,6 @@ def binarize(weights: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
     return quantize(weights)
 
 
-def binarize_np(weights: np.ndarray, scale: np.ndarray | float) -> np.ndarray:
-    """NumPy twin of `binarize` (values only)."""
-    return binary_codes_np(weights).astype(np.float32) * np.asarray(scale, np.float32)
-
-
-def binary_codes_np(weights: np.ndarray) -> np.ndarray:
-    """The integers behind `binarize`: -1 or 1, int32."""
-    return np.where(np.asarray(weights) >= 0, 1, -1).astype(np.int32)
-
-
 def mean_magnitude(weights: tf.Tensor, axes: tuple[int, ...] | None = None) -> tf.Tensor:
     """``mean(|weights|)`` over `axes`, kept as dimensions of 1: the binary weights' scale.
 
@@ -144,12 +115,6 @@ def mean_magnitude(weights: tf.Tensor, axes: tuple[int, ...] | None = None) -> t
     total = tf.reduce_sum(tf.cast(tf.abs(weights), tf.float64), axis=axes, keepdims=True)
     count = tf.cast(tf.size(weights) // tf.size(total), tf.float64)
     return positive(tf.cast(total / opaque(count), weights.dtype))
-
-
-def mean_magnitude_np(weights: np.ndarray, axes: tuple[int, ...] | None = None) -> np.ndarray:
-    """NumPy twin of `mean_magnitude`."""
-    total = np.abs(weights).sum(axis=axes, keepdims=True, dtype=np.float64)
-    return positive_np((total / (weights.size // total.size)).astype(np.float32))
 
 
 def wrpn_weights(weights: tf.Tensor, bits: int, axes: tuple[int, ...] | None = None) -> tf.Tensor:
@@ -174,18 +139,6 @@ def wrpn_weights(weights: tf.Tensor, bits: int, axes: tuple[int, ...] | None = N
     return fake_quantize(weights, opaque(1.0 / levels), -levels, levels)
 
 
-def wrpn_weights_np(
-    weights: np.ndarray, bits: int, axes: tuple[int, ...] | None = None
-) -> np.ndarray:
-    """NumPy twin of `wrpn_weights`."""
-    if check_bits(bits, "weight bits") == OFF:
-        return weights
-    if bits == 1:
-        return binarize_np(weights, mean_magnitude_np(weights, axes))
-    levels = weight_levels(bits)
-    return fake_quantize_np(weights, 1.0 / levels, -levels, levels)
-
-
 def wrpn_activations(x: tf.Tensor, bits: int) -> tf.Tensor:
     """The paper's activation quantizer (WRPN, section 5).
 
@@ -202,14 +155,6 @@ def wrpn_activations(x: tf.Tensor, bits: int) -> tf.Tensor:
         return x
     levels = activation_levels(bits)
     return fake_quantize(x, opaque(1.0 / levels), 0, levels)
-
-
-def wrpn_activations_np(x: np.ndarray, bits: int) -> np.ndarray:
-    """NumPy twin of `wrpn_activations`."""
-    if check_bits(bits, "activation bits") == OFF:
-        return x
-    levels = activation_levels(bits)
-    return fake_quantize_np(x, 1.0 / levels, 0, levels)
 
 
 def affine_grid(minimum: tf.Tensor, maximum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -233,16 +178,6 @@ def affine_grid(minimum: tf.Tensor, maximum: tf.Tensor) -> tuple[tf.Tensor, tf.T
     return scale, tf.where(symmetric, 0.0, zero_point)
 
 
-def affine_grid_np(minimum: float, maximum: float) -> tuple[np.float32, int]:
-    """NumPy twin of `affine_grid`; the zero point is an int."""
-    minimum = np.minimum(np.float32(minimum), np.float32(0))
-    maximum = np.maximum(np.float32(maximum), np.float32(0))
-    symmetric = -minimum == maximum > 0
-    steps = np.float32(254 if symmetric else 255)
-    scale = np.maximum((maximum - minimum) / steps, np.float32(SMALLEST_SCALE))
-    return scale, 0 if symmetric else int(round_half_up_np(np.float32(-128) - minimum / scale))
-
-
 def pixel_grid(minimum: tf.Tensor, maximum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The int8 grid of an image whose pixels 0 and 255 stand for the ends of a range.
 
@@ -260,16 +195,8 @@ def pixel_grid(minimum: tf.Tensor, maximum: tf.Tensor) -> tuple[tf.Tensor, tf.Te
     """
     scale = (maximum - minimum) / opaque(255.0)
     # A hair more than a half: where both are as near, float32 does not decide.
-    lowest = tf.floor(minimum / scale + (0.5 + _HAIR))
+    lowest = tf.floor(minimum / scale + (0.5 + HAIR))
     return scale, -128.0 - lowest, (lowest * scale - minimum) * 0.5
-
-
-def pixel_grid_np(minimum: float, maximum: float) -> tuple[np.float32, int, np.float32]:
-    """NumPy twin of `pixel_grid`; the zero point is an int."""
-    least = np.float32(minimum)
-    scale = (np.float32(maximum) - least) / np.float32(255)
-    lowest = np.floor(least / scale + np.float32(0.5 + _HAIR))
-    return scale, int(-128 - lowest), (lowest * scale - least) * np.float32(0.5)
 
 
 def straight_through(x: tf.Tensor, value: tf.Tensor) -> tf.Tensor:

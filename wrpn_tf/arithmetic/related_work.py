@@ -6,28 +6,13 @@ follow the kernel. The twins give the values, bit for bit.
 
 from __future__ import annotations
 
-import functools
-import statistics
-
-import numpy as np
 import tensorflow as tf
 
-from wrpn_tf.arithmetic import quantizers, scales
-
-_NORMAL_POINTS = 4096
-
-
-@functools.cache
-def normal_factor(levels: int) -> np.float32:
-    """The scale of least squared error for normally distributed values, over their mean magnitude.
-
-    Args:
-      levels: largest code of the symmetric grid.
-    """
-    inverse = statistics.NormalDist().inv_cdf
-    points = np.array([inverse((i + 0.5) / _NORMAL_POINTS) for i in range(_NORMAL_POINTS)])
-    best = scales.best_scale_np(points, -levels, levels, candidates=512)
-    return np.float32(best / np.abs(points).mean())
+from wrpn_tf.arithmetic import quantizers
+from wrpn_tf.arithmetic.numpy_twins import dorefa_codes_np as dorefa_codes_np
+from wrpn_tf.arithmetic.numpy_twins import pact_np as pact_np
+from wrpn_tf.arithmetic.scales import dynamic_scale_np as dynamic_scale_np
+from wrpn_tf.arithmetic.scales import normal_factor as normal_factor
 
 
 def dynamic_scale(weights: tf.Tensor, levels: int, axes: tuple[int, ...] | None) -> tf.Tensor:
@@ -48,12 +33,6 @@ def dynamic_scale(weights: tf.Tensor, levels: int, axes: tuple[int, ...] | None)
     return tf.stop_gradient(quantizers.positive(mean * normal_factor(levels)))
 
 
-def dynamic_scale_np(weights: np.ndarray, levels: int, axes: tuple[int, ...] | None) -> np.ndarray:
-    """NumPy twin of `dynamic_scale`."""
-    mean = quantizers.mean_magnitude_np(weights, axes)
-    return quantizers.positive_np(mean * normal_factor(levels))
-
-
 def dorefa_weights(weights: tf.Tensor, bits: int) -> tf.Tensor:
     """DoReFa's weights of 2 to 7 bits (arXiv 1606.06160, equation 9).
 
@@ -72,15 +51,6 @@ def dorefa_weights(weights: tf.Tensor, bits: int) -> tf.Tensor:
     codes = 2.0 * quantizers.round_half_up(unit * levels) - levels
     value = codes * quantizers.opaque(1.0 / levels)
     return quantizers.straight_through(2.0 * unit, value)
-
-
-def dorefa_codes_np(weights: np.ndarray, bits: int) -> np.ndarray:
-    """NumPy twin of `dorefa_weights`: its integers, int32; they have the scale 1 / (2^k - 1)."""
-    levels = quantizers.activation_levels(bits)
-    normal = np.tanh(weights.astype(np.float64))
-    largest = max(np.abs(normal).max(), quantizers.SMALLEST_SCALE)
-    unit = (normal / (2.0 * largest) + 0.5).astype(np.float32)
-    return 2 * quantizers.round_half_up_np(unit * np.float32(levels)).astype(np.int32) - levels
 
 
 def xnor_weights(weights: tf.Tensor, axes: tuple[int, ...] | None) -> tf.Tensor:
@@ -136,9 +106,3 @@ def pact(x: tf.Tensor, clip: tf.Tensor, levels: int) -> tf.Tensor:
         return quantizers.fake_quantize(x, scale, 0, levels), gradient
 
     return quantize(x, clip)
-
-
-def pact_np(x: np.ndarray, clip: float, levels: int) -> np.ndarray:
-    """NumPy twin of `pact`."""
-    scale = np.asarray(clip, np.float32) / np.float32(levels)
-    return quantizers.fake_quantize_np(x, scale, 0, levels)

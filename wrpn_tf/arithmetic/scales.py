@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import statistics
+
 import numpy as np
 
-from wrpn_tf.arithmetic import quantizers
+from wrpn_tf.arithmetic import numpy_twins
 
+_NORMAL_POINTS = 4096
 _CACHED = 1 << 16  # Values that are worked on at once, of which a core's cache holds some copies.
 
 
@@ -29,7 +33,7 @@ def best_scale_np(x: np.ndarray, low: int, high: int, candidates: int = 64) -> n
       candidates: how many clips to try, evenly spaced up to the largest magnitude.
 
     Returns:
-      positive float32; `quantizers.SMALLEST_SCALE` or more, and 1 / `high` where `x` holds
+      positive float32; `numpy_twins.SMALLEST_SCALE` or more, and 1 / `high` where `x` holds
       nothing to fit.
     """
     return best_scales_np(np.reshape(x, (1, -1)), low, high, candidates)[0]
@@ -50,10 +54,29 @@ def _best_scales(rows: np.ndarray, low: int, high: int, candidates: int) -> np.n
     rows = np.ascontiguousarray(rows)
     largest = (rows if low == 0 else np.abs(rows)).max(axis=1)
     clips = largest * np.arange(1, candidates + 1, dtype=np.float32)[:, None] / candidates
-    scales = np.maximum(clips / high, np.float32(quantizers.SMALLEST_SCALE))
+    scales = np.maximum(clips / high, np.float32(numpy_twins.SMALLEST_SCALE))
     errors = [
-        np.square(rows - quantizers.fake_quantize_np(rows, scale[:, None], low, high)).mean(axis=1)
+        np.square(rows - numpy_twins.fake_quantize_np(rows, scale[:, None], low, high)).mean(axis=1)
         for scale in scales
     ]
     best = scales[np.argmin(errors, axis=0), np.arange(len(rows))]
     return np.where(largest > 0, best, np.float32(1.0 / high))
+
+
+@functools.cache
+def normal_factor(levels: int) -> np.float32:
+    """The scale of least squared error for normally distributed values, over their mean magnitude.
+
+    Args:
+      levels: largest code of the symmetric grid.
+    """
+    inverse = statistics.NormalDist().inv_cdf
+    points = np.array([inverse((i + 0.5) / _NORMAL_POINTS) for i in range(_NORMAL_POINTS)])
+    best = best_scale_np(points, -levels, levels, candidates=512)
+    return np.float32(best / np.abs(points).mean())
+
+
+def dynamic_scale_np(weights: np.ndarray, levels: int, axes: tuple[int, ...] | None) -> np.ndarray:
+    """NumPy twin of `dynamic_scale`."""
+    mean = numpy_twins.mean_magnitude_np(weights, axes)
+    return numpy_twins.positive_np(mean * normal_factor(levels))

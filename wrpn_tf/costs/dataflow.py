@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tf_keras as keras
 
-from wrpn_tf.arithmetic.quantizers import OFF
+from wrpn_tf.arithmetic.bits import OFF
+from wrpn_tf.fronts import front_of
 from wrpn_tf.graph.canonical import canonical
 from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.fusion import Fusion, Group
@@ -21,8 +21,8 @@ from wrpn_tf.graph.nodes import Node, Shape
 from wrpn_tf.graph.placement import RANGE_BITS, KBit, Placement
 from wrpn_tf.graph.roles import SAME_SCALE, Kind, Layer, class_name
 from wrpn_tf.graph.rules import FirstLast, assign_bits
-from wrpn_tf.tfmot import traversal
-from wrpn_tf.tfmot.inspection import LayerView, fusion_groups, view
+from wrpn_tf.graph.views import LayerView
+from wrpn_tf.quantization.inspection import fusion_groups, view
 
 # Layers that write their output in the place of what they alone read.
 _IN_PLACE = (Kind.AFFINE, Kind.RELU, Kind.ADD)
@@ -113,12 +113,12 @@ class Dataflow:
         return group.end.output_bits
 
 
-def is_quantized(model: keras.Model) -> bool:
+def is_quantized(model: Any) -> bool:
     """Whether any layer of a model has a quantizer."""
     return any(layer.observes or layer.kernel is not None for layer in view(model))
 
 
-def quantized_dataflow(model: keras.Model) -> Dataflow:
+def quantized_dataflow(model: Any) -> Dataflow:
     """The steps of a quantized model, with its own bits and without TF-MOT's prefix of names."""
     fusion = fusion_groups(model)
     names = {name: layer.layer.name for name, layer in fusion.layers.items()}
@@ -129,18 +129,19 @@ def quantized_dataflow(model: keras.Model) -> Dataflow:
 
 
 def planned_dataflow(
-    model: keras.Model, weight_bits: int, activation_bits: int, first_last: FirstLast
+    model: Any, weight_bits: int, activation_bits: int, first_last: FirstLast
 ) -> Dataflow:
     """The steps of a float model with the bits that `quantize_model` would give it.
 
     Raises:
       ValueError: for an invalid bit-width or policy.
     """
-    whole = canonical(traversal.read(model), keras.layers)
+    front = front_of(model, "measure")
+    whole = canonical(front.read(model), front.layers)
     bits = assign_bits(
         whole.nodes, weight_bits=weight_bits, activation_bits=activation_bits, first_last=first_last
     )
-    network = decomposed(whole, keras.layers)
+    network = decomposed(whole, front.layers)
     integer = first_last == "integer"
     wanted = {
         node.name: _wanted(bits[node.part_of].activation) for node in network.nodes if node.inputs

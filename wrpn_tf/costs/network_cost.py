@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import get_args
+from typing import Any, get_args
 
-import tf_keras as keras
-
-from wrpn_tf.arithmetic.quantizers import OFF, check_bits
+from wrpn_tf.arithmetic.bits import OFF, check_bits
 from wrpn_tf.costs.dataflow import (
     Dataflow,
     Step,
@@ -17,8 +15,8 @@ from wrpn_tf.costs.dataflow import (
 )
 from wrpn_tf.costs.memory import Memory, measure_memory
 from wrpn_tf.costs.policy import Policy
+from wrpn_tf.fronts import front_of
 from wrpn_tf.graph.rules import edge_layers
-from wrpn_tf.tfmot import traversal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,7 +104,7 @@ class Cost:
 
 
 def measure_cost(
-    model: keras.Model,
+    model: Any,
     batch_size: int = 1,
     *,
     weight_bits: int | None = None,
@@ -133,7 +131,8 @@ def measure_cost(
       ValueError: for a model, policy, batch size or bit-width that is not supported, bits for a
         model that is quantized already, or a layer that cannot be counted (it is named).
     """
-    traversal.check_model(model)
+    front = front_of(model, "measure")
+    front.check_model(model)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
     if policy not in get_args(Policy):
@@ -151,7 +150,7 @@ def measure_cost(
         flow = _plan(model, weight_bits, activation_bits, policy if planned else "paper")
         kernels = flow.kernels()
         if policy == "interior":
-            edges = set.union(*edge_layers(traversal.read(model).nodes))
+            edges = set.union(*edge_layers(front.read(model).nodes))
             kernels = [step for step in kernels if step.part_of not in edges]
     if not kernels:
         raise ValueError(f"Model {model.name!r} has no convolution or dense layer to count.")
@@ -162,7 +161,7 @@ def measure_cost(
 
 
 def _plan(
-    model: keras.Model, weight_bits: int | None, activation_bits: int | None, policy: Policy
+    model: Any, weight_bits: int | None, activation_bits: int | None, policy: Policy
 ) -> Dataflow:
     weight_bits = OFF if weight_bits is None else check_bits(weight_bits, "weight_bits")
     activation_bits = (

@@ -12,6 +12,7 @@ from wrpn_tf.graph.roles import (
     activation_layer,
     activation_name,
     class_name,
+    hard_sigmoid_line,
     l1_l2,
     leaky_slope,
 )
@@ -22,9 +23,10 @@ def decomposed(network: Network, layers: Any, names: Collection[str] | None = No
     """A network with fused activations and the halves of separable convolutions as nodes.
 
     An activity regularizer stays behind the activation, in a layer ActivityRegularization. Swish
-    becomes a product with a sigmoid, a hard sigmoid ``clip(0.2 x + 0.5, 0, 1)`` a Rescaling
-    and a ReLU, a LeakyReLU the larger of its input and a multiple of it (the smaller for slopes
-    above 1): rounding does not change which it is. A limit becomes a ReLU between two offsets,
+    becomes a product with a sigmoid; a hard sigmoid (``clip(0.2 x + 0.5, 0, 1)``, in Keras 3
+    ``clip(x / 6 + 0.5, 0, 1)``) a Rescaling and a ReLU, a hard swish the product with that; a
+    LeakyReLU the larger of its input and a multiple of it (the smaller for slopes above 1):
+    rounding does not change which it is. A limit becomes a ReLU between two offsets,
     an average of tensors a sum and a factor, resizing by whole factors the enlargement or pooling
     that it is (`_resized`). Layers over sequences become layers over images
     (`wrpn_tf.graph.sequences`). `Node.part_of` says of each node what it was made of; the last part
@@ -229,8 +231,14 @@ def _activation(node: Node, layers: Any, name: str, inputs: tuple[str, ...]) -> 
             yield part(layers.Activation("sigmoid", name=f"{name}_sigmoid"), source)
             yield part(layers.Multiply(name=name), source, f"{name}_sigmoid")
         case "hard_sigmoid":
-            yield part(layers.Rescaling(0.2, 0.5, name=f"{name}_line"), source)
+            line = hard_sigmoid_line(node.layer)
+            yield part(layers.Rescaling(*line, name=f"{name}_line"), source)
             yield part(layers.ReLU(1.0, name=name), f"{name}_line")
+        case "hard_silu" | "hard_swish":
+            line = hard_sigmoid_line(node.layer)
+            yield part(layers.Rescaling(*line, name=f"{name}_line"), source)
+            yield part(layers.ReLU(1.0, name=f"{name}_gate"), f"{name}_line")
+            yield part(layers.Multiply(name=name), source, f"{name}_gate")
         case _:
             yield part(layers.Activation(node.layer.activation, name=name), source)
 

@@ -93,10 +93,12 @@ _ACTIVATIONS: dict[str, Kind] = {
     "relu6": Kind.RELU,
     "sigmoid": Kind.SIGMOID,
     "softmax": Kind.SOFTMAX,
-    # What decomposition splits: a product with a sigmoid, and a ReLU of 0.2 x + 0.5.
+    # What decomposition splits: a product with a sigmoid, a ReLU of a line, and a product with one.
     "swish": Kind.MULTIPLY,
     "silu": Kind.MULTIPLY,
     "hard_sigmoid": Kind.RELU,
+    "hard_silu": Kind.MULTIPLY,
+    "hard_swish": Kind.MULTIPLY,
 }
 
 
@@ -109,6 +111,7 @@ SAME_SCALE = frozenset({Kind.PASS, Kind.CONCATENATE, Kind.AVERAGE})
 # Functions of one name that differ between Keras 2 and Keras 3.
 _DIFFERING = ("hard_sigmoid",)
 _PACKAGES = ("tf_keras", "keras", "wrpn_tf")
+_OPERATIONS = "keras.src.ops."
 
 
 def class_name(layer: Layer) -> str:
@@ -116,7 +119,19 @@ def class_name(layer: Layer) -> str:
 
     Layers are known by name, so that one table is right for every Keras.
     """
-    return type(layer).__name__ if _package(type(layer).__module__) in _PACKAGES else ""
+    known = _package(type(layer).__module__) in _PACKAGES and not operation_name(layer)
+    return type(layer).__name__ if known else ""
+
+
+def operation_name(layer: Layer) -> str:
+    """Name of an operation of Keras 3 that is no layer, as 'nn.Relu'; '' for anything else.
+
+    Some of them have the names of layers.
+    """
+    module = type(layer).__module__
+    if not module.startswith(_OPERATIONS):
+        return ""
+    return f"{module.removeprefix(_OPERATIONS)}.{type(layer).__name__}"
 
 
 def activation_name(layer: Layer) -> str:
@@ -182,6 +197,11 @@ def l1_l2(regularizer: Any) -> tuple[float, float] | None:
 def leaky_slope(layer: Layer) -> float:
     """By what a LeakyReLU or a ReLU multiplies negative values."""
     return float(layer.alpha if hasattr(layer, "alpha") else layer.negative_slope)
+
+
+def hard_sigmoid_line(layer: Layer) -> tuple[float, float]:
+    """Slope and offset of the line that a hard sigmoid clips to [0, 1]: Keras 3 has its own."""
+    return (1 / 6, 0.5) if _package(type(layer).__module__) == "keras" else (0.2, 0.5)
 
 
 def relu_maximum(layer: Layer) -> float | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 
+import numpy as np
+
 from wrpn_tf.graph.nodes import Network, Node, Shape, known_sizes
 from wrpn_tf.graph.roles import (
     Kind,
@@ -15,6 +17,7 @@ from wrpn_tf.graph.roles import (
     is_elementwise,
     kind,
     l1_l2,
+    operation_name,
     relu_maximum,
 )
 
@@ -58,6 +61,9 @@ def _problem(node: Node) -> str | None:
         if class_name(layer) in ("TFOpLambda", "SlicingOpLambda"):
             given = f" with {', '.join(node.arguments)}" if node.arguments else ""
             return f"operation {layer.get_config()['function']!r}{given}"
+        if operation_name(layer):
+            given = f" with {', '.join(node.arguments)}" if node.arguments else ""
+            return f"operation {operation_name(layer)!r}{given}"
         return "class"
     inner = activation_layer(layer)
     if kind(layer) is Kind.KERNEL and not has_known_activation(layer):
@@ -115,7 +121,8 @@ def _shape_problem(node: Node) -> str | None:
     if class_name(layer) == "Softmax" and layer.axis not in (-1, rank - 1):
         return "softmax must be over the last axis"
     if class_name(layer) == "BatchNormalization":
-        if list(node.changes.get("axis", layer.axis)) != [rank - 1]:
+        axes = np.ravel(node.changes.get("axis", layer.axis)).tolist()
+        if axes not in ([rank - 1], [-1]):
             return "batch normalization must be over the last axis"
     return None
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import tf_keras as keras
 from rich.console import Console
 
 from wrpn_tf.costs.network_cost import measure_cost
+from wrpn_tf.graph.views import KernelCodes
+from wrpn_tf.quantization.inspection import view
 from wrpn_tf.reporting.rendering import byte_count, compact_table, scaled
 from wrpn_tf.terminal import cell
-from wrpn_tf.tfmot.inspection import KernelCodes, view
 
 
-def summary(model: keras.Model, console: Console | None = None) -> None:
+def summary(model: Any, console: Console | None = None) -> None:
     """Prints a table of the layers with kernels, and the totals.
 
     Bits of each layer's input and kernel, the smallest and largest scale of its kernel's channels,

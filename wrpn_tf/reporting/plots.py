@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # Figures of results need no model, and so no TensorFlow.
     import tf_keras as keras
 
     from wrpn_tf.costs.memory import Memory
-    from wrpn_tf.tfmot.inspection import LayerView
+    from wrpn_tf.graph.views import LayerView
 
 SUFFIXES = (".png", ".svg")
 _COLORS = ("#2563a8", "#d1603d", "#3f8f5f", "#7a5195", "#b08a1e", "#555555")
@@ -156,7 +156,7 @@ def code_histograms(model: keras.Model) -> Figure:
     Raises:
       ValueError: if no layer has a quantized kernel.
     """
-    from wrpn_tf.tfmot.inspection import view
+    from wrpn_tf.quantization.inspection import view
 
     layers = [layer for layer in view(model) if layer.kernel is not None]
     if not layers:
@@ -183,8 +183,8 @@ def activation_histograms(model: keras.Model, images: np.ndarray) -> Figure:
     """
     import tf_keras as keras
 
+    from wrpn_tf.quantization.inspection import view
     from wrpn_tf.tfmot import traversal
-    from wrpn_tf.tfmot.inspection import view
 
     layers = [layer for layer in view(model) if layer.grid is not None and layer.inputs]
     if not layers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
@@ -42,3 +43,23 @@ def with_interface_of(model: keras.Model, quantized: keras.Model) -> keras.Model
 @tf.__internal__.tracking.no_automatic_dependency_tracking
 def _name_outputs(model: keras.Model, names: Sequence[str]) -> None:
     model.output_names = list(names)
+
+
+def input_names(model: keras.Model) -> list[str]:
+    """Names of a model's inputs, in the order of `model.inputs`."""
+    return list(model.input_names)
+
+
+def nested_inputs(model: keras.Model) -> Any:
+    """The inputs as the model nests them."""
+    return model._nested_inputs
+
+
+def packed_inputs(model: keras.Model, inputs: Sequence[Any]) -> Any:
+    """One value for each input, nested as the model takes them."""
+    return tf.nest.pack_sequence_as(model._nested_inputs, list(inputs))
+
+
+def flat_outputs(model: keras.Model, outputs: Any) -> list[Any]:
+    """What a model returned, in the order of `model.outputs`."""
+    return tf.nest.flatten(outputs)

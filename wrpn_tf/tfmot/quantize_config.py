@@ -7,6 +7,8 @@ from typing import Any
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
+from wrpn_tf.graph.placement import KBit, Range
+from wrpn_tf.graph.plan import KernelPlan, LayerPlan
 from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer, RangeQuantizer
 from wrpn_tf.tfmot.weight_quantizer import WeightQuantizer
 
@@ -70,9 +72,42 @@ class WRPNQuantizeConfig(tfmot.quantization.keras.QuantizeConfig):
         return {"weight": to_config(self.weight), "output": to_config(self.output)}
 
     @classmethod
+    def of(cls, plan: LayerPlan) -> WRPNQuantizeConfig:
+        """The configuration with new quantizers as planned."""
+        weight = plan.weight
+        return cls(
+            weight=None
+            if weight is None
+            else WeightQuantizer(weight.bits, weight.method, weight.per_channel),
+            output=_output_quantizer(plan.output),
+        )
+
+    @property
+    def plan(self) -> LayerPlan:
+        """What it asks for, as an annotation: a range is not asked for, but follows."""
+        weight, output = self.weight, self.output
+        return LayerPlan(
+            weight=weight
+            and KernelPlan(bits=weight.bits, method=weight.method, per_channel=weight.per_channel),
+            output=KBit(bits=output.bits, method=output.method)
+            if isinstance(output, ActivationQuantizer)
+            else None,
+        )
+
+    @classmethod
     def from_config(cls, config):
         """The configuration that `get_config` serialized."""
         return cls(weight=from_config(config["weight"]), output=from_config(config["output"]))
+
+
+def _output_quantizer(place: KBit | Range | None) -> OutputQuantizer | None:
+    """The quantizer for what was placed."""
+    match place:
+        case KBit():
+            return ActivationQuantizer(place.bits, place.method, place.maximum)
+        case Range():
+            return RangeQuantizer(place.fixed)
+    return None
 
 
 def to_config(quantizer: Quantizer | None) -> dict | None:

@@ -74,25 +74,8 @@ def custom_objects() -> dict[str, Any]:
     return objects | {"BuiltFirstWrapper": QuantizeWrapperV2}
 
 
-def load_model(
-    path: str | os.PathLike[str], compile: bool = False, *, trust_code: bool = False
-) -> keras.Model:
-    """Loads a model that tf_keras's `model.save(path)` wrote, quantized or not.
-
-    Nothing that the file brings is executed: its layers are built by the classes of tf_keras, of
-    this package, and those that the process registered with `keras.saving`. A SavedModel's graph is
-    not read, only its configuration and its variables.
-
-    Args:
-      path: a `.keras` or `.h5` file, or the folder of a SavedModel.
-      compile: also restore the loss and the optimizer with its state.
-      trust_code: run the code of Lambda layers, import what the file names, and execute the graph
-        of a SavedModel. Such a file can do all that you can: only for files whose author you trust.
-
-    Raises:
-      ValueError: if there is no model, it needs code of its own, or it cannot be loaded.
-    """
-    path = os.fspath(path)
+def load_model(path: str, compile: bool, trust_code: bool) -> keras.Model:
+    """See `wrpn_tf.load_model`."""
     if not os.path.exists(path):
         raise ValueError(f"No model at {path}: {_EXPECTED}.")
     try:

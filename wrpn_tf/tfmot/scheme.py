@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Collection
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.python.core.quantization.keras import (
@@ -16,51 +13,14 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
     quantize_scheme,
 )
 
-from wrpn_tf.arithmetic.methods import ActivationMethod, WeightMethod
-from wrpn_tf.arithmetic.quantizers import OFF
 from wrpn_tf.graph.decomposition import decomposed
-from wrpn_tf.graph.fusion import Fusion
 from wrpn_tf.graph.nodes import Network, Node
-from wrpn_tf.graph.placement import KBit, Placement, Range
-from wrpn_tf.graph.roles import SAME_SCALE, Kind, class_name, kind
-from wrpn_tf.graph.support import check_supported
+from wrpn_tf.graph.plan import LayerPlan, layer_plan, placed
+from wrpn_tf.graph.roles import Kind, class_name, kind
 from wrpn_tf.tfmot import traversal
 from wrpn_tf.tfmot.one_grid_layers import QuantizedAveragePooling2D, QuantizedUpSampling2D
-from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer, RangeQuantizer
-from wrpn_tf.tfmot.quantize_config import (
-    OutputQuantizer,
-    WRPNQuantizeConfig,
-    kernel_attribute,
-)
-from wrpn_tf.tfmot.weight_quantizer import WeightQuantizer
-
-DEFAULT_BITS = 4
-
-
-def layer_config(
-    layer: keras.layers.Layer,
-    weight_bits: int = DEFAULT_BITS,
-    activation_bits: int = DEFAULT_BITS,
-    weight_method: WeightMethod = "learned",
-    activation_method: ActivationMethod = "learned",
-    per_channel: bool = True,
-) -> WRPNQuantizeConfig:
-    """What to do with one layer: the annotation that the layout transform then places.
-
-    Dense layers get one scale, as Edge TPU wants it; convolutions one for each output channel, or
-    one too.
-
-    Raises:
-      ValueError: for a method that does not exist for the layer's bits.
-    """
-    weight = None
-    if kind(layer) is Kind.KERNEL and weight_bits != OFF:
-        per_channel = per_channel and not isinstance(layer, keras.layers.Dense)
-        weight = WeightQuantizer(weight_bits, weight_method, per_channel=per_channel)
-    output = (
-        None if activation_bits == OFF else ActivationQuantizer(activation_bits, activation_method)
-    )
-    return WRPNQuantizeConfig(weight=weight, output=output)
+from wrpn_tf.tfmot.output_quantizers import RangeQuantizer
+from wrpn_tf.tfmot.quantize_config import OutputQuantizer, WRPNQuantizeConfig
 
 
 class WRPNRegistry(quantize_registry.QuantizeRegistry):
@@ -95,32 +55,14 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
     def apply(self, model, layer_quantize_map):
         """Returns the rebuilt model and each layer's configuration."""
         annotated = {
-            layer.name: layer_quantize_map[layer.name].get("quantize_config") or layer_config(layer)
+            layer.name: _asked(layer, layer_quantize_map[layer.name].get("quantize_config"))
             for layer in model.layers
             if layer.name in layer_quantize_map and kind(layer) is not Kind.INPUT
         }
         network = decomposed(traversal.read(model), keras.layers, annotated)
-        configs = {
-            node.name: _own_config(node, annotated[node.part_of])
-            for node in network.nodes
-            if node.part_of in annotated
-        }
-        check_supported(network, configs)
-        if self._integer:
-            _check_all_annotated(network, configs)
-        wanted = {name: _wanted(config.output) for name, config in configs.items()}
-        fusion = Fusion(network.nodes, network.results)
-        placement = Placement(fusion, wanted, self._integer)
-        plan = {}
-        for node in network.nodes:
-            weight = configs[node.name].weight if node.name in configs else None
-            output = _quantizer(placement.output(node.name))
-            if output and self._input_range and node.inputs[0] in model.input_names:
-                output = _rescaled_input(node.layer, self._input_range) or output
-            if weight or output:
-                plan[node.name] = WRPNQuantizeConfig(weight=weight, output=output)
-        nodes = tuple(_freezing_with_sources(node, fusion) for node in network.nodes)
-        model = self._insert(dataclasses.replace(network, nodes=nodes), plan)
+        network, plans = placed(network, annotated, self._integer, self._input_range)
+        plan = {name: WRPNQuantizeConfig.of(layer) for name, layer in plans.items()}
+        model = self._insert(network, plan)
         self._registry.planned = plan
         return model, {name: {"quantize_config": config} for name, config in plan.items()}
 
@@ -176,61 +118,9 @@ class WRPNScheme(quantize_scheme.QuantizeScheme):
         return self._registry
 
 
-def _freezing_with_sources(node: Node, fusion: Fusion[Node]) -> Node:
-    """The node, frozen where all activations that its quantizer may stand for are."""
-    if node.kind not in SAME_SCALE or not node.inputs:
-        return node
-    alive = any(source.trainable for source in fusion.sources(node.name))
-    return dataclasses.replace(node, trainable=node.trainable and alive)
-
-
-def _own_config(node: Node, config: WRPNQuantizeConfig) -> WRPNQuantizeConfig:
-    """What a node has of the annotation of the layer that it is a part of."""
-    own = WRPNQuantizeConfig.from_config(config.get_config())
-    if node.name != node.part_of and not kernel_attribute(node.layer):
-        own.weight = None
-    return own
-
-
-def _wanted(quantizer: OutputQuantizer | None) -> KBit | None:
-    """The k-bit quantizer that an annotation asks for."""
-    if not isinstance(quantizer, ActivationQuantizer):
-        return None
-    return KBit(bits=quantizer.bits, method=quantizer.method)
-
-
-def _quantizer(place: KBit | Range | None) -> OutputQuantizer | None:
-    """The quantizer of TF-MOT for what was placed."""
-    match place:
-        case KBit():
-            return ActivationQuantizer(place.bits, place.method, place.maximum)
-        case Range():
-            return RangeQuantizer(place.fixed)
-    return None
-
-
-def _check_all_annotated(network: Network, annotated: Collection[str]) -> None:
-    """Raises ValueError if a layer would stay in float."""
-    floats = [node.name for node in network.nodes if node.inputs and node.name not in annotated]
-    if floats:
-        raise ValueError(
-            f"Layers without annotation: {', '.join(floats)}. An integer-only network needs "
-            "wrpn_tf.quantize_annotate for every layer; or leave out integer=True."
-        )
-
-
-def _rescaled_input(layer, input_range) -> RangeQuantizer | None:
-    """The quantizer of a Rescaling layer that reads an input: its range is known."""
-    if type(layer) is not keras.layers.Rescaling:
-        return None
-    ends = [np.ravel(layer.scale) * end + np.ravel(layer.offset) for end in input_range]
-    minimum, maximum = min(0.0, float(np.min(ends))), max(0.0, float(np.max(ends)))
-    if np.size(ends[0]) > 1 and minimum < 0 < maximum:
-        # Channels of their own have no pixels in common: codes below 0 are a whole number.
-        below = np.clip(np.ceil(-minimum * 255 / (maximum - minimum)), 1, 254)
-        step = max(-minimum / below, maximum / (255 - below))
-        minimum, maximum = -below * step, (255 - below) * step
-    return RangeQuantizer((minimum, maximum))
+def _asked(layer: keras.layers.Layer, config: WRPNQuantizeConfig | None) -> LayerPlan:
+    """What an annotation asks for."""
+    return layer_plan(layer) if config is None else config.plan
 
 
 def _on_one_grid(node: Node, inputs: Any, quantizer: OutputQuantizer | None) -> Any:

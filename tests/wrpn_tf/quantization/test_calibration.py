@@ -11,7 +11,7 @@ from small_models import everything, images, tiny
 from tf_keras import layers
 
 import wrpn_tf
-from wrpn_tf.tfmot.inspection import output_quantizers
+from wrpn_tf.quantization.inspection import output_quantizers
 
 
 def quantized(**options):

@@ -6,15 +6,15 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import tensorflow as tf
-import tf_keras as keras
+from wrpn_tf.fronts import front_of
+from wrpn_tf.quantization.inspection import Model
 
 BATCH_SIZE = 32
 """Images in a batch of arrays: Keras's default."""
 
 
 def batches(
-    model: keras.Model, data: Any, steps: int | None = None, batch_size: int = BATCH_SIZE
+    model: Model, data: Any, steps: int | None = None, batch_size: int = BATCH_SIZE
 ) -> Iterator[tuple[list[Any], Any]]:
     """The batches of `data`, as `fit` would take them for `model`.
 
@@ -42,13 +42,13 @@ def batches(
             if not 1 <= len(batch) <= 3:
                 raise ValueError(
                     f"A batch is x, (x, y) or (x, y, weights); got {len(batch)} values, and the "
-                    f"model has the inputs {', '.join(model.input_names)}."
+                    f"model has the inputs {', '.join(front_of(model).input_names(model))}."
                 )
             x, y = batch[0], batch[1] if len(batch) > 1 else None
         yield _fitting(model, x), y
 
 
-def _elements(model: keras.Model, data: Any, steps: int | None, size: int) -> Iterator[Any]:
+def _elements(model: Model, data: Any, steps: int | None, size: int) -> Iterator[Any]:
     """Batches as they come."""
     if isinstance(data, str | bytes) or data is None:
         raise ValueError(f"Data are arrays or batches of them; got {data!r}.")
@@ -60,8 +60,8 @@ def _elements(model: keras.Model, data: Any, steps: int | None, size: int) -> It
         for start in range(0, counts.pop(), size):
             yield [part[start : start + size] for part in parts]
         return
-    if isinstance(data, tf.data.Dataset):
-        if steps is None and data.cardinality() == tf.data.INFINITE_CARDINALITY:
+    if hasattr(data, "cardinality"):  # A tf.data.Dataset, which says -1 where it has no end.
+        if steps is None and data.cardinality() == -1:
             raise ValueError("The dataset repeats without end; give steps=, a number of batches.")
         yield from data
     elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
@@ -76,35 +76,35 @@ def _elements(model: keras.Model, data: Any, steps: int | None, size: int) -> It
         )
 
 
-def _is_whole(model: keras.Model, data: Any) -> bool:
+def _is_whole(model: Model, data: Any) -> bool:
     """Whether `data` are the inputs, and not batches of them."""
     if isinstance(data, Mapping):
         return True
-    rank = model.inputs[0].shape.rank
+    rank = len(model.inputs[0].shape)
     if isinstance(data, list) and len(data) == len(model.inputs) > 1:
-        ranks = [tensor.shape.rank for tensor in model.inputs]
+        ranks = [len(tensor.shape) for tensor in model.inputs]
         return [_rank(part) for part in data] == ranks
-    return rank is not None and _rank(data) in (rank, rank - 1)  # One image is a mistake: named.
+    return _rank(data) in (rank, rank - 1)  # One image is a mistake: named.
 
 
 def _rank(value: Any) -> int | None:
     """The rank of an array; None for anything else."""
     shape = getattr(value, "shape", None)
-    return None if shape is None or isinstance(value, keras.Model) else len(shape)
+    return None if shape is None or hasattr(value, "layers") else len(shape)
 
 
-def _fitting(model: keras.Model, x: Any) -> list[Any]:
+def _fitting(model: Model, x: Any) -> list[Any]:
     """Inputs in the order of the model's; raises ValueError where they do not fit."""
-    names = model.input_names
+    names = front_of(model).input_names(model)
     if isinstance(x, Mapping):
-        nested = model._nested_inputs
+        nested = front_of(model).nested_inputs(model)
         keys = sorted(nested) if isinstance(nested, dict) else names
         known = keys if set(x) == set(keys) else names
         if set(x) != set(known):
             raise ValueError(f"Inputs are {', '.join(map(str, x))}; expected {', '.join(keys)}.")
         parts = [x[key] for key in known]
     else:
-        parts = tf.nest.flatten(x)
+        parts = _flat(x)
     if len(parts) != len(names):
         raise ValueError(
             f"A batch has {len(parts)} inputs; the model has {len(names)}: {', '.join(names)} (a "
@@ -112,9 +112,25 @@ def _fitting(model: keras.Model, x: Any) -> list[Any]:
         )
     for part, name, tensor in zip(parts, names, model.inputs, strict=True):
         shape, expected = getattr(part, "shape", None), tuple(tensor.shape)
-        if shape is None or not tensor.shape[1:].is_compatible_with(shape[1:]):
+        if shape is None or not _fits(tuple(shape)[1:], expected[1:]):
             given = type(part).__name__ if shape is None else tuple(shape)
             unbatched = shape is not None and len(shape) == len(expected) - 1
             advice = "; batch the data" if unbatched else ""
             raise ValueError(f"Input {name!r} takes {expected}; a batch has {given}{advice}.")
     return parts
+
+
+def _flat(x: Any) -> list[Any]:
+    """The arrays in lists and dictionaries, these in the order of their keys."""
+    if isinstance(x, Mapping):
+        x = [x[key] for key in sorted(x)]
+    if not isinstance(x, list | tuple):
+        return [x]
+    return [part for item in x for part in _flat(item)]
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    """Whether a shape is what a model takes, without the batch."""
+    return len(shape) == len(expected) and all(
+        size is None or size == given for given, size in zip(shape, expected, strict=True)
+    )

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import tf_keras as keras
 
-from wrpn_tf.tfmot.inspection import named_output_quantizers
-from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer
+from wrpn_tf.arithmetic.quantizer_state import ActivationState
+from wrpn_tf.quantization.inspection import Model, named_output_quantizers
 
 
-def clipped_shares(model: keras.Model, images: np.ndarray) -> dict[str, float]:
+def clipped_shares(model: Model, images: np.ndarray) -> dict[str, float]:
     """The share of positive values that each k-bit activation clips at its upper bound.
 
     Args:
@@ -25,7 +24,7 @@ def clipped_shares(model: keras.Model, images: np.ndarray) -> dict[str, float]:
     entries = [
         (name, quantizer, quantizer.grid(variables))
         for name, (quantizer, variables) in named_output_quantizers(model).items()
-        if isinstance(quantizer, ActivationQuantizer)
+        if isinstance(quantizer, ActivationState)
     ]
 
     def observer(name: str, top: float) -> Callable[[np.ndarray], bool]:

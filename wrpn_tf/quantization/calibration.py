@@ -6,17 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-import tf_keras as keras
 
-from wrpn_tf.tfmot.feeding import BATCH_SIZE, batches
-from wrpn_tf.tfmot.inspection import output_quantizers
+from wrpn_tf.fronts import front_of
+from wrpn_tf.quantization.feeding import BATCH_SIZE, batches
+from wrpn_tf.quantization.inspection import Model, output_quantizers
 
 _VALUES_PER_BATCH = 65536
 
 
 def calibrate(
-    model: keras.Model, data: Any, steps: int | None = None, *, batch_size: int = BATCH_SIZE
+    model: Model, data: Any, steps: int | None = None, *, batch_size: int = BATCH_SIZE
 ) -> None:
     """Sets the output scales and ranges of a quantized model from data, in place.
 
@@ -37,7 +36,7 @@ def calibrate(
     Raises:
       ValueError: if there are no batches, they do not end, or do not fit the model.
     """
-    entries = output_quantizers(model)
+    front, entries = front_of(model, "calibrate"), output_quantizers(model)
     samples: list[list[np.ndarray]] = [[] for _ in entries]
     saved = model.get_weights()
     random = np.random.default_rng(0)
@@ -58,7 +57,7 @@ def calibrate(
             quantizer.observer = observer(values)
         count = 0
         for inputs, _ in batches(model, data, steps, batch_size):
-            model(tf.nest.pack_sequence_as(model._nested_inputs, inputs), training=True)
+            model(front.packed_inputs(model, inputs), training=True)
             count += 1
     finally:
         for quantizer, _ in entries:

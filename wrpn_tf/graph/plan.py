@@ -1,0 +1,226 @@
+"""What each layer of a network is to carry: bits and methods, then quantizers and their places.
+
+`layer_plans` says what a model's layers are asked to have, `placed` turns that, for the decomposed
+network, into what each layer carries. A front makes its quantizers of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from wrpn_tf.arithmetic.bits import OFF
+from wrpn_tf.arithmetic.methods import (
+    ACTIVATION_METHODS,
+    ActivationMethod,
+    Method,
+    WeightMethod,
+    check_method,
+    check_weight_method,
+    has_bits,
+)
+from wrpn_tf.graph.fusion import Fusion
+from wrpn_tf.graph.nodes import Network, Node
+from wrpn_tf.graph.placement import KBit, Placement, Range
+from wrpn_tf.graph.roles import SAME_SCALE, Kind, Layer, class_name, kind
+from wrpn_tf.graph.rules import FirstLast, Rule, assign_bits, edge_layers
+from wrpn_tf.graph.support import check_supported
+
+DEFAULT_BITS = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KernelPlan:
+    """The quantizer of a kernel: the arguments of `wrpn_tf.arithmetic.quantizer_state.KernelState`.
+
+    Raises:
+      ValueError: for a method that does not exist for the bits.
+    """
+
+    bits: int
+    method: WeightMethod
+    per_channel: bool
+
+    def __post_init__(self):
+        check_weight_method(self.method, self.bits)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerPlan:
+    """What a layer is to carry.
+
+    Attributes:
+      weight: the quantizer of its kernel, or None.
+      output: the quantizer of its output, or None.
+    """
+
+    weight: KernelPlan | None = None
+    output: KBit | Range | None = None
+
+
+def layer_plan(
+    layer: Layer,
+    weight_bits: int = DEFAULT_BITS,
+    activation_bits: int = DEFAULT_BITS,
+    weight_method: WeightMethod = "learned",
+    activation_method: ActivationMethod = "learned",
+    per_channel: bool = True,
+) -> LayerPlan:
+    """What one layer is asked to have.
+
+    Dense layers get one scale, as Edge TPU wants it; convolutions one for each output channel, or
+    one too.
+
+    Raises:
+      ValueError: for a method that does not exist for the layer's bits.
+    """
+    weight = None
+    if kind(layer) is Kind.KERNEL and weight_bits != OFF:
+        per_channel = per_channel and class_name(layer) != "Dense"
+        weight = KernelPlan(bits=weight_bits, method=weight_method, per_channel=per_channel)
+    output = None
+    if activation_bits != OFF:
+        output = KBit(bits=activation_bits, method=activation_method)
+    return LayerPlan(weight=weight, output=output)
+
+
+def layer_plans(
+    nodes: Sequence[Node],
+    *,
+    weight_bits: int,
+    activation_bits: int,
+    rules: Sequence[Rule],
+    first_last: FirstLast,
+    method: Method,
+    methods: tuple[WeightMethod, ActivationMethod],
+    per_channel: bool,
+) -> dict[str, LayerPlan]:
+    """What each layer of a model is asked to have, by name.
+
+    First and last layers with bits that the method of weights does not have follow `method`.
+
+    Raises:
+      ValueError: see `wrpn_tf.graph.rules.assign_bits`.
+    """
+    weights, activations = methods
+    bits = assign_bits(
+        nodes,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        rules=rules,
+        first_last=first_last,
+    )
+    edges = set().union(*edge_layers(nodes))
+
+    def plan(node: Node) -> LayerPlan:
+        own = bits[node.name]
+        gives_way = node.name in edges and not has_bits(weights, own.weight)
+        weight_method = method if gives_way else weights
+        return layer_plan(
+            node.layer, own.weight, own.activation, weight_method, activations, per_channel
+        )
+
+    return {node.name: plan(node) for node in nodes}
+
+
+def both_methods(
+    method: Method,
+    weight_method: WeightMethod | None,
+    activation_method: ActivationMethod | None,
+    weight_bits: int,
+) -> tuple[WeightMethod, ActivationMethod]:
+    """The methods of weights and activations; raises ValueError for one that does not exist."""
+    check_method(method)
+    for_weights, for_activations = weight_method or method, activation_method or method
+    check_method(for_activations, ACTIVATION_METHODS, "activation_method")
+    if weight_bits != OFF:
+        check_weight_method(for_weights, weight_bits)
+    return for_weights, for_activations
+
+
+def placed(
+    network: Network,
+    annotated: Mapping[str, LayerPlan],
+    integer: bool,
+    input_range: tuple[float, float] | None,
+) -> tuple[Network, dict[str, LayerPlan]]:
+    """What each layer of a decomposed network carries, by name, if anything.
+
+    Args:
+      network: decomposed.
+      annotated: what the layers that it was made of are asked to have, by name.
+      integer: whether to add all that an integer-only network needs.
+      input_range: fixed real range of the inputs, or None to observe it.
+
+    Returns:
+      The network, with what shares a scale frozen where all activations behind it are, and the
+      plan.
+
+    Raises:
+      ValueError: naming layers that cannot be quantized, or that `integer` leaves in float.
+    """
+    own = {
+        node.name: _own(node, annotated[node.part_of])
+        for node in network.nodes
+        if node.part_of in annotated
+    }
+    check_supported(network, own)
+    if integer:
+        _check_all_annotated(network, own)
+    wanted = {
+        name: plan.output if isinstance(plan.output, KBit) else None for name, plan in own.items()
+    }
+    fusion = Fusion(network.nodes, network.results)
+    placement = Placement(fusion, wanted, integer)
+    inputs = {node.name for node in network.nodes if not node.inputs}
+    plans = {}
+    for node in network.nodes:
+        weight = own[node.name].weight if node.name in own else None
+        output = placement.output(node.name)
+        if output and input_range and node.inputs[0] in inputs:
+            output = _rescaled_input(node.layer, input_range) or output
+        if weight or output:
+            plans[node.name] = LayerPlan(weight=weight, output=output)
+    nodes = tuple(_freezing_with_sources(node, fusion) for node in network.nodes)
+    return dataclasses.replace(network, nodes=nodes), plans
+
+
+def _own(node: Node, plan: LayerPlan) -> LayerPlan:
+    """What a node has of the plan of the layer that it is a part of."""
+    if node.name != node.part_of and node.kind is not Kind.KERNEL:
+        return dataclasses.replace(plan, weight=None)
+    return plan
+
+
+def _check_all_annotated(network: Network, annotated: Collection[str]) -> None:
+    """Raises ValueError if a layer would stay in float."""
+    floats = [node.name for node in network.nodes if node.inputs and node.name not in annotated]
+    if floats:
+        raise ValueError(
+            f"Layers without annotation: {', '.join(floats)}. An integer-only network needs "
+            "wrpn_tf.quantize_annotate for every layer; or leave out integer=True."
+        )
+
+
+def _rescaled_input(layer: Layer, input_range: tuple[float, float]) -> Range | None:
+    """The range of a Rescaling layer that reads an input: it is known."""
+    if class_name(layer) != "Rescaling":
+        return None
+    ends = [np.ravel(layer.scale) * end + np.ravel(layer.offset) for end in input_range]
+    minimum, maximum = min(0.0, float(np.min(ends))), max(0.0, float(np.max(ends)))
+    if np.size(ends[0]) > 1 and minimum < 0 < maximum:
+        # Channels of their own have no pixels in common: codes below 0 are a whole number.
+        below = np.clip(np.ceil(-minimum * 255 / (maximum - minimum)), 1, 254)
+        step = max(-minimum / below, maximum / (255 - below))
+        minimum, maximum = -below * step, (255 - below) * step
+    return Range(fixed=(minimum, maximum))
+
+
+def _freezing_with_sources(node: Node, fusion: Fusion[Node]) -> Node:
+    """The node, frozen where all activations that its quantizer may stand for are."""
+    if node.kind not in SAME_SCALE or not node.inputs:
+        return node
+    alive = any(source.trainable for source in fusion.sources(node.name))
+    return dataclasses.replace(node, trainable=node.trainable and alive)

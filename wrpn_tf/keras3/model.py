@@ -1,0 +1,62 @@
+"""The quantized model: a functional one that keeps the interface of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import tree
+from keras.src.models.functional import Functional
+
+from wrpn_tf.keras3.traversal import functional
+
+
+@keras.saving.register_keras_serializable("wrpn_tf")
+class QuantizedModel(Functional):
+    """A functional model whose outputs have names that are saved, and not those of its layers."""
+
+    def get_config(self) -> dict[str, Any]:
+        """The configuration with the names of the outputs."""
+        return super().get_config() | {"output_names": list(self.output_names)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> QuantizedModel:
+        """The model that `get_config` tells of."""
+        config = dict(config)
+        names = config.pop("output_names")
+        model = super().from_config(config, custom_objects)
+        model.output_names = names
+        return model
+
+
+def with_interface_of(model: Any, inputs: list[Any], outputs: list[Any]) -> QuantizedModel:
+    """The model of some tensors, with inputs and outputs as `model` names and nests them."""
+    user = functional(model)
+    quantized = QuantizedModel(
+        tree.pack_sequence_as(user._inputs_struct, inputs),
+        tree.pack_sequence_as(user._outputs_struct, outputs),
+        name=model.name,
+    )
+    quantized.output_names = list(user.output_names)
+    return quantized
+
+
+def input_names(model: keras.Model) -> list[str]:
+    """Names of a model's inputs, in the order of `model.inputs`."""
+    return [tensor._keras_history.operation.name for tensor in model.inputs]
+
+
+def nested_inputs(model: keras.Model) -> Any:
+    """The inputs as the model nests them."""
+    return functional(model)._inputs_struct
+
+
+def packed_inputs(model: keras.Model, inputs: Sequence[Any]) -> Any:
+    """One value for each input, nested as the model takes them."""
+    return tree.pack_sequence_as(nested_inputs(model), list(inputs))
+
+
+def flat_outputs(model: keras.Model, outputs: Any) -> list[Any]:
+    """What a model returned, in the order of `model.outputs`."""
+    return tree.flatten(outputs)

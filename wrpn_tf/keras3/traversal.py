@@ -1,0 +1,284 @@
+"""Functional Keras 3 models as networks of nodes, and back."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from wrpn_tf.graph.nodes import Element, Network, Node, Shape
+from wrpn_tf.graph.support import arguments_problem
+from wrpn_tf.keras3.operations import layer_of
+
+Call = Callable[[Node, Any], Any]
+Visit = Callable[[Any, list[Any], Mapping[str, Any]], Any]
+
+
+def check_model(model: Any, verb: str = "quantize") -> None:
+    """Raises ValueError unless `model` is a built Sequential or Functional Keras 3 model.
+
+    The `verb` is what the message says cannot be done.
+    """
+    if isinstance(model, keras.Model) and hasattr(functional(model), "_nodes_by_depth"):
+        return
+    kind = f"{type(model).__module__.split('.')[0]}.{type(model).__name__}"
+    if isinstance(model, keras.Sequential):
+        problem = "it is not built; begin it with keras.Input(shape)"
+    elif isinstance(model, keras.Model):
+        problem = "it is subclassed; rebuild it with keras.Model(inputs, outputs)"
+    else:
+        problem = "it is not a Keras model; build it with keras.Model(inputs, outputs)"
+    raise ValueError(f"Cannot {verb} the {kind}: {problem}.")
+
+
+def functional(model: Any) -> Any:
+    """The functional model inside a Sequential one, or the model itself."""
+    return model._functional if isinstance(model, keras.Sequential) else model
+
+
+def graph_nodes(model: keras.Model) -> Iterator[Any]:
+    """Keras's own nodes, inputs first, without those of the input layers."""
+    by_depth = functional(model)._nodes_by_depth
+    for depth in sorted(by_depth, reverse=True):
+        for node in by_depth[depth]:
+            if not node.is_input:
+                yield node
+
+
+def replay(
+    model: keras.Model, inputs: list[Any], visit: Visit, around: Mapping[str, Any] | None = None
+) -> list[Any]:
+    """Computes a model's outputs with other values in the place of its tensors.
+
+    Args:
+      model: built Sequential or Functional model; nested models are entered, not visited.
+      inputs: one value for each input of the model: tensors, or facts about them.
+      visit: called in topological order with Keras's node of a call, the values of the tensors that
+        it reads, and the other arguments of the call, with those of models around it; returns the
+        value of the output (a list where there are several).
+      around: the arguments of the call of `model`: `training` holds for what is inside.
+
+    Returns:
+      The values of the model's outputs.
+    """
+    values = {id(old): value for old, value in zip(model.inputs, inputs, strict=True)}
+    for node in graph_nodes(model):
+        arguments = [values[id(tensor)] for tensor in node.input_tensors]
+        others = {**(around or {}), **_other_arguments(node)}
+        if isinstance(node.operation, keras.Model):
+            results = replay(node.operation, arguments, visit, others)
+        else:
+            results = visit(node, arguments, others)
+        results = results if isinstance(results, list) else [results]
+        for old, value in zip(node.outputs, results, strict=True):
+            values[id(old)] = value
+    return [values[id(tensor)] for tensor in model.outputs]
+
+
+def _other_arguments(node: Any) -> dict[str, Any]:
+    """The arguments of a call but for its tensors, by name; the constants of an operation."""
+    operation, (first, *others) = node.operation, node.arguments.args or (None,)
+    if isinstance(operation, keras.layers.Layer):
+        names = [*inspect.signature(operation.call).parameters][1:]
+        named = dict(zip(names, others, strict=False)) | node.arguments.kwargs
+        if isinstance(named.get("training"), int | np.bool_):
+            named["training"] = bool(named["training"])
+        return {name: value for name, value in named.items() if value is not None}
+    named = {f"argument {index}": value for index, value in enumerate([first, *others], start=1)}
+    return {
+        name: value
+        for name, value in (named | node.arguments.kwargs).items()
+        if value is not None
+        and not any(isinstance(part, keras.KerasTensor) for part in tree.flatten(value))
+    }
+
+
+def read(model: keras.Model) -> Network:
+    """The nodes of a model, flat: nested models are inlined, and each layer is used once.
+
+    A layer without weights that is used several times becomes several nodes. Operations that layers
+    stand for (`wrpn_tf.keras3.operations`) are read as those layers. Nothing is built, and no
+    weight's value is read.
+
+    Raises:
+      ValueError: if a layer with weights is used more than once; all such layers are named.
+    """
+    check_model(model)
+    frozen = set(_frozen_layers(model))
+    inputs = []
+    for tensor in model.inputs:
+        layer = tensor._keras_history.operation
+        inputs.append(
+            Node(name=layer.name, layer=layer, inputs=(), shape=_shape(tensor), origin=layer)
+        )
+    nodes = list(inputs)
+    names = set(_names(model))
+    uses: dict[str, int] = {}
+    shared = set()
+
+    def unique(operation: Any) -> str:
+        count = uses[operation.name] = uses.get(operation.name, 0) + 1
+        if count == 1:
+            return operation.name
+        if getattr(operation, "weights", ()):
+            shared.add(operation.name)
+        candidates = (f"{operation.name}_{index}" for index in itertools.count(count))
+        name = next(candidate for candidate in candidates if candidate not in names)
+        names.add(name)
+        return name
+
+    def visit(
+        keras_node: Any, sources: list[Node], arguments: Mapping[str, Any]
+    ) -> Node | list[Node]:
+        origin = keras_node.operation
+        layer = layer_of(keras_node)
+        if layer is not origin:  # It stands for the constants of the operation too.
+            arguments = {name: arguments[name] for name in ("training",) if name in arguments}
+        shapes = _output_shapes(keras_node, layer, [source.shape for source in sources])
+        whole = layer is origin and isinstance(layer, keras.layers.Layer)
+        node = Node(
+            name=unique(origin),
+            layer=layer,
+            inputs=tuple(source.name for source in sources),
+            shape=shapes[0],
+            origin=origin,
+            weights=tuple(range(len(layer.weights))) if whole else (),
+            trainable=id(origin) not in frozen,
+            arguments=arguments,
+        )
+        nodes.append(node)
+        if len(shapes) == 1:
+            return node
+        elements = [
+            Node(
+                name=f"{node.name}:{index}",
+                layer=Element(index),
+                inputs=(node.name,),
+                shape=shape,
+                origin=origin,
+            )
+            for index, shape in enumerate(shapes)
+        ]
+        nodes.extend(elements)
+        return elements
+
+    results = replay(model, inputs, visit)
+    if shared:
+        raise ValueError(
+            f"Layers with weights that are used more than once (or names that occur twice) cannot "
+            f"be quantized: {', '.join(sorted(shared))}. Give each use a layer of its own."
+        )
+    return Network(
+        name=model.name, nodes=tuple(nodes), results=tuple(result.name for result in results)
+    )
+
+
+def build(network: Network, call: Call) -> tuple[list[Any], list[Any]]:
+    """The symbolic inputs and outputs of a network's nodes.
+
+    Args:
+      network: the nodes.
+      call: called in execution order with each node but the inputs, and the tensor that it reads (a
+        list where there are several); returns the output.
+    """
+    values: dict[str, Any] = {}
+    inputs = []
+    for node in network.nodes:
+        tensors = [values[name] for name in node.inputs]
+        if isinstance(node.layer, Element):
+            values[node.name] = tensors[0][node.layer.index]
+        elif node.inputs:
+            results = tree.flatten(call(node, tensors if len(tensors) > 1 else tensors[0]))
+            values[node.name] = results if len(results) > 1 else results[0]
+        else:
+            values[node.name] = keras.Input(
+                batch_shape=node.shape, dtype=node.layer.dtype, name=node.name
+            )
+            inputs.append(values[node.name])
+    return inputs, [values[name] for name in network.results]
+
+
+def call_arguments(node: Node, layer: keras.layers.Layer) -> dict[str, Any]:
+    """The arguments of a node's call that a layer takes which stands for it or for a part of it.
+
+    Raises:
+      ValueError: for an argument that is not understood.
+    """
+    if problem := arguments_problem(node):
+        raise ValueError(f"Layer {node.name!r} cannot be copied: {problem}.")
+    takes = "training" in inspect.signature(layer.call).parameters
+    return {"training": node.arguments["training"]} if takes and node.arguments else {}
+
+
+def new_layer(node: Node) -> Any:
+    """A layer for a node, configured as the node's and not built.
+
+    Raises:
+      ValueError: for an activity regularizer that Keras does not save.
+    """
+    if not isinstance(node.layer, keras.layers.Layer):
+        return type(node.layer).from_config(node.layer.get_config())
+    config = node.layer.get_config() | {"name": node.name, "trainable": node.trainable}
+    layer = type(node.layer).from_config(config | dict(node.changes))
+    lost = node.layer.activity_regularizer is not None and layer.activity_regularizer is None
+    if lost and "activity_regularizer" not in node.changes:
+        raise ValueError(
+            f"Layer {node.name!r} ({type(node.layer).__name__}) has an activity_regularizer that "
+            "Keras does not copy; put a keras.layers.ActivityRegularization behind it."
+        )
+    return layer
+
+
+def copy_weights(node: Node, layer: Any) -> None:
+    """Gives a built layer the weights of its node; a kernel over sequences has no height."""
+    if not node.weights:
+        return
+    values = node.origin.get_weights()
+    layer.set_weights(
+        [
+            value[None] if (1, *value.shape) == tuple(weight.shape) else value
+            for weight, value in zip(
+                layer.weights, (values[position] for position in node.weights), strict=True
+            )
+        ]
+    )
+
+
+def _names(model: keras.Model) -> Iterator[str]:
+    """Names of the layers of a model and of the models nested in it."""
+    for node in graph_nodes(model):
+        if isinstance(node.operation, keras.Model):
+            yield from _names(node.operation)
+        else:
+            yield node.operation.name
+
+
+def _frozen_layers(model: keras.Model, frozen: bool = False) -> Iterator[int]:
+    """The ids of the layers that do not train: a model that is frozen freezes all its layers."""
+    frozen = frozen or not model.trainable
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _frozen_layers(layer, frozen)
+        elif frozen or not layer.trainable:
+            yield id(layer)
+
+
+def _output_shapes(node: Any, layer: Any, input_shapes: list[Shape]) -> list[Shape]:
+    """Shapes of the outputs of a call on inputs of these shapes.
+
+    In a nested model they may be more special than those of the call that Keras recorded.
+    """
+    recorded = [_shape(tensor) for tensor in node.input_tensors]
+    if recorded == input_shapes or not isinstance(layer, keras.layers.Layer):
+        return [_shape(tensor) for tensor in node.outputs]
+    shapes = layer.compute_output_shape(input_shapes if len(input_shapes) > 1 else input_shapes[0])
+    return [tuple(shape) for shape in (shapes if isinstance(shapes, list) else [shapes])]
+
+
+def _shape(tensor: Any) -> Shape:
+    return tuple(tensor.shape)

@@ -1,0 +1,65 @@
+"""A quantized model as plain facts: layers, trained integers and grids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from wrpn_tf.fronts import front_of
+from wrpn_tf.graph.fusion import Fusion
+from wrpn_tf.graph.views import KernelEntry, LayerView, OutputEntry
+
+Model = Any
+"""A model of a Keras."""
+
+
+def view(model: Model) -> list[LayerView]:
+    """The layers of a quantized model in execution order."""
+    front = front_of(model, "read")
+    return [front.view_layer(node) for node in front.read(model).nodes]
+
+
+def fusion_groups(model: Model) -> Fusion[LayerView]:
+    """The layers of a quantized model, and which of them become one operator."""
+    front = front_of(model, "read")
+    network = front.read(model)
+    return Fusion(map(front.view_layer, network.nodes), network.results)
+
+
+def named_output_quantizers(model: Model) -> dict[str, OutputEntry]:
+    """Every output quantizer of the model with its variables, by the layer's name."""
+    return front_of(model, "read").named_output_quantizers(model)
+
+
+def named_kernel_quantizers(model: Model) -> dict[str, KernelEntry]:
+    """Every kernel quantizer, the kernel and the quantizer's variables, by the layer's name."""
+    return front_of(model, "read").named_kernel_quantizers(model)
+
+
+def infer(model: Model, inputs: Sequence[Any]) -> list[np.ndarray]:
+    """The outputs of a model in inference, in the order of `model.outputs`.
+
+    Args:
+      model: of either Keras.
+      inputs: one batch for each input, in the order of `model.inputs`.
+    """
+    front = front_of(model, "run")
+    outputs = model(front.packed_inputs(model, inputs), training=False)
+    return [np.asarray(value) for value in front.flat_outputs(model, outputs)]
+
+
+def output_quantizers(model: Model) -> list[OutputEntry]:
+    """Every output quantizer of the model with its variables.
+
+    Raises:
+      ValueError: if the model has none.
+    """
+    found = list(named_output_quantizers(model).values())
+    if not found:
+        raise ValueError(
+            f"Model {model.name!r} has no quantized outputs; quantize it with "
+            "wrpn_tf.quantize_model first."
+        )
+    return found
