@@ -1,0 +1,111 @@
+"""The quantizers in `keras.ops`: values of the NumPy twins, gradients of the TensorFlow forms."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from equality import assert_same
+
+from wrpn_tf.arithmetic import numpy_twins, portable, quantizers, related_work, scales
+
+RANDOM = np.random.default_rng(0)
+KERNEL = RANDOM.normal(size=(37, 3, 2, 11)).astype(np.float32)
+SCALES = np.abs(RANDOM.normal(size=(1, 1, 1, 11))).astype(np.float32) / 5
+AXES = (0, 1, 2)
+CLIP = np.float32(1.37)
+
+# By name: portable form, its arguments, the twin's values, and the TensorFlow form.
+FORMS = {
+    "fake_quantize": (
+        lambda x, scale: portable.fake_quantize(x, scale, -7, 7, 0.25),
+        (KERNEL, SCALES),
+        numpy_twins.fake_quantize_np(KERNEL, SCALES, -7, 7),
+        lambda x, scale: quantizers.fake_quantize(x, scale, -7, 7, 0.25),
+    ),
+    "one scale": (
+        lambda x, scale: portable.fake_quantize(x, scale, 0, 15),
+        (KERNEL, np.float32(0.1)),
+        numpy_twins.fake_quantize_np(KERNEL, 0.1, 0, 15),
+        lambda x, scale: quantizers.fake_quantize(x, scale, 0, 15),
+    ),
+    "binarize": (
+        lambda x: portable.binarize(x, portable.mean_magnitude(x, AXES)),
+        (KERNEL,),
+        numpy_twins.binarize_np(KERNEL, numpy_twins.mean_magnitude_np(KERNEL, AXES)),
+        lambda x: quantizers.binarize(x, quantizers.mean_magnitude(x, AXES)),
+    ),
+    "xnor": (
+        lambda x: portable.xnor_weights(x, AXES),
+        (KERNEL,),
+        numpy_twins.binarize_np(KERNEL, numpy_twins.mean_magnitude_np(KERNEL, AXES)),
+        lambda x: related_work.xnor_weights(x, AXES),
+    ),
+    "dynamic": (
+        lambda x: portable.fake_quantize(x, portable.dynamic_scale(x, 7, AXES), -7, 7),
+        (KERNEL,),
+        numpy_twins.fake_quantize_np(KERNEL, scales.dynamic_scale_np(KERNEL, 7, AXES), -7, 7),
+        lambda x: quantizers.fake_quantize(x, related_work.dynamic_scale(x, 7, AXES), -7, 7),
+    ),
+    "pact": (
+        lambda x, clip: portable.pact(x, clip, 15),
+        (KERNEL, CLIP),
+        numpy_twins.pact_np(KERNEL, CLIP, 15),
+        lambda x, clip: related_work.pact(x, clip, 15),
+    ),
+    "straight_through": (
+        lambda x: portable.straight_through(x, keras.ops.floor(x)),
+        (KERNEL,),
+        np.floor(KERNEL),
+        lambda x: quantizers.straight_through(x, tf.floor(x)),
+    ),
+    **{
+        f"dorefa, {bits} bits": (
+            lambda x, bits=bits: portable.dorefa_weights(x, bits),
+            (KERNEL,),
+            numpy_twins.dorefa_codes_np(KERNEL, bits).astype(np.float32)
+            * np.float32(1 / (2**bits - 1)),
+            lambda x, bits=bits: related_work.dorefa_weights(x, bits),
+        )
+        for bits in (2, 3, 7)
+    },
+}
+
+
+def modes(function):
+    """As it is called eagerly, and as TensorFlow's two compilers see it."""
+    return function, tf.function(function), tf.function(function, jit_compile=True)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_values_are_the_twins_however_they_are_compiled(name):
+    portable_form, arguments, expected, _ = FORMS[name]
+    for function in modes(portable_form):
+        assert_same(function(*map(tf.constant, arguments)), expected)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_gradients_are_those_of_the_tensorflow_forms(name):
+    portable_form, arguments, expected, tensorflow_form = FORMS[name]
+    upstream = tf.constant(np.random.default_rng(1).normal(size=expected.shape), tf.float32)
+    found = []
+    for function in (portable_form, tensorflow_form):
+        variables = [tf.Variable(argument) for argument in arguments]
+        with tf.GradientTape() as tape:
+            value = function(*map(tf.convert_to_tensor, variables))
+        found.append(tape.gradient(value, variables, upstream))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+RANGES = [*np.abs(RANDOM.normal(size=(50, 2))), (1, 1), (0.3, 0.3), (0, 1), (2, 0), (0, 0)]
+
+
+def test_grids_are_the_twins_however_they_are_compiled():
+    for function in modes(portable.affine_grid):
+        for low, high in np.asarray(RANGES, np.float32):
+            scale, zero_point = function(tf.constant(-low), tf.constant(high))
+            assert (scale.numpy(), zero_point) == numpy_twins.affine_grid_np(-low, high)
+    for function in modes(portable.pixel_grid):
+        for low, high in np.asarray(RANGES[:-1], np.float32):
+            scale, zero_point = function(tf.constant(-low), tf.constant(high))
+            assert (scale.numpy(), zero_point) == numpy_twins.pixel_grid_np(-low, high)[:2]
