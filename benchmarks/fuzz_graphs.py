@@ -114,17 +114,18 @@ def mutate(parts: Parts, random: np.random.Generator) -> Parts:
             else:
                 arrays[name] = changed
         else:
-            _value(pick((structure, structure["operators"]), random), random)
+            _value(pick((structure, structure.get("operators", structure)), random), random)
     return structure, arrays
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
     """Every container in the structure with one of its keys."""
+    if not isinstance(value, dict | list):
+        return
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, item in list(items):
         yield value, key
-        if isinstance(item, dict | list):
-            yield from _places(item)
+        yield from _places(item)
 
 
 def _value(structure: Any, random: np.random.Generator) -> None:

@@ -14,6 +14,7 @@ import tf_keras as keras
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import wrpn_tf
+from export.ir.files import write_bytes
 from train.config import Config, UserError
 from train.histograms import write_histogram
 from train.record import Record
@@ -167,9 +168,21 @@ class MetricsLines(keras.callbacks.Callback):
     def _keep(self, step: int) -> None:
         if not self._path.exists():
             return
-        lines = self._path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        self._path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        kept = []
+        for number, line in enumerate(self._path.read_bytes().splitlines(keepends=True), start=1):
+            if not line.endswith(b"\n"):  # A killed process left it unfinished.
+                break
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise UserError(
+                    f"{self._path}:{number} is no line of metrics; remove the line, or the file"
+                ) from error
+        try:
+            write_bytes(self._path, b"".join(kept))
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch + 1

@@ -1,28 +1,46 @@
 """Checkpoints: the whole state after a step, three of them, each readable or absent."""
 
+import json
 import pathlib
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from train.config import UserError
+from train.config import Config, UserError
 from train.strategies import WORKER_LOST
 
 _KEPT = 3
 _INDEX = re.compile(r"ckpt-(\d+)\.index")
+_PART = re.compile(r"ckpt-(\d+)[._].*")
+_FLAGS = "flags/.ATTRIBUTES/py_state"  # The name that TensorFlow gives to `_Flags`.
 # A file cut short, of other content, or gone; AssertionError: of another network.
 _UNREADABLE = (tf.errors.OpError, IndexError, RuntimeError, ValueError, AssertionError)
 
 
+class _Flags(tf.train.experimental.PythonState):
+    """The flags of a training, as a part of its checkpoints."""
+
+    def __init__(self, config: Config) -> None:
+        self._content = json.dumps(config.as_json())
+
+    def serialize(self) -> str:
+        return self._content
+
+    def deserialize(self, content: str) -> None:
+        """They are compared before anything is restored."""
+
+
 class Checkpoints(keras.callbacks.Callback):
     """Writes the state (weights, quantizers, optimizer, step) at epochs' ends and in between.
+
+    The flags of the training are a part of it.
 
     The chief writes them. tf.distribute wants every worker to save, so the others do so into a
     folder that is dropped.
@@ -31,6 +49,7 @@ class Checkpoints(keras.callbacks.Callback):
         network: The network in training.
         optimizer: Its optimizer.
         folder: Where the checkpoints are.
+        config: The training.
         every: Steps between checkpoints, 0: only at the end of an epoch.
         is_chief: Whether this process writes to the folder.
     """
@@ -41,6 +60,7 @@ class Checkpoints(keras.callbacks.Callback):
         optimizer: keras.optimizers.Optimizer,
         folder: pathlib.Path,
         *,
+        config: Config,
         every: int,
         is_chief: bool,
     ) -> None:
@@ -51,13 +71,13 @@ class Checkpoints(keras.callbacks.Callback):
         self._every = every
         self._step = 0
         self._saved_step = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._state = tf.train.Checkpoint(
-            network=network, optimizer=optimizer, step=self._saved_step
-        )
+        self._config = config
+        self._parts = {"network": network, "optimizer": optimizer, "step": self._saved_step}
+        state = tf.train.Checkpoint(**self._parts, flags=_Flags(config))
         self._dropped = None if is_chief else tempfile.TemporaryDirectory()
         self._own_folder = pathlib.Path(self._dropped.name) if self._dropped else folder
         self._own_folder.mkdir(parents=True, exist_ok=True)
-        self._manager = tf.train.CheckpointManager(self._state, self._own_folder, _KEPT)
+        self._manager = tf.train.CheckpointManager(state, self._own_folder, _KEPT)
 
     def require_space(self) -> None:
         """Raises UserError if there is no room for the checkpoints to come and the saved model.
@@ -77,7 +97,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def restore(self) -> int:
         """Restores the newest readable checkpoint; see `restore_newest`."""
-        self._step = restore_newest(self._state, self._folder, whole=True)
+        self._step = restore_newest(self._parts, self._folder, self._config, whole=True)
         return self._step
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -110,6 +130,18 @@ class Checkpoints(keras.callbacks.Callback):
                 f"cannot write the checkpoint of step {self._step} to {self._own_folder}: "
                 f"{reason}. {last}"
             ) from error
+        self._remove_others()
+
+    def _remove_others(self) -> None:
+        """Removes what a killed process left: TensorFlow knows of its own checkpoints only.
+
+        What is of a later step could not be read.
+        """
+        steps = [step for step in saved_steps(self._own_folder) if step <= self._step]
+        for path in self._own_folder.iterdir():
+            part = _PART.fullmatch(path.name)
+            if part and int(part[1]) not in steps[:_KEPT]:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def _last(self) -> str:
         steps = saved_steps(self._folder)
@@ -118,40 +150,49 @@ class Checkpoints(keras.callbacks.Callback):
         return f"The checkpoint of step {steps[0]} is intact."
 
 
-def restore_network(network: keras.Model, folder: pathlib.Path) -> int:
+def restore_network(network: keras.Model, folder: pathlib.Path, config: Config) -> int:
     """Restores a network alone from the newest readable checkpoint, and returns its step.
 
     Raises:
-        UserError: There is none.
+        UserError: There is none, or it is of another training.
     """
-    step = restore_newest(tf.train.Checkpoint(network=network), folder, whole=False)
+    step = restore_newest({"network": network}, folder, config, whole=False)
     if not step:
         raise UserError(f"there is no checkpoint in {folder}")
     return step
 
 
-def restore_newest(state: tf.train.Checkpoint, folder: pathlib.Path, *, whole: bool) -> int:
+def restore_newest(
+    parts: Mapping[str, Any], folder: pathlib.Path, config: Config, *, whole: bool
+) -> int:
     """Restores the newest readable checkpoint; warns of those that cannot be read.
 
     Args:
-        state: What to restore.
+        parts: What to restore, by its name in a checkpoint.
         folder: Where the checkpoints are.
-        whole: Whether `state` must be all that a checkpoint holds.
+        config: The training, whose flags must be those of the checkpoint, where it has them:
+            earlier versions wrote none.
+        whole: Whether `parts` and the flags must be all that a checkpoint holds.
 
     Returns:
         The number of steps that it was saved after; 0 if there is no checkpoint.
 
     Raises:
-        UserError: There are checkpoints and none can be read.
+        UserError: There are checkpoints and none can be read, or one is of another training.
     """
     steps = saved_steps(folder)
     for step in steps:
         path = folder / f"ckpt-{step}"
         try:
-            status = state.restore(str(path))
+            reader = tf.train.load_checkpoint(str(path))
+            has_flags = reader.has_tensor(_FLAGS)
+            if has_flags:
+                _check_flags(path, json.loads(reader.get_tensor(_FLAGS)), config)
+            flags = {"flags": _Flags(config)} if has_flags else {}
+            status = tf.train.Checkpoint(**parts, **flags).restore(str(path))
             status.assert_consumed() if whole else status.assert_existing_objects_matched()
             return step
-        except WORKER_LOST:
+        except (*WORKER_LOST, UserError):
             raise
         except _UNREADABLE as error:
             reason = str(error).strip().split("\n")[0]
@@ -159,6 +200,15 @@ def restore_newest(state: tf.train.Checkpoint, folder: pathlib.Path, *, whole: b
     if steps:
         raise UserError(f"no checkpoint in {folder} can be read; to start anew, remove that folder")
     return 0
+
+
+def _check_flags(path: pathlib.Path, recorded: Mapping[str, Any], config: Config) -> None:
+    difference = config.difference(recorded)
+    if difference:
+        raise UserError(
+            f"{path} is the checkpoint of a training with {difference}; give that value or "
+            "another workdir"
+        )
 
 
 def _bytes(variables: Iterable[tf.Variable]) -> int:

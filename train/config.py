@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
 from wrpn_tf import datasets, jpegs, models
@@ -167,6 +167,18 @@ class Config:
     def peak_learning_rate(self) -> float:
         """The learning rate after the warm-up, by the linear scaling rule."""
         return self.learning_rate * self.batch_size / (self.reference_batch or self.batch_size)
+
+    def difference(self, recorded: Mapping[str, Any]) -> str | None:
+        """What another training had otherwise that decides its result: '--wbits=2, not 4'.
+
+        Args:
+            recorded: The other's `as_json`, maybe of an earlier version with fewer fields.
+        """
+        for name, value in self.as_json().items():
+            known = recorded.get(name, FIELD_DEFAULTS.get(name))
+            if name not in LOCATION_FIELDS and known != value:
+                return f"--{name}={known}, not {value}"
+        return None
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON values; paths become strings, tuples lists."""

@@ -73,7 +73,7 @@ def evaluate_workdir(
     if (folder / "model.h5").is_file():
         return evaluate(networks.load_network(folder, "workdir"), source)
     model = networks.build(config, source, starts=False)
-    step = restore_network(model, folder / "checkpoints")
+    step = restore_network(model, folder / "checkpoints", config)
     return evaluate(model, source) | {"step": step}
 
 

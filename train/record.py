@@ -8,7 +8,7 @@ import platform
 from typing import Any
 
 from export.ir.files import write_bytes
-from train.config import FIELD_DEFAULTS, LOCATION_FIELDS, Config, UserError
+from train.config import Config, UserError
 from train.experiments import reported
 from wrpn_tf.data.datasets import LabelledImages
 
@@ -49,13 +49,12 @@ class Record:
             return cls(path, {"flags": config.as_json(), "paper": reported(config)})
         except (NotADirectoryError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is not the record of a training") from error
-        for name, value in config.as_json().items():
-            known = recorded.get(name, FIELD_DEFAULTS.get(name))
-            if name not in LOCATION_FIELDS and known != value:
-                raise UserError(
-                    f"{path.parent} holds a training with --{name}={known}, "
-                    f"not {value}; give that value or another workdir"
-                )
+        difference = config.difference(recorded)
+        if difference:
+            raise UserError(
+                f"{path.parent} holds a training with {difference}; give that value or another "
+                "workdir"
+            )
         return cls(path, contents | {"paper": reported(config)})
 
     @staticmethod

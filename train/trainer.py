@@ -9,6 +9,7 @@ import tf_keras as keras
 from train import callbacks, finishing, networks, sources, strategies
 from train.checkpoints import Checkpoints, saved_steps
 from train.config import Config
+from train.lock import locked
 from train.losses import LabelLoss, Student
 from train.optimizers import make_optimizer
 from train.precision import use_mixed_precision
@@ -33,24 +34,39 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
 
     Raises:
         UserError: The config does not fit the machine, the workdir, the data or the networks to
-            start or learn from; the loss is no longer finite; too many images are corrupt; or the
-            workdir cannot be written.
+            start or learn from; the loss is no longer finite; too many images are corrupt; the
+            workdir cannot be written, or another process trains in it.
     """
-    record = Record.open(config)
+    finished = _finished(Record.open(config))
+    if finished:
+        return finished
+    strategy = strategies.connect(config)
+    if not strategies.is_chief(strategy):
+        return _train(config, Record.open(config), strategy, verbose)
+    require_writable(config.workdir)
+    with locked(config.workdir):
+        record = Record.open(config)  # Another process may have written it since.
+        return _finished(record) or _train(config, record, strategy, verbose)
+
+
+def _finished(record: Record) -> dict[str, float] | None:
+    """The metrics of a finished training."""
     if record.metrics is not None:
         print(f"{record.path} records a finished training; nothing to do.")
-        return record.metrics
+    return record.metrics
+
+
+def _train(
+    config: Config, record: Record, strategy: tf.distribute.Strategy, verbose: int | str
+) -> dict[str, float]:
+    """`train` in a workdir that no other process writes."""
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
-
-    strategy = strategies.connect(config)
     keras.utils.set_random_seed(config.seed)
     keras.backend.experimental.enable_tf_random_generator()  # Its state is in checkpoints.
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     is_chief = strategies.is_chief(strategy)
-    if is_chief:
-        require_writable(config.workdir)
     source = sources.load(config)
     steps = source.train_size // config.batch_size
     folder = pathlib.Path(config.workdir) / "checkpoints"
@@ -80,6 +96,7 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
             network,
             model.optimizer,
             folder,
+            config=config,
             every=config.checkpoint_steps,
             is_chief=is_chief,
         )

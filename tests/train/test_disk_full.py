@@ -9,7 +9,7 @@ import pytest
 import tf_keras as keras
 
 from train.checkpoints import Checkpoints, saved_steps
-from train.config import UserError
+from train.config import Config, UserError
 
 
 @pytest.fixture
@@ -31,7 +31,8 @@ def checkpoints(folder: pathlib.Path) -> Checkpoints:
     network = keras.Sequential([keras.Input((200,)), keras.layers.Dense(200)])
     optimizer = keras.optimizers.SGD(momentum=0.9)
     optimizer.build(network.trainable_variables)
-    return Checkpoints(network, optimizer, folder, every=1, is_chief=True)
+    config = Config(workdir=folder, dataset="digits", arch="digits_cnn")
+    return Checkpoints(network, optimizer, folder, config=config, every=1, is_chief=True)
 
 
 def test_a_full_disk_leaves_the_checkpoints_before_intact(small: pathlib.Path) -> None:

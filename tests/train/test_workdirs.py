@@ -1,0 +1,109 @@
+"""Broken workdirs and two trainings in one: a sentence, and nothing is lost."""
+
+import dataclasses
+import pathlib
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from train import callbacks, trainer
+from train.config import Config, UserError
+from train.lock import locked
+
+HOLD = """
+import sys, time
+from train.lock import locked
+with locked(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def config(workdir: pathlib.Path, **changes: Any) -> Config:
+    base = Config(
+        workdir=workdir,
+        dataset="digits",
+        arch="digits_cnn",
+        width=0.5,
+        epochs=2,
+        batch_size=64,
+        train_images=320,
+        wbits=2,
+        abits=4,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+class Interrupted(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture(name="workdir")
+def workdir_fixture(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """Of a training with 2-bit weights that was interrupted in its second epoch."""
+
+    def stop(self: Any, batch: int, logs: Any = None) -> None:
+        self._step += 1
+        if self._step == 8:
+            raise Interrupted
+
+    with monkeypatch.context() as patched:
+        patched.setattr(callbacks.StopOnNonFinite, "on_train_batch_end", stop)
+        with pytest.raises(Interrupted):
+            trainer.train(config(tmp_path / "run"), verbose=0)
+    return tmp_path / "run"
+
+
+def test_without_its_record_a_training_is_still_known(workdir: pathlib.Path) -> None:
+    (workdir / "record.json").unlink()
+    with pytest.raises(UserError, match=r"ckpt-5 is the checkpoint .* --wbits=2, not 4"):
+        trainer.train(config(workdir, wbits=4), verbose=0)
+    assert not (workdir / "model.h5").exists()
+    (workdir / "record.json").unlink(missing_ok=True)
+    trainer.train(config(workdir), verbose=0)
+    assert (workdir / "model.h5").exists()
+
+
+@pytest.mark.parametrize("line", [b"{}", b"{", b"[]", b"\xff\0", b'{"step": "x"}', b"[" * 100_000])
+def test_a_bad_line_of_metrics_is_named(tmp_path: pathlib.Path, line: bytes) -> None:
+    path = tmp_path / "metrics.jsonl"
+    good = b'{"kind": "train", "step": 3}\n'
+    path.write_bytes(good + line + b"\n" + good)
+    with pytest.raises(UserError, match=r"metrics\.jsonl:2 is no line of metrics; remove"):
+        callbacks.MetricsLines(path, 3, 64, 1)
+    assert path.read_bytes() == good + line + b"\n" + good
+    path.write_bytes(good + b'{"kind": "train", "step": 4}\n' + line)  # Killed while it wrote.
+    callbacks.MetricsLines(path, 3, 64, 1)
+    assert path.read_bytes() == good
+
+
+def test_a_second_training_is_refused_until_the_first_is_killed(tmp_path: pathlib.Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        start = time.monotonic()
+        with pytest.raises(UserError, match=f"another process is training in {tmp_path}; wait"):
+            trainer.train(config(tmp_path), verbose=0)
+        assert time.monotonic() - start < 20
+    finally:
+        holder.kill()
+        holder.communicate()
+    with locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+def test_a_file_system_without_locks_is_a_warning(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with locked(tmp_path):
+        pass
+    assert "cannot be locked (No locks available)" in capsys.readouterr().err
