@@ -6,16 +6,12 @@ For each workdir: the .tflite file with every tensor exposed, int8 images, and e
 the NumPy executor computes under each kernel's rule.
 """
 
-import io
 import pathlib
 
 import numpy as np
 from absl import flags
 
-import export
-from export.flatbuffer import editing, writer
-from export.ir.files import write_bytes
-from export.kernel_sets import rules
+from benchmarks import case_files
 from export.verification.workdir import Workdir
 from wrpn_tf import command_line
 
@@ -32,16 +28,8 @@ def main(paths: list[str]) -> None:
         workdir = Workdir.load(path)
         graph, data = workdir.graph(), workdir.load_data(_DATA_DIR.value)
         images = (data.test_images[: _IMAGES.value].astype(np.int16) - 128).astype(np.int8)
-        values = {"image": images}
-        for target in rules.EXECUTABLE:
-            codes = export.execute(graph, {graph.inputs[0]: images}, target)
-            values |= {f"{target}:{name}": codes[name] for name in graph.tensors}
-        content = io.BytesIO()
-        np.savez_compressed(content, **values)
         target_path = pathlib.Path(_OUTPUT.value) / pathlib.Path(path).name
-        write_bytes(f"{target_path}.npz", content.getvalue())
-        exposed = editing.expose_tensors(writer.to_flatbuffer(graph))
-        write_bytes(f"{target_path}.tflite", exposed)
+        case_files.write(target_path, graph, images)
         print(f"{target_path}: {len(graph.tensors)} tensors, {len(images)} images")
 
 
