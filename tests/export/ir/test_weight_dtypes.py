@@ -72,7 +72,6 @@ def wide_model(bits):
     [
         (small_model, "int4", 1),
         (small_model, "int4", 4),
-        (wide_model, "int4", 2),
         (wide_model, "int4", 4),
         (wide_model, "int2", 2),
     ],
@@ -88,11 +87,16 @@ def test_files_equal_executor_and_int8_twins(build, weights, bits):
         assert counts[rules.effective_kernel_set(graph, operator, "xnnpack")] == 0, name
     assert sum(c["xnnpack"] for c in twin.provenance.inexact_channels.values()) == 0
 
+    channels = sum(len(operator.bias) for operator in graph.weighted)
+    assert export.prove(graph).share(("xnnpack",), range(1, 9)) == (channels, channels)
+
     file, same = writer.to_flatbuffer(graph), writer.to_flatbuffer(as_int8(graph))
     assert checks.wrong_kernels(model, graph, file) == []
     assert reader.float_tensors(file) == []
     assert len(file) < len(same)
     inputs = {graph.inputs[0]: small_networks.codes(model, 32, 6)}
+    for found in checks.compare_with_keras(model, graph, file, inputs).values():
+        assert found.different == 0, found
     for name in rules.KERNEL_SETS:
         actual = runner.run(editing.expose_tensors(file), inputs, name)
         expected = export.execute(graph, inputs, name)
