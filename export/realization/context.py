@@ -9,7 +9,6 @@ import numpy as np
 from export.ir.graph import IntegerGraph
 from export.ir.operators import Weighted
 from export.kernel_sets import rules
-from export.kernel_sets.narrow_weights import is_delegated
 from export.kernel_sets.rules import TARGETS
 from wrpn_tf import QuantizationParameters
 
@@ -24,7 +23,7 @@ class RequantizationContext:
       source: quantization parameters of the input.
       target: those of the output; `low` is 0 behind a ReLU.
       dtype_bits: bits in which a file holds a code of the kernel.
-      delegated: whether XNNPACK takes the operator.
+      delegated: whether XNNPACK takes the operator; else 'optimized' runs it by default.
       kernel_sets: of `export.kernel_sets.rules.TARGETS`, those that are asked for, in order.
     """
 
@@ -47,7 +46,7 @@ class RequantizationContext:
             source=graph.tensors[operator.inputs[0]].quantization,
             target=dataclasses.replace(target, low=0) if operator.relu else target,
             dtype_bits=operator.dtype_bits,
-            delegated=is_delegated(type(operator), operator.dtype_bits, operator.row_length),
+            delegated=rules.effective_kernel_set(graph, operator, "xnnpack") == "xnnpack",
         )
 
     @property

@@ -7,6 +7,8 @@ import math
 import weakref
 from collections.abc import Sequence
 
+import numpy as np
+
 from export.ir.graph import Graph, IntegerGraph
 from export.ir.operators import Operator, Weighted
 from export.ir.provenance import SplitConvolution
@@ -134,15 +136,23 @@ def _realized(
     trained: TrainedGraph, kernel: TrainedKernel, stored: Storage, kernel_sets: tuple[str, ...]
 ) -> tuple[Weighted, dict[str, int]]:
     """One operator with integers, and how many of its channels are inexact by target."""
+    source = trained.tensors[kernel.inputs[0]].quantization
+    target = trained.provenance.quantization[kernel.output]
+    count = len(kernel.codes)
+    draft = kernel.operator(
+        stored.operator,
+        kernel.codes,
+        kernel_scale=np.ones(count, np.float32),
+        bias=np.zeros(count, np.int32),
+        dtype_bits=stored.dtype_bits,
+    )
     context = RequantizationContext(
         operator=stored.operator,
         vector_product=rules.is_vector_product(kernel.codes, trained.tensors[kernel.output].shape),
-        source=trained.tensors[kernel.inputs[0]].quantization,
-        target=trained.provenance.quantization[kernel.output],
+        source=source,
+        target=target,
         dtype_bits=stored.dtype_bits,
-        delegated=narrow_weights.is_delegated(
-            stored.operator, stored.dtype_bits, kernel.codes.shape[1]
-        ),
+        delegated=rules.TAKEN_BY_XNNPACK[stored.operator](draft, (source,), target),
         kernel_sets=kernel_sets,
     )
     fitted = channels.fit(kernel.codes, kernel.parameters, context)

@@ -21,6 +21,7 @@ from export.ir.validation import validate
 from export.ir.weight_dtypes import LARGEST
 from export.kernel_sets.rules import TARGETS
 from export.realization.network import integers
+from export.runtime import runner
 
 
 @pytest.fixture(name="gated", scope="module")
@@ -180,6 +181,29 @@ def test_a_trained_graph_runs_and_is_proven_as_realized_by_default(gated):
         for name, values in expected.items():
             assert_same(codes[name], values)
     assert export.prove(trained) == export.prove(graph) == export.prove(model)
+
+
+@pytest.mark.parametrize(("strides", "padding"), [(3, "same"), (2, "same"), (3, "valid")])
+def test_what_xnnpack_leaves_counts_as_the_optimized_kernels_compute_it(strides, padding):
+    """A transposed convolution with SAME padding and strides beyond its window of 2."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((4, 4, 6), name="image")
+    options = {"padding": padding, "name": "last", "bias_initializer": "random_normal"}
+    x = layers.Conv2DTranspose(5, 2, strides, **options)(image)
+    model = wrpn_tf.quantize_model(keras.Model(image, x), 8, 8, input_range=(0.0, 1.0))
+    images = np.random.default_rng(0).uniform(0, 1, (32, 4, 4, 6)).astype(np.float32)
+    wrpn_tf.calibrate(model, images)
+    export.settle(model)
+    graph = export.realize(export.lower(model))
+    counted = graph.provenance.inexact_channels["last"]
+    row = export.prove(graph).operators[-1]
+    assert counted == row.different
+    assert counted["xnnpack"] == (5 if (strides, padding) == (3, "same") else 0)
+    assert counted["reference"] == 5
+    # The default kernels give what is proven of them, on every image.
+    inputs = {"image": small_networks.codes(model, 16, 0)}
+    theirs = runner.run(writer.to_flatbuffer(graph), inputs)["last"]
+    assert np.array_equal(theirs, export.execute(graph, inputs)["last"])
 
 
 def test_a_trained_graph_is_realized_once(gated):
