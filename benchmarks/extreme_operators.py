@@ -21,6 +21,7 @@ from export.ir.operators import (
     Concatenate,
     Conv2D,
     Convolution,
+    DepthToSpace,
     DepthwiseConv2D,
     FullyConnected,
     GroupedConv2D,
@@ -36,7 +37,9 @@ from export.ir.operators import (
     ResizeNearest,
     Slice,
     Softmax,
+    SpaceToDepth,
     Subtract,
+    Transpose,
     TransposeConv2D,
     Weighted,
     accumulator_limit,
@@ -283,7 +286,8 @@ def _product(draw: Draw) -> Drawn:
     step = 2.0 ** draw.one(draw.rng.uniform(-20, 0), draw.rng.uniform(-2, 0), -draw.size(1, 20))
     target = draw.quantization(float(np.float32(left.scale * right.scale / step)))
     shape = draw.one(draw.image(), draw.row(200))
-    other = draw.one(shape, (1, 1, 1, shape[-1])) if len(shape) == 4 else shape
+    gate = (1, *(draw.one(1, size) for size in shape[1:]))
+    other = draw.one(shape, (1,) * (len(shape) - 1) + shape[-1:], gate)
     inputs = {
         "a": Tensor(shape=shape, quantization=left),
         "b": Tensor(shape=other, quantization=right),
@@ -332,10 +336,40 @@ def _pad(draw: Draw) -> Drawn:
 def _slice(draw: Draw) -> Drawn:
     tensor = Tensor(shape=draw.one(draw.image(), draw.row(200)), quantization=draw.quantization())
     begin = tuple(draw.size(0, size - 1) for size in tensor.shape[1:])
-    ends = zip(tensor.shape[1:], begin, strict=True)
-    declared = (1, *(draw.size(1, size - first) for size, first in ends))
-    operator = Slice(inputs=("input",), output="output", begin=begin)
+    strides = tuple(draw.one(1, 1, -1, draw.size(1, 5), -draw.size(1, 5)) for _ in begin)
+    axes = zip(tensor.shape[1:], begin, strides, strict=True)
+    room = [
+        (size - 1 - first) // step if step > 0 else first // -step for size, first, step in axes
+    ]
+    declared = (1, *(draw.size(1, most + 1) for most in room))
+    operator = Slice(
+        inputs=("input",), output="output", begin=begin, strides=draw.one(strides, strides, ())
+    )
+    if not operator.strides:
+        ends = zip(tensor.shape[1:], begin, strict=True)
+        declared = (1, *(draw.size(1, size - first) for size, first in ends))
     return _finished(operator, {"input": tensor}, tensor.quantization, declared)
+
+
+def _transpose(draw: Draw) -> Drawn:
+    shape = draw.one(draw.image(), draw.image(most=12, channels=12), draw.row(200))
+    if draw.one(True, False) and len(shape) == 4:
+        shape = (*shape[:3], draw.size(1, 4), shape[3]) if math.prod(shape) < 8192 else shape
+    tensor = Tensor(shape=shape, quantization=draw.quantization())
+    axes = (0, *(1 + draw.rng.permutation(len(shape) - 1)).tolist())
+    operator = Transpose(inputs=("input",), output="output", axes=axes)
+    return _finished(operator, {"input": tensor}, tensor.quantization)
+
+
+def _blocks(draw: Draw, operator: type[DepthToSpace | SpaceToDepth]) -> Drawn:
+    block = draw.size(2, 5)
+    _, height, width, depth = draw.image(most=12, channels=12)
+    shape = (1, height, width, depth * block**2)
+    if operator is SpaceToDepth:
+        shape = (1, height * block, width * block, depth)
+    tensor = Tensor(shape=shape, quantization=draw.quantization())
+    chosen = operator(inputs=("input",), output="output", block_size=block)
+    return _finished(chosen, {"input": tensor}, tensor.quantization)
 
 
 def _nearest(draw: Draw) -> Drawn:
@@ -411,6 +445,9 @@ KINDS: dict[str, Callable[[Draw], Drawn]] = {
     "CONCATENATION": _concatenate,
     "PAD": _pad,
     "STRIDED_SLICE": _slice,
+    "TRANSPOSE": _transpose,
+    "DEPTH_TO_SPACE": lambda draw: _blocks(draw, DepthToSpace),
+    "SPACE_TO_DEPTH": lambda draw: _blocks(draw, SpaceToDepth),
     "RESIZE_NEAREST_NEIGHBOR": _nearest,
     "RESIZE_BILINEAR": _bilinear,
     "RESHAPE": _reshape,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -61,16 +61,27 @@ def multiply_codes(
 def run_length(left: tuple[int, ...], right: tuple[int, ...]) -> int:
     """Elements that the optimized kernel works through without a break.
 
-    Those of the whole tensor, batch included, where the shapes are equal; behind a gate the
-    channels of a pixel, and where there is one only, the pixels of an image.
+    All of the tensor, batch included, where the shapes are equal; else those of the last axes of
+    equal size, or, where there is one only, of the last axes on which `right` is repeated (TFLite
+    kernels/internal/common.cc ProcessBroadcastShapes, BroadcastMulFivefold). What is repeated on
+    two groups of axes is computed one by one.
 
     Args:
-      left: shape ``[batch, ..., channels]``.
-      right: the same, or ``[batch, 1, 1, channels]``.
+      left: a shape, the batch first.
+      right: the same, or with size 1 on some axes.
     """
-    if left == right:
-        return math.prod(left)
-    return left[-1] if left[-1] > 1 else math.prod(left[1:])
+    axes = list(zip(left, right, strict=True))
+    equal, repeated = _last(axes, lambda a, b: a == b), _last(axes, lambda a, b: b == 1)
+    _last(axes, lambda a, b: a == b)
+    return 1 if axes else equal if equal > 1 else repeated
+
+
+def _last(axes: list[tuple[int, int]], belongs: Callable[[int, int], bool]) -> int:
+    """Removes the last axes that belong together; returns how many elements they have."""
+    count = 1
+    while axes and belongs(*axes[-1]):
+        count *= axes.pop()[0]
+    return count
 
 
 def _sixteen_bits(steps: np.ndarray, zero_point: int) -> np.ndarray:

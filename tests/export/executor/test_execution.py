@@ -105,11 +105,26 @@ def test_large_products_equal_the_interpreters_on_every_pair(name, zero_points):
 
 
 @pytest.mark.parametrize("name", rules.KERNEL_SETS)
-@pytest.mark.parametrize("shape", [(1, 2, 3, 37), (1, 2, 3, 15), (1, 5, 7, 1), (1, 1, 1, 7)])
-def test_gates_of_large_products_equal_the_interpreters(name, shape):
+@pytest.mark.parametrize(
+    ("shape", "other"),
+    [
+        ((1, 2, 3, 37), (1, 1, 1, 37)),
+        ((1, 2, 3, 15), (1, 1, 1, 15)),
+        ((1, 5, 7, 1), (1, 1, 1, 1)),
+        ((1, 1, 1, 7), (1, 1, 1, 7)),
+        ((1, 3, 2, 19), (1, 3, 2, 1)),
+        ((1, 3, 2, 19), (1, 1, 2, 1)),
+        ((1, 3, 2, 19), (1, 1, 1, 1)),
+        ((1, 3, 5, 5), (1, 1, 5, 5)),
+        ((1, 3, 5, 9), (1, 3, 1, 9)),
+        ((1, 3, 21, 1), (1, 3, 1, 1)),
+        ((1, 21), (1, 1)),
+    ],
+)
+def test_gates_of_large_products_equal_the_interpreters(name, shape, other):
     """At each of these shapes the optimized kernel has other ends of its vectors."""
     grids = {"a": (0.93, -128), "b": (1.0, -128), "product": (1.0, 127)}
-    shapes = {"b": (1, 1, 1, shape[-1])}
+    shapes = {"b": other}
     graph = IntegerGraph(
         tensors={
             key: Tensor(
@@ -123,7 +138,8 @@ def test_gates_of_large_products_equal_the_interpreters(name, shape):
         outputs=("product",),
     )
     ends = np.random.default_rng(0).choice(np.int8([-128, 127]), (5, *shape[1:]), p=(0.2, 0.8))
-    assert_equal(graph, {"a": ends, "b": ends[:, :1, :1]}, name)
+    gate = ends[tuple(slice(None, size if index else None) for index, size in enumerate(other))]
+    assert_equal(graph, {"a": ends, "b": gate}, name)
 
 
 def test_optimized_add_rounds_its_last_elements_as_the_reference_does():
