@@ -55,7 +55,7 @@ def main() -> None:
 
     def network() -> keras.Model:
         return wrpn_tf.models.build(
-            _ARCH.value, width=_WIDTH.value, num_classes=10, input_shape=_SHAPE
+            _ARCH.value, width=_WIDTH.value, num_classes=10, input_shape=_SHAPE, front="tf_keras"
         )
 
     quantized = wrpn_tf.quantize_model(network(), weight_bits=2, activation_bits=4)

@@ -36,6 +36,7 @@ def build(config: Config, source: Source, *, starts: bool) -> keras.Model:
             width=config.width,
             num_classes=len(data.class_names),
             input_shape=data.image_shape,
+            front="tf_keras",
         )
         if starts and config.init_from is not None:
             _copy_weights(load_network(config.init_from, "init_from"), model, config.init_from)

@@ -141,7 +141,9 @@ def test_a_network_over_sequences_equals_the_executor(tmp_path):
 
 @pytest.fixture(scope="module")
 def digits():
-    model = wrpn_tf.models.build("digits_cnn", num_classes=10, input_shape=(8, 8, 1))
+    model = wrpn_tf.models.build(
+        "digits_cnn", num_classes=10, input_shape=(8, 8, 1), front="tf_keras"
+    )
     model = wrpn_tf.quantize_model(model, 2, 4, input_range=(0.0, 1.0))
     images = np.random.default_rng(0).random((32, 8, 8, 1), np.float32)
     wrpn_tf.calibrate(model, [images])

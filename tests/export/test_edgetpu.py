@@ -75,7 +75,7 @@ def test_compiled_files_tell_what_was_left_on_the_cpu(compiled_pairs):
 
 @pytest.mark.parametrize(("name", "shape"), [("digits_cnn", (8, 8, 1)), ("resnet20", (32, 32, 3))])
 def test_exported_networks_run_on_the_tpu(name, shape):
-    model = wrpn_tf.models.build(name, num_classes=10, input_shape=shape)
+    model = wrpn_tf.models.build(name, num_classes=10, input_shape=shape, front="tf_keras")
     model = wrpn_tf.quantize_model(model, 2, 4, input_range=(-1, 1))
     images = np.random.default_rng(0).uniform(-1, 1, (8, *shape)).astype(np.float32)
     wrpn_tf.calibrate(model, [images])

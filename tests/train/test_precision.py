@@ -34,7 +34,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
 def network() -> keras.Model:
     keras.utils.set_random_seed(0)
-    plain = models.build("resnet8", num_classes=4, input_shape=(16, 16, 3), width=0.5)
+    plain = models.build(
+        "resnet8", num_classes=4, input_shape=(16, 16, 3), width=0.5, front="tf_keras"
+    )
     return wrpn_tf.quantize_model(plain, weight_bits=2, activation_bits=4)
 
 

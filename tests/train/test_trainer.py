@@ -179,7 +179,7 @@ def test_init_from_names_the_first_layer_that_differs(tmp_path: pathlib.Path) ->
 
 def test_decay_is_for_kernels_only(tmp_path: pathlib.Path) -> None:
     run = config(tmp_path)
-    model = models.build("digits_cnn", num_classes=10, input_shape=(8, 8, 1))
+    model = models.build("digits_cnn", num_classes=10, input_shape=(8, 8, 1), front="tf_keras")
     optimizer = make_optimizer(run, model, steps=10)
     decayed = {v.name for v in model.trainable_variables if optimizer._use_weight_decay(v)}
     assert decayed == {
@@ -192,7 +192,7 @@ def test_decay_is_for_kernels_only(tmp_path: pathlib.Path) -> None:
 
 
 def test_decay_is_for_learned_clips_too(tmp_path: pathlib.Path) -> None:
-    network = models.build("digits_cnn", num_classes=10, input_shape=(8, 8, 1))
+    network = models.build("digits_cnn", num_classes=10, input_shape=(8, 8, 1), front="tf_keras")
     model = wrpn_tf.quantize_model(network, 2, 4, activation_method="pact")
     optimizer = make_optimizer(config(tmp_path), model, steps=10)
     decayed = {

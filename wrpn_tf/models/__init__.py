@@ -1,6 +1,6 @@
 """Networks to widen and quantize, by name: `models.build('resnet20', width=2, ...)`.
 
-A network's module, and with it tf_keras, is imported when the network is built.
+A network's module, and with it a Keras, is imported when the network is built.
 """
 
 from typing import TYPE_CHECKING

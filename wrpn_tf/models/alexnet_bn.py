@@ -1,8 +1,7 @@
 """AlexNet with batch normalization."""
 
-import tf_keras as keras
-
 from wrpn_tf.models.layers import bn_relu, conv_bn_relu, logits, max_pool, widen_filters
+from wrpn_tf.models.namespaces import Front, Model, keras_named
 
 _SMALLEST_IMAGE = 44  # Below it nothing is left for the last pooling.
 
@@ -12,7 +11,8 @@ def alexnet(
     width: float = 1.0,
     num_classes: int = 1000,
     input_shape: tuple[int, int, int] = (224, 224, 3),
-) -> keras.Model:
+    front: Front = "keras",
+) -> Model:
     """The AlexNet (Krizhevsky et al. 2012) of DoReFa-Net's ImageNet experiments, batch-normalized.
 
     WRPN does not draw its AlexNet, but says that twice the filters cost 3.9 times as much in
@@ -31,6 +31,7 @@ def alexnet(
         width: Factor on the filters and units of every layer but the last, at least 0.25.
         num_classes: Size of the logits.
         input_shape: (height, width, channels) of the images; at least 44 pixels high and wide.
+        front: The Keras: 'keras' (Keras 3) or 'tf_keras'.
 
     Returns:
         An untrained functional model, float32 [N, *input_shape] to float32 [N, num_classes].
@@ -43,6 +44,7 @@ def alexnet(
             f"alexnet needs images of at least {_SMALLEST_IMAGE}x{_SMALLEST_IMAGE} pixels, not "
             f"{input_shape[0]}x{input_shape[1]}"
         )
+    keras = keras_named(front)
     inputs = keras.Input(input_shape, name="image")
     first = widen_filters(96, width)
     x = conv_bn_relu(inputs, first, 12, name="conv1", strides=4, padding="valid")

@@ -1,8 +1,7 @@
 """Residual networks for 32x32 images (He et al. 2015, arXiv 1512.03385, section 4.2)."""
 
-import tf_keras as keras
-
 from wrpn_tf.models.layers import classifier, conv_bn_relu, widen_filters
+from wrpn_tf.models.namespaces import Front, Model, keras_named
 from wrpn_tf.models.residual import residual_stages
 
 _STAGE_FILTERS = (16, 32, 64)
@@ -17,7 +16,8 @@ def resnet_cifar(
     width: float = 1.0,
     num_classes: int = 10,
     input_shape: tuple[int, int, int] = (32, 32, 3),
-) -> keras.Model:
+    front: Front = "keras",
+) -> Model:
     """A ResNet of 6n + 2 layers: three stages of n blocks of two 3x3 convolutions.
 
     The stages have 16, 32 and 64 filters, times `width` (see `layers.widen_filters`), as the first
@@ -46,6 +46,7 @@ def resnet_cifar(
         width: Factor on the filters of every convolution, at least 0.25.
         num_classes: Size of the logits.
         input_shape: (height, width, channels) of the images.
+        front: The Keras: 'keras' (Keras 3) or 'tf_keras'.
 
     Returns:
         An untrained functional model, float32 [N, *input_shape] to float32 [N, num_classes].
@@ -58,6 +59,7 @@ def resnet_cifar(
     base_filters = _SLIM_STAGE_FILTERS if slim else _STAGE_FILTERS
     filters = [widen_filters(base, width) for base in base_filters]
     blocks = [depth // 6] * len(filters)
+    keras = keras_named(front)
     inputs = keras.Input(input_shape, name="image")
     x = conv_bn_relu(inputs, filters[0], name="conv1")
     x = residual_stages(x, filters, blocks, preactivation=preactivation)

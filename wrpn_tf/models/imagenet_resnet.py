@@ -1,8 +1,7 @@
 """Residual networks for ImageNet (He et al. 2015, arXiv 1512.03385, table 1)."""
 
-import tf_keras as keras
-
 from wrpn_tf.models.layers import classifier, conv_bn_relu, max_pool, widen_filters
+from wrpn_tf.models.namespaces import Front, Model, keras_named
 from wrpn_tf.models.residual import residual_stages
 
 _STEM_FILTERS = 64
@@ -18,7 +17,8 @@ def resnet(
     width: float = 1.0,
     num_classes: int = 1000,
     input_shape: tuple[int, int, int] = (224, 224, 3),
-) -> keras.Model:
+    front: Front = "keras",
+) -> Model:
     """A ResNet of 18, 34, 50 or 101 layers; from 50 on its blocks are bottlenecks.
 
     A 7x7 convolution of stride 2, 3x3 max pooling of stride 2, and four stages of 64, 128, 256 and
@@ -48,6 +48,7 @@ def resnet(
         width: Factor on the filters of every convolution but the first, at least 0.25.
         num_classes: Size of the logits.
         input_shape: (height, width, channels) of the images.
+        front: The Keras: 'keras' (Keras 3) or 'tf_keras'.
 
     Returns:
         An untrained functional model, float32 [N, *input_shape] to float32 [N, num_classes].
@@ -58,6 +59,7 @@ def resnet(
     if depth not in _BLOCKS:
         raise ValueError(f"depth must be one of {', '.join(map(str, _BLOCKS))}, not {depth}")
     filters = [widen_filters(base, width) for base in _STAGE_FILTERS]
+    keras = keras_named(front)
     inputs = keras.Input(input_shape, name="image")
     stem = widen_filters(_STEM_FILTERS, min(width, 1.0))
     x = max_pool(conv_bn_relu(inputs, stem, 7, name="conv1", strides=2), "pool1")

@@ -2,9 +2,8 @@
 
 from typing import Any, NamedTuple
 
-import tf_keras as keras
-
 from wrpn_tf.models.layers import classifier, conv_bn_relu, max_pool, widen_filters
+from wrpn_tf.models.namespaces import Front, Model, keras_named, keras_of
 
 
 class _Module(NamedTuple):
@@ -46,7 +45,8 @@ def bn_inception(
     width: float = 1.0,
     num_classes: int = 1000,
     input_shape: tuple[int, int, int] = (224, 224, 3),
-) -> keras.Model:
+    front: Front = "keras",
+) -> Model:
     """Inception with batch normalization, every 5x5 convolution replaced by two 3x3.
 
     11,285,224 trainable parameters and 2.03 G multiply-adds per 224x224x3 image at width 1. WRPN
@@ -61,6 +61,7 @@ def bn_inception(
         width: Factor on the filters of every convolution, at least 0.25.
         num_classes: Size of the logits.
         input_shape: (height, width, channels) of the images.
+        front: The Keras: 'keras' (Keras 3) or 'tf_keras'.
 
     Returns:
         An untrained functional model, float32 [N, *input_shape] to float32 [N, num_classes].
@@ -68,6 +69,7 @@ def bn_inception(
     Raises:
         ValueError: Width is out of range.
     """
+    keras = keras_named(front)
     inputs = keras.Input(input_shape, name="image")
     x = conv_bn_relu(inputs, widen_filters(64, width), 7, name="conv1", strides=2)
     x = max_pool(x, "pool1")
@@ -98,6 +100,7 @@ def _inception(x: Any, module: _Module, width: float) -> Any:
     reduced = unit(x, module.double[0], 1, "double_reduce")
     middle = unit(reduced, module.double[1], 3, "double_a")
     paths.append(unit(middle, module.double[1], 3, "double_b", strides))
+    keras = keras_of(x)
     pooling = keras.layers.AveragePooling2D if module.average else keras.layers.MaxPooling2D
     pooled = pooling(3, strides=strides, padding="same", name=f"{name}_pool")(x)
     paths.append(unit(pooled, module.pool, 1, "pool") if module.pool else pooled)

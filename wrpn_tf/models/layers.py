@@ -7,7 +7,7 @@ same name with `bn` and `relu` in place of `conv`.
 import math
 from typing import Any
 
-import tf_keras as keras
+from wrpn_tf.models.namespaces import keras_of
 
 MIN_WIDTH = 0.25
 _BN_MOMENTUM = 0.9  # He et al.'s; tf_keras's 0.99 lags behind in short trainings.
@@ -35,7 +35,7 @@ def conv2d(
     padding: str = "same",
 ) -> Any:
     """A convolution without bias (He-normal)."""
-    return keras.layers.Conv2D(
+    return keras_of(x).layers.Conv2D(
         filters,
         kernel_size,
         strides=strides,
@@ -59,7 +59,7 @@ def conv_bn_relu(x: Any, filters: int, kernel_size: int = 3, *, name: str, **opt
 
 def depthwise_bn_relu(x: Any, *, name: str, strides: int = 1) -> Any:
     """A 3x3 SAME depthwise convolution without bias, its batch normalization and its ReLU."""
-    x = keras.layers.DepthwiseConv2D(
+    x = keras_of(x).layers.DepthwiseConv2D(
         3,
         strides=strides,
         padding="same",
@@ -72,27 +72,29 @@ def depthwise_bn_relu(x: Any, *, name: str, strides: int = 1) -> Any:
 
 def batch_norm(x: Any, name: str) -> Any:
     """Batch normalization with this package's momentum (0.9) and epsilon (1e-5)."""
-    return keras.layers.BatchNormalization(momentum=_BN_MOMENTUM, epsilon=_BN_EPSILON, name=name)(x)
+    return keras_of(x).layers.BatchNormalization(
+        momentum=_BN_MOMENTUM, epsilon=_BN_EPSILON, name=name
+    )(x)
 
 
 def bn_relu(x: Any, *, bn: str, relu: str) -> Any:
     """Batch normalization and ReLU, with their names."""
-    return keras.layers.ReLU(name=relu)(batch_norm(x, bn))
+    return keras_of(x).layers.ReLU(name=relu)(batch_norm(x, bn))
 
 
 def max_pool(x: Any, name: str, padding: str = "same") -> Any:
     """3x3 max pooling of stride 2."""
-    return keras.layers.MaxPooling2D(3, strides=2, padding=padding, name=name)(x)
+    return keras_of(x).layers.MaxPooling2D(3, strides=2, padding=padding, name=name)(x)
 
 
 def logits(x: Any, num_classes: int) -> Any:
     """The last dense layer, [N, features] to [N, num_classes], with bias and without softmax."""
-    return keras.layers.Dense(num_classes, kernel_initializer="he_normal", name="logits")(x)
+    return keras_of(x).layers.Dense(num_classes, kernel_initializer="he_normal", name="logits")(x)
 
 
 def classifier(x: Any, num_classes: int) -> Any:
     """Global average pooling and the last dense layer."""
-    return logits(keras.layers.GlobalAveragePooling2D(name="pool")(x), num_classes)
+    return logits(keras_of(x).layers.GlobalAveragePooling2D(name="pool")(x), num_classes)
 
 
 def _beside(conv: str, role: str) -> str:

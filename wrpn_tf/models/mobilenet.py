@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import tf_keras as keras
-
 from wrpn_tf.models.layers import (
     classifier,
     conv_bn,
@@ -11,6 +9,7 @@ from wrpn_tf.models.layers import (
     depthwise_bn_relu,
     widen_filters,
 )
+from wrpn_tf.models.namespaces import Front, Model, keras_named, keras_of
 
 _V1_BLOCKS = (  # Filters and stride.
     (64, 1),
@@ -39,7 +38,8 @@ def mobilenet_v1(
     width: float = 1.0,
     num_classes: int = 1000,
     input_shape: tuple[int, int, int] = (224, 224, 3),
-) -> keras.Model:
+    front: Front = "keras",
+) -> Model:
     """MobileNetV1 (Howard et al. 2017, arXiv 1704.04861, table 1).
 
     4,231,976 trainable parameters and 0.57 G multiply-adds per 224x224x3 image at width 1. `width`
@@ -51,6 +51,7 @@ def mobilenet_v1(
         width: Factor on the filters of every convolution, at least 0.25.
         num_classes: Size of the logits.
         input_shape: (height, width, channels) of the images.
+        front: The Keras: 'keras' (Keras 3) or 'tf_keras'.
 
     Returns:
         An untrained functional model, float32 [N, *input_shape] to float32 [N, num_classes].
@@ -58,6 +59,7 @@ def mobilenet_v1(
     Raises:
         ValueError: Width is out of range.
     """
+    keras = keras_named(front)
     inputs = keras.Input(input_shape, name="image")
     x = conv_bn_relu(inputs, widen_filters(32, width), name="conv1", strides=2)
     for block, (filters, strides) in enumerate(_V1_BLOCKS, start=1):
@@ -72,7 +74,8 @@ def mobilenet_v2(
     width: float = 1.0,
     num_classes: int = 1000,
     input_shape: tuple[int, int, int] = (224, 224, 3),
-) -> keras.Model:
+    front: Front = "keras",
+) -> Model:
     """MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381, table 2).
 
     3,504,872 trainable parameters and 0.30 G multiply-adds per 224x224x3 image at width 1. Logits,
@@ -85,6 +88,7 @@ def mobilenet_v2(
         width: Factor on the filters of every convolution, at least 0.25.
         num_classes: Size of the logits.
         input_shape: (height, width, channels) of the images.
+        front: The Keras: 'keras' (Keras 3) or 'tf_keras'.
 
     Returns:
         An untrained functional model, float32 [N, *input_shape] to float32 [N, num_classes].
@@ -92,6 +96,7 @@ def mobilenet_v2(
     Raises:
         ValueError: Width is out of range.
     """
+    keras = keras_named(front)
     inputs = keras.Input(input_shape, name="image")
     x = conv_bn_relu(inputs, widen_filters(32, width), name="conv1", strides=2)
     for stage, (expansion, filters, blocks, strides) in enumerate(_V2_STAGES, start=1):
@@ -111,5 +116,5 @@ def _inverted_residual(x: Any, expansion: int, filters: int, strides: int, name:
     x = depthwise_bn_relu(x, name=f"{name}_conv_depthwise", strides=strides)
     x = conv_bn(x, filters, 1, name=f"{name}_conv_project")
     if strides == 1 and shortcut.shape[-1] == filters:
-        x = keras.layers.Add(name=f"{name}_add")([x, shortcut])
+        x = keras_of(x).layers.Add(name=f"{name}_add")([x, shortcut])
     return x

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import tf_keras as keras
+from wrpn_tf.models.namespaces import Front, Model
 
 _CIFAR_DEPTHS = (8, 14, 20, 32, 56)
 _IMAGENET_DEPTHS = (18, 34, 50, 101)
@@ -19,19 +18,19 @@ class _Builder:
         self._name, self._arguments, self._options = name, arguments, options
 
     @property
-    def func(self) -> Callable[..., keras.Model]:
+    def func(self) -> Callable[..., Model]:
         """The function, as `functools.partial` has it."""
         from wrpn_tf import models
 
         return getattr(models, self._name)
 
-    def __call__(self, **options: Any) -> keras.Model:
+    def __call__(self, **options: Any) -> Model:
         return self.func(*self._arguments, **self._options, **options)
 
 
 # Names without a suffix are the form that their source reports: He et al.'s post-activation for
 # CIFAR-10, WRPN's pre-activation for ImageNet.
-ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
+ARCHITECTURES: dict[str, Callable[..., Model]] = {
     "digits_cnn": _Builder("digits_cnn"),
     **{f"resnet{depth}": _Builder("resnet_cifar", depth) for depth in _CIFAR_DEPTHS},
     **{
@@ -60,7 +59,8 @@ def build(
     width: float = 1.0,
     num_classes: int | None = None,
     input_shape: tuple[int, int, int] | None = None,
-) -> keras.Model:
+    front: Front = "keras",
+) -> Model:
     """Builds an untrained float network that returns logits.
 
     Args:
@@ -70,21 +70,23 @@ def build(
         num_classes: Size of the logits; None for that of the network's own data set.
         input_shape: (height, width, channels) of the images; None for that of the network's own
             data set (ImageNet's are 224x224x3).
+        front: The Keras: 'keras' (Keras 3) or 'tf_keras'.
 
     Raises:
-        ValueError: The architecture is unknown, or the width or the image size out of range.
+        ValueError: The architecture or the front is unknown, or the width or the image size out of
+            range.
     """
     if arch not in ARCHITECTURES:
         raise ValueError(f"unknown arch {arch!r}; known: {', '.join(ARCHITECTURES)}")
     given = {"num_classes": num_classes, "input_shape": input_shape}
     own = {name: value for name, value in given.items() if value is not None}
-    return ARCHITECTURES[arch](width=width, **own)
+    return ARCHITECTURES[arch](width=width, front=front, **own)
 
 
-def skeleton(arch: str, **options: Any) -> keras.Model:
+def skeleton(arch: str, **options: Any) -> Model:
     """A network of layers and shapes without the weights' values: for measuring, not for running.
 
-    It takes no memory for weights, and seconds for any network.
+    It takes no memory for weights, and seconds for any network. It is a model of tf_keras.
 
     Args:
         arch: See `build`.
@@ -93,4 +95,4 @@ def skeleton(arch: str, **options: Any) -> keras.Model:
     import tensorflow as tf
 
     with tf.Graph().as_default():
-        return build(arch, **options)
+        return build(arch, front="tf_keras", **options)

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-import tf_keras as keras
-
 from wrpn_tf.models.layers import batch_norm, bn_relu, conv2d, conv_bn
+from wrpn_tf.models.namespaces import keras_of
 
 EXPANSION = 4  # Of a bottleneck's last 1x1 convolution.
 
@@ -61,8 +60,8 @@ def _postactivation_block(x: Any, convolutions: Convolutions, strides: int, name
         filters = convolutions[-1][1]
         shortcut = conv_bn(x, filters, 1, name=f"{name}_shortcut_conv", strides=strides)
     x = batch_norm(_body(x, convolutions, strides, name), f"{name}_bn{len(convolutions)}")
-    x = keras.layers.Add(name=f"{name}_add")([x, shortcut])
-    return keras.layers.ReLU(name=f"{name}_relu{len(convolutions)}")(x)
+    x = keras_of(x).layers.Add(name=f"{name}_add")([x, shortcut])
+    return keras_of(x).layers.ReLU(name=f"{name}_relu{len(convolutions)}")(x)
 
 
 def _preactivation_block(
@@ -75,7 +74,7 @@ def _preactivation_block(
         filters = convolutions[-1][1]
         shortcut = conv2d(x, filters, 1, name=f"{name}_shortcut_conv", strides=strides)
     x = _body(x, convolutions, strides, name)
-    return keras.layers.Add(name=f"{name}_add")([x, shortcut])
+    return keras_of(x).layers.Add(name=f"{name}_add")([x, shortcut])
 
 
 def _body(x: Any, convolutions: Convolutions, strides: int, name: str) -> Any:

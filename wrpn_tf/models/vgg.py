@@ -1,8 +1,7 @@
 """VGG-Small for 32x32 images."""
 
-import tf_keras as keras
-
 from wrpn_tf.models.layers import conv_bn_relu, logits, widen_filters
+from wrpn_tf.models.namespaces import Front, Model, keras_named
 
 
 def vgg_small(
@@ -10,7 +9,8 @@ def vgg_small(
     width: float = 1.0,
     num_classes: int = 10,
     input_shape: tuple[int, int, int] = (32, 32, 3),
-) -> keras.Model:
+    front: Front = "keras",
+) -> Model:
     """Six 3x3 convolutions and one dense layer: the VGG-Small of papers on low precision.
 
     The network of BinaryConnect (arXiv 1511.00363) with one dense layer in place of three, as in
@@ -24,6 +24,7 @@ def vgg_small(
         width: Factor on the filters of every convolution, at least 0.25.
         num_classes: Size of the logits.
         input_shape: (height, width, channels) of the images.
+        front: The Keras: 'keras' (Keras 3) or 'tf_keras'.
 
     Returns:
         An untrained functional model, float32 [N, *input_shape] to float32 [N, num_classes].
@@ -31,6 +32,7 @@ def vgg_small(
     Raises:
         ValueError: Width is out of range.
     """
+    keras = keras_named(front)
     x = inputs = keras.Input(input_shape, name="image")
     for index, filters in enumerate((128, 256, 512), start=1):
         for half in "ab":

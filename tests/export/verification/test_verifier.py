@@ -21,7 +21,9 @@ IMAGES = 20
 def training_fixture():
     """A network that saw a few digits, and its file."""
     data = digits()
-    model = wrpn_tf.models.build("digits_cnn", num_classes=10, input_shape=(8, 8, 1))
+    model = wrpn_tf.models.build(
+        "digits_cnn", num_classes=10, input_shape=(8, 8, 1), front="tf_keras"
+    )
     model = wrpn_tf.quantize_model(model, 2, 4, input_range=data.input_range)
     wrpn_tf.calibrate(model, [data.normalize(data.train_images[:64])])
     export.settle(model)

@@ -129,7 +129,7 @@ def shallow(monkeypatch):
 def test_a_plan_of_an_architecture_costs_what_the_quantized_model_costs(arch, first_last):
     size = 67 if arch == "alexnet" else 8 if arch == "digits_cnn" else 32
     channels = 1 if arch == "digits_cnn" else 3
-    model = models.build(arch, width=0.25, input_shape=(size, size, channels))
+    model = models.build(arch, width=0.25, input_shape=(size, size, channels), front="tf_keras")
     planned = measure_cost(model, weight_bits=2, activation_bits=4, policy=first_last)
     assert planned == measure_cost(quantize_model(model, 2, 4, first_last=first_last))
 

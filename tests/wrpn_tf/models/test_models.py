@@ -180,6 +180,26 @@ def test_narrow_networks_quantize_and_lower(arch):
     assert export.lower(quantized).operators
 
 
+@pytest.mark.parametrize("arch", ["digits_cnn", "alexnet", "bn_inception", "resnet8_pre"])
+def test_both_kerases_build_the_same_network(arch):
+    shape = SMALL.get(arch, (32, 32, 3))
+    new, old = (
+        models.build(arch, width=0.25, num_classes=3, input_shape=shape, front=front)
+        for front in ("keras", "tf_keras")
+    )
+    assert isinstance(old, keras.Model) and not isinstance(new, keras.Model)
+    assert [layer.name for layer in new.layers] == [layer.name for layer in old.layers]
+    new.set_weights(old.get_weights())
+    images = np.random.default_rng(0).uniform(-1, 1, (2, *shape)).astype(np.float32)
+    expected = old.predict(images, verbose=0)
+    np.testing.assert_allclose(new.predict(images, verbose=0), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_unknown_front_lists_the_known_ones():
+    with pytest.raises(ValueError, match="front must be one of keras, tf_keras, not 'torch'"):
+        models.build("resnet8", front="torch")
+
+
 @pytest.mark.parametrize(
     ("filters", "width", "expected"), [(16, 1.3, 21), (16, 0.25, 4), (1, 0.25, 1), (10, 0.25, 3)]
 )

@@ -381,7 +381,9 @@ def test_copies_part_in_training_where_there_is_noise(noise):
 def test_a_fresh_network_is_the_builders_at_that_width(arch, width):
     def build(width):
         shape = (16, 16, 3)
-        return wrpn_tf.models.build(arch, width=width, num_classes=10, input_shape=shape)
+        return wrpn_tf.models.build(
+            arch, width=width, num_classes=10, input_shape=shape, front="tf_keras"
+        )
 
     base = build(1)
     widened, expected = widen(base, width, initialization="fresh"), build(width)
