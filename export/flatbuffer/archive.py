@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 
-from wrpn_tf.archive_members import check_members, read_member
+from wrpn_tf.saved_sizes import check_members, read_member
 
 MOST_BYTES = 32 * 2**20
 """What the files behind a flatbuffer may have together, uncompressed."""

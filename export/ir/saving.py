@@ -27,7 +27,7 @@ from export.ir.provenance import Provenance, SplitConvolution, check_trained
 from export.ir.tensors import Tensor
 from export.ir.validation import check_integers, validate
 from wrpn_tf import QuantizationParameters
-from wrpn_tf.archive_members import check_members, read_member
+from wrpn_tf.saved_sizes import check_members, read_member
 
 FORMAT_VERSION = 2
 MOST_BYTES = 2**30

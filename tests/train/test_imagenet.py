@@ -307,3 +307,21 @@ def test_folders_that_do_not_fit(folder: pathlib.Path, tmp_path: pathlib.Path) -
     shutil.rmtree(val)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         jpegs.load_jpegs(tmp_path / "data", 32)
+
+
+@pytest.mark.parametrize("name", ["../train/n01/000.JPEG", "/etc/passwd", "n01/../../x", "n01\0"])
+def test_val_txt_names_files_in_val(
+    folder: pathlib.Path, tmp_path: pathlib.Path, name: str
+) -> None:
+    shutil.copytree(folder, tmp_path / "data")
+    (tmp_path / "data" / "val.txt").write_text(f"n01/000.JPEG 0\n{name} 1\n")
+    with pytest.raises(ValueError, match=r"val\.txt:2: .* is not the name of a file in \S+val"):
+        jpegs.load_jpegs(tmp_path / "data", 32)
+
+
+def test_a_class_without_images_is_a_warning(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    shutil.copytree(folder, tmp_path / "data")
+    for name in ("n00", "n05"):
+        (tmp_path / "data" / "train" / name).mkdir()
+    with pytest.warns(UserWarning, match=r"train: no images of the classes 'n00', 'n05'"):
+        assert len(jpegs.load_jpegs(tmp_path / "data", 32).class_names) == 6

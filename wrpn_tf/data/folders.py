@@ -2,11 +2,13 @@
 
 import os
 import pathlib
+import warnings
 
 import numpy as np
 
 _SUFFIXES = (".jpeg", ".jpg")
 _ORDER_SEED = 0
+_SHOWN = 5
 
 
 def list_images(
@@ -27,12 +29,16 @@ def list_images(
 
     Raises:
         FileNotFoundError: A folder is absent or holds no image.
-        ValueError: A class of `val` is not in `train`, or `val.txt` does not fit.
+        ValueError: A class of `val` is not in `train`, or `val.txt` does not fit, or names a file
+            that is not in `val`.
+
+    Warns of classes without images.
     """
     names = tuple(sorted(path.name for path in (folder / "train").iterdir() if path.is_dir()))
     train = _labelled(folder / "train", names)
     if not (folder / "val").is_dir():
         raise FileNotFoundError(f"there is no folder {folder / 'val'} beside {folder / 'train'}")
+    _warn_of_empty(folder / "train", names, train)
     listed = folder / "val.txt"
     val = _listed(listed, len(names)) if listed.is_file() else _labelled(folder / "val", names)
     return names, {"train": _arrays(train), "val": _arrays(val)}
@@ -73,10 +79,29 @@ def _listed(listed: pathlib.Path, classes: int) -> list[tuple[str, int]]:
                 f"{listed}:{number}: label {label} is out of range 0 to {classes - 1}, the "
                 f"{classes} classes of train/"
             )
+        inside = pathlib.PurePosixPath(name)
+        if inside.is_absolute() or ".." in inside.parts or "\0" in name:
+            raise ValueError(
+                f"{listed}:{number}: {name!r} is not the name of a file in {listed.with_suffix('')}"
+            )
         found.append((str(listed.with_suffix("") / name), int(label)))
     if not found:
         raise ValueError(f"{listed} lists no images")
     return found
+
+
+def _warn_of_empty(
+    folder: pathlib.Path, names: tuple[str, ...], found: list[tuple[str, int]]
+) -> None:
+    """Warns of classes that nothing is learned of."""
+    missing = sorted(set(range(len(names))) - {label for _, label in found})
+    if missing:
+        shown = ", ".join(repr(names[label]) for label in missing[:_SHOWN])
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        warnings.warn(
+            f"{folder}: no images of the class{'es' * (len(missing) > 1)} {shown}{more}",
+            stacklevel=3,
+        )
 
 
 def _arrays(found: list[tuple[str, int]]) -> tuple[np.ndarray, np.ndarray]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from typing import Any
 
 from wrpn_tf.fronts import front
+from wrpn_tf.saved_sizes import allowance, check_members, read_member
 
 
 def load_model(
@@ -41,7 +43,12 @@ def _is_of_keras3(path: str) -> bool:
     """Whether a file is an archive that Keras 3 wrote."""
     try:
         with zipfile.ZipFile(path) as archive:
-            version = json.loads(archive.read("metadata.json")).get("keras_version")
-    except (OSError, zipfile.BadZipFile, LookupError, ValueError, AttributeError):
+            check_members(archive, allowance(path))
+            metadata = read_member(archive, archive.getinfo("metadata.json"))
+            version = json.loads(metadata).get("keras_version")
+    except (
+        *(OSError, zipfile.BadZipFile, zlib.error, LookupError, ValueError, AttributeError),
+        *(RecursionError, RuntimeError, EOFError),
+    ):
         return False
     return str(version).split(".", maxsplit=1)[0] == "3"

@@ -19,12 +19,14 @@ from tf_keras.protobuf import saved_metadata_pb2
 from tf_keras.src.saving.legacy import saving_utils
 from tf_keras.src.saving.legacy.saved_model import json_utils
 
+from wrpn_tf.saved_sizes import allowance, check_archive, check_hdf5, read_member
 from wrpn_tf.tfmot.interface import QuantizedModel
 from wrpn_tf.tfmot.moving_layers import Clip, DepthToSpace, Slice, SpaceToDepth
 from wrpn_tf.tfmot.one_grid_layers import QuantizedAveragePooling2D, QuantizedUpSampling2D
 from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer, RangeQuantizer
 from wrpn_tf.tfmot.quantize_config import WRPNQuantizeConfig
 from wrpn_tf.tfmot.trust import check_config
+from wrpn_tf.tfmot.variable_budget import limited_variables
 from wrpn_tf.tfmot.weight_quantizer import WeightQuantizer
 from wrpn_tf.tfmot.wrapper import QuantizeLayer, QuantizeWrapperV2
 
@@ -36,8 +38,11 @@ _FAILURES = (
     AttributeError,
     ImportError,
     LookupError,
+    MemoryError,
     OSError,
+    OverflowError,
     RecursionError,
+    RuntimeError,
     TypeError,
     ValueError,
     zipfile.BadZipFile,
@@ -79,14 +84,15 @@ def load_model(path: str, compile: bool, trust_code: bool) -> keras.Model:
     if not os.path.exists(path):
         raise ValueError(f"No model at {path}: {_EXPECTED}.")
     try:
-        contents = _contents(path)
-        if not trust_code:
-            _check_code(contents, compile)
+        most = allowance(path)
+        contents = _contents(path, most)
+        if trust_code:
+            return keras.models.load_model(path, custom_objects(), compile=compile, safe_mode=False)
+        _check_code(contents, compile)
+        with limited_variables(most):
             if contents.form == "SavedModel":
                 return _without_graph(path, contents, compile)
-        return keras.models.load_model(
-            path, custom_objects(), compile=compile, safe_mode=not trust_code
-        )
+            return keras.models.load_model(path, custom_objects(), compile=compile)
     except _FAILURES as error:
         raise ValueError(f"Cannot load a model from {path}: {error}") from error
 
@@ -106,33 +112,35 @@ class _Contents:
     compiled: Any
 
 
-def _contents(path: str) -> _Contents:
+def _contents(path: str, most: int) -> _Contents:
     """Reads the configuration, and nothing else; raises one of `_FAILURES`, saying why."""
     if os.path.isdir(path):
         return _saved_model_contents(path)
     if path.endswith(".keras") and zipfile.is_zipfile(path):  # What Keras goes by.
-        return _archive_contents(path)
+        return _archive_contents(path, most)
     if h5py.is_hdf5(path):
-        return _hdf5_contents(path)
+        return _hdf5_contents(path, most)
     if zipfile.is_zipfile(path):
         raise ValueError("it is a zip archive; rename it to end in .keras if it is a model.")
     raise ValueError(f"it is neither an HDF5 file nor a .keras archive; {_EXPECTED}.")
 
 
-def _archive_contents(path: str) -> _Contents:
+def _archive_contents(path: str, most: int) -> _Contents:
     with zipfile.ZipFile(path) as archive:
+        check_archive(archive, most)
         missing = {"config.json", "metadata.json"} - set(archive.namelist())
         if missing:
             raise ValueError(f"the archive has no {' and no '.join(sorted(missing))}; {_EXPECTED}.")
-        metadata = json.loads(archive.read("metadata.json"))
-        model = json.loads(archive.read("config.json"))
+        metadata = json.loads(read_member(archive, archive.getinfo("metadata.json")))
+        model = json.loads(read_member(archive, archive.getinfo("config.json")))
     _check_version(metadata.get("keras_version"))
     compiled = model.pop("compile_config", None)
     return _Contents(form=".keras", model=model, compiled=compiled)
 
 
-def _hdf5_contents(path: str) -> _Contents:
+def _hdf5_contents(path: str, most: int) -> _Contents:
     with h5py.File(path, "r") as file:
+        check_hdf5(file, most)
         attributes = dict(file.attrs)
     if "model_config" not in attributes:
         raise ValueError(

@@ -79,6 +79,8 @@ def _problem(config: dict[str, Any], custom_objects: dict[str, Any]) -> str | No
     if name in _OPERATIONS:
         operation = str((config.get("config") or {}).get("function"))
         if operation.startswith(_COMPUTING) or operation in _COMPUTING_NAMES:
+            if not all(map(_reads_a_layer, config.get("inbound_nodes") or [])):
+                return f"computes {operation} of constants alone, of whatever size they are"
             return None
         return f"runs TensorFlow's {operation}, which may do more than compute"
     registered_name = config.get("registered_name") or name
@@ -88,6 +90,21 @@ def _problem(config: dict[str, Any], custom_objects: dict[str, Any]) -> str | No
     if (module or "keras").split(".")[0] in ("keras", "tf_keras") and name in _keras_classes():
         return None
     return _unknown("class", name, module)
+
+
+def _reads_a_layer(node: Any) -> bool:
+    """Whether a call's arguments, as a model's configuration has them, hold an output of a layer.
+
+    Such a call is symbolic; another would be computed while the model is built.
+    """
+    if isinstance(node, dict):
+        return "keras_history" in node or any(map(_reads_a_layer, node.values()))
+    if not isinstance(node, list):
+        return False
+    name, *place = node[:3] or [None]
+    if isinstance(name, str) and name != "_CONSTANT_VALUE" and len(place) == 2:
+        return all(type(index) is int for index in place)
+    return any(map(_reads_a_layer, node))
 
 
 def _unknown(what: str, name: str, module: str | None) -> str:

@@ -1,9 +1,11 @@
 """What a saved model may bring along: no code, and nothing that is no model."""
 
 import json
+import os
 import sys
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -223,3 +225,69 @@ def test_a_saved_model_without_a_variable(tmp_path):
     (tmp_path / "other" / "variables").rename(tmp_path / "model" / "variables")
     with pytest.raises(ValueError, match="Cannot load a model from"):
         wrpn_tf.load_model(tmp_path / "model")
+
+
+def test_constants_alone_are_not_computed(tmp_path):
+    """`tf.fill([100_000, 100_000], 1.0)` would take 40 GB while the model is built."""
+    inputs = keras.Input((2,))
+    keras.Model(inputs, 1.0 - tf.fill((2, 2), 3.0) * inputs).save(tmp_path / "model.h5")
+    with h5py.File(tmp_path / "model.h5", "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        first = next(x for x in config["config"]["layers"] if x["class_name"] == "TFOpLambda")
+        first["config"]["function"] = "fill"
+        first["inbound_nodes"] = [["_CONSTANT_VALUE", -1, [100_000] * 2, {"value": 1.0}]]
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(ValueError, match="computes fill of constants alone"):
+        wrpn_tf.load_model(tmp_path / "model.h5")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_layers_of_any_size_are_refused(name, tmp_path):
+    model = keras.Sequential([layers.Dense(5_123, input_shape=(2,), name="dense")])
+    save(model, tmp_path / name)
+    wrpn_tf.load_model(tmp_path / name)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    for path in files:  # The same length, so that every form stays whole.
+        if path.suffix == ".keras":
+            edited(path, tmp_path / "edited", config=lambda config: _wide(config))
+            os.replace(tmp_path / "edited", path)
+        else:
+            path.write_bytes(path.read_bytes().replace(b'"units": 5123', b'"units": 9E9 '))
+    with pytest.raises(ValueError, match=r"its layers have weights of more than [\d,]+ bytes"):
+        wrpn_tf.load_model(tmp_path / name)
+
+
+def _wide(config):
+    config["config"]["layers"][1]["config"]["units"] = 10**9
+    return config
+
+
+def test_arrays_of_zeros_are_refused(archive, tmp_path):
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(tmp_path / "model.keras", "w") as new:
+        for member in old.namelist():
+            new.writestr(member, old.read(member))
+        new.writestr("zeros", bytes(2**27), zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match=r"its files have 134,[\d,]+ bytes uncompressed"):
+        wrpn_tf.load_model(tmp_path / "model.keras")
+    keras.Sequential([layers.Dense(2, input_shape=(2,))]).save(tmp_path / "model.h5")
+    with h5py.File(tmp_path / "model.h5", "r+") as file:
+        file.create_dataset("zeros", (2**30,), "f4", chunks=(2**20,))
+    with pytest.raises(ValueError, match="its arrays take more than"):
+        wrpn_tf.load_model(tmp_path / "model.h5")
+
+
+def test_links_into_other_files_are_refused(tmp_path):
+    for kind in ("external", "soft", "raw"):
+        path = tmp_path / f"{kind}.h5"
+        keras.Sequential([layers.Dense(2, input_shape=(2,))]).save(path)
+        with h5py.File(path, "r+") as file:
+            if kind == "raw":
+                file.create_dataset("x", (4,), "u1", external=[(str(path), 0, 4)])
+            else:
+                file["x"] = (
+                    h5py.ExternalLink(str(path), "/")
+                    if kind == "external"
+                    else (h5py.SoftLink("/model_weights"))
+                )
+        with pytest.raises(ValueError, match=r"'x' (is a link to another place|lie in another)"):
+            wrpn_tf.load_model(path)
