@@ -9,6 +9,7 @@ import numpy as np
 
 import wrpn_tf
 from export.ir.graph import IntegerGraph
+from export.ir.operators import Multiply
 from export.ir.trained import TrainedGraph, TrainedKernel
 from export.kernel_sets import ideal
 from export.kernel_sets.ideal import BEYOND
@@ -18,6 +19,7 @@ from export.realization.accumulator_range import AccumulatorRange
 # what sums of hundreds of products have.
 _FLOAT32_DOUBT = 2.0**-21
 _NAMED = 4
+_INT16 = np.iinfo(np.int16)
 
 
 def sentences(model: Any, trained: TrainedGraph, graph: IntegerGraph) -> list[str]:
@@ -48,7 +50,29 @@ def sentences(model: Any, trained: TrainedGraph, graph: IntegerGraph) -> list[st
             "Keras's float32 may give codes several steps from the exact ones, which the file has: "
             f"{_named(cancelled)}."
         )
+    jumping = [
+        operator.output
+        for operator in graph.operators
+        if isinstance(operator, Multiply) and _leaves_16_bits(graph, operator)
+    ]
+    if jumping:
+        found.append(
+            "Steps of more than half an output code, and the zero point, leave 16 bits in "
+            f"{', '.join(map(repr, jumping[:_NAMED]))}, where the optimized kernels (without "
+            "XNNPACK) then give the code at the other end."
+        )
     return found
+
+
+def _leaves_16_bits(graph: IntegerGraph, operator: Multiply) -> bool:
+    """Whether steps of a product and the zero point add up to more than 16 bits."""
+    grids = [graph.tensors[name].quantization for name in (*operator.inputs, operator.output)]
+    left, right, output = grids
+    step = left.scale * right.scale / output.scale
+    ends = [one * other for one in (left.low, left.high) for other in (right.low, right.high)]
+    shift = output.zero_point
+    above = shift > 0 and max(ends) * step + shift > _INT16.max
+    return above or (shift < 0 and min(ends) * step + shift < _INT16.min)
 
 
 def cancelling(model: Any, trained: TrainedGraph) -> dict[str, int]:

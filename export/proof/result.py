@@ -73,10 +73,17 @@ class Proof:
     def failures(self, targets: Sequence[str]) -> list[str]:
         """What speaks against the file, one sentence each.
 
-        Every problem counts, and every channel with weights of fewer than 8 bits that is not proven
-        with all of the targets.
+        Every problem counts, every channel with weights of fewer than 8 bits that is not proven
+        with all of the targets, and what has no weights and is off by more than one code.
         """
         found = [f"{row.name}: {problem}" for row in self.operators for problem in row.problems]
+        for row in self.operators:
+            for target in targets:
+                if row.weight_bits is None and not row.problems and row.worst.get(target, 0) > 1:
+                    found.append(
+                        f"{row.name}: {row.different[target]:,} of {row.cases:,} cases differ from "
+                        f"the training ({target}), by up to {row.worst[target]}."
+                    )
         for row in self.weighted(range(1, 8)):
             for target in targets:
                 if not row.problems and row.channels[target]:

@@ -56,7 +56,7 @@ def said(model):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         export.to_tflite(model)
-    found = [str(each.message) for each in caught if "channels" in str(each.message)]
+    found = [str(each.message) for each in caught if "export.settle" in str(each.message)]
     assert len(found) <= 1
     return found[0] if found else ""
 
@@ -96,6 +96,19 @@ def test_large_biases_that_cancel_are_told(bias):
     )
     if bias == 1e9:
         assert differences(model)[1] == 15
+
+
+@pytest.mark.parametrize(("value", "jumps"), [(0.066, True), (0.5, False)])
+def test_products_that_leave_16_bits_are_told(value, jumps):
+    """Calibrated on .1 and minus `value`: with the first, steps are .71 of an output code."""
+    one, other = keras.Input((4, 4, 16), name="one"), keras.Input((4, 4, 16), name="other")
+    product = layers.Multiply(name="product")([one, other])
+    model = wrpn_tf.quantize_model(keras.Model([one, other], product), 4, 4, input_range=(-0.2, 1))
+    zeros = np.zeros((1, 4, 4, 16), np.float32)
+    wrpn_tf.calibrate(model, [[zeros + 0.1, zeros - value]])
+    failures = export.prove(export.lower(model)).failures(("optimized",))
+    assert len(failures) == jumps
+    assert ("leave 16 bits in 'product', where the optimized" in said(model)) == jumps
 
 
 def test_only_the_largest_are_named():
