@@ -3,15 +3,19 @@
     python -m export.tflite --workdir=runs/w2a4 --output=model.tflite --graph=model.npz
     python -m export.c --model-graph=model.npz --output=firmware/model
 
-Writes two forms of the network into the folder, each complete by itself:
+Writes two forms of the network into the folder, each complete by itself, which compute the same
+integers:
 
   NAME_tflite.h, NAME_tflite.c  the .tflite file as an array, for TensorFlow
-                                Lite Micro
+                                Lite Micro; with --compress=lut, its kernels
+                                as look-up tables
   NAME.h, NAME.c                codes, biases, multipliers, scales and zero
                                 points as arrays, and a function that runs the
                                 network in plain C99 with the operators of
                                 wrpn_kernels.h, wrpn_kernels.c; no other
                                 library, no heap
+
+Where an operator has no C form, the program says so and writes the array alone.
 """
 
 from __future__ import annotations
@@ -24,7 +28,10 @@ from absl import flags
 from export.c99 import generator, literals
 from export.flatbuffer.writer import to_flatbuffer
 from export.ir.files import write_bytes
+from export.ir.graph import IntegerGraph
 from export.ir.saving import load
+from export.tflm import compression
+from export.tflm.kernels import check_kernels
 from wrpn_tf import command_line
 
 _GRAPH = flags.DEFINE_string(
@@ -32,34 +39,48 @@ _GRAPH = flags.DEFINE_string(
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write into.", required=True)
 _NAME = flags.DEFINE_string("name", "network", "Prefix of files and C names.")
+_COMPRESS = flags.DEFINE_enum(
+    "compress",
+    None,
+    ["lut"],
+    "Write the array with its kernels as look-up tables, which TensorFlow Lite Micro decodes.",
+)
 flags.DEFINE_alias("model-graph", "model_graph")
 
 
 def main() -> None:
     """Runs the program."""
     graph = load(_GRAPH.value)
-    source = generator.generate(graph, _NAME.value)
+    name = _NAME.value
+    check_kernels(graph)
     model = to_flatbuffer(graph)
-    header, body = literals.file(f"{_NAME.value}_tflite", model)
-    texts = {
-        f"{_NAME.value}.h": source.header,
-        f"{_NAME.value}.c": source.body,
-        f"{_NAME.value}_tflite.h": header,
-        f"{_NAME.value}_tflite.c": body,
-    }
-    texts |= {path.name: path.read_text() for path in sorted(generator.RUNTIME.glob("*.[ch]"))}
-    for name, text in texts.items():
-        write_bytes(pathlib.Path(_OUTPUT.value) / name, text.encode())
-    constants = sum(
+    array = f"{name}_tflite: {len(model):,} bytes"
+    if _COMPRESS.value:
+        compressed = compression.compress(model)
+        array = f"{name}_tflite: {compressed.report(len(model))}"
+        model = compressed.content
+    header, body = literals.file(f"{name}_tflite", model)
+    texts = {f"{name}_tflite.h": header, f"{name}_tflite.c": body}
+    missing = generator.without_form(graph)
+    if missing:
+        written = f"{missing}: the array is written alone"
+    else:
+        source = generator.generate(graph, name)
+        texts |= {f"{name}.h": source.header, f"{name}.c": source.body}
+        texts |= {path.name: path.read_text() for path in sorted(generator.RUNTIME.glob("*.[ch]"))}
+        constants = _constants(graph)
+        written = f"{name}_run: {source.arena:,} bytes of memory, {constants:,} bytes of constants"
+    for path, text in texts.items():
+        write_bytes(pathlib.Path(_OUTPUT.value) / path, text.encode())
+    print(f"{_OUTPUT.value}: {', '.join(texts)}\n{written}; {array}")
+
+
+def _constants(graph: IntegerGraph) -> int:
+    return sum(
         value.nbytes
         for operator in graph.operators
         for value in vars(operator).values()
         if isinstance(value, np.ndarray)
-    )
-    print(
-        f"{_OUTPUT.value}: {', '.join(texts)}\n"
-        f"{_NAME.value}_run: {source.arena:,} bytes of memory, {constants:,} bytes of constants; "
-        f"{_NAME.value}_tflite: {len(model):,} bytes"
     )
 
 

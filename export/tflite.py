@@ -6,7 +6,8 @@
 `--transport=model.wrpn` saves it compressed, close to the entropy of the codes.
 `--weights=int4` and `--weights=int2` make smaller files for LiteRT on CPUs, about as fast as int8:
 the program measures both beside int8. `--int8_twin=int8.tflite` also writes an int8 file that gives
-the same integers in the default interpreter.
+the same integers in the default interpreter. `--compress=lut` writes a file for TensorFlow Lite Micro
+alone, with kernels of few codes as look-up tables that it decodes as it runs.
 """
 
 from __future__ import annotations
@@ -35,21 +36,36 @@ _TWIN = flags.DEFINE_string(
     "With --weights=int4 or int2, also write the int8 file of the same network: in the default "
     "interpreter both give the same integers.",
 )
+_COMPRESS = flags.DEFINE_enum(
+    "compress",
+    None,
+    ["lut"],
+    "Write kernels as look-up tables, for TensorFlow Lite Micro only; needs the package "
+    "tflite-micro.",
+)
 
 
 def main() -> None:
     """Runs the program."""
+    if _COMPRESS.value and _WEIGHTS.value != "int8":
+        raise ValueError("--compress=lut takes int8 kernels, so --weights=int8")
+
     from export.flatbuffer.writer import to_flatbuffer
     from export.ir.files import write_bytes
     from export.ir.saving import save
     from export.kernel_sets.rules import TARGETS
     from export.proof.prover import prove
+    from export.tflm import compression
     from export.tools import weight_report
     from export.verification.workdir import Workdir
 
     workdir = Workdir.load(_WORKDIR.value)
     graph = workdir.graph(_WEIGHTS.value)
     content = to_flatbuffer(graph)
+    compressed = compression.compress(content) if _COMPRESS.value else None
+    size = len(content)
+    if compressed:
+        content = compressed.content
     write_bytes(_OUTPUT.value, content)
     int8_file = to_flatbuffer(workdir.graph())  # The model is settled for both.
     if _TWIN.value:
@@ -72,6 +88,8 @@ def main() -> None:
             f"{name}: pixel p is the code p - 128 and stands for (p - {pixels['mean'][0]:g}) / "
             f"{pixels['std'][0]:.6g}"
         )
+    if compressed:
+        print(f"{_OUTPUT.value}: {compressed.report(size)}")
     if _TRANSPORT.value:
         print(weight_report.transport(graph, _TRANSPORT.value))
     if _WEIGHTS.value != "int8":

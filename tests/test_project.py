@@ -37,12 +37,13 @@ LAYERS: dict[str, set[str]] = {
     "export/alignment": {"ir", "kernel_sets", "lowering", "proof", "realization"},
     "export/flatbuffer": {"ir", "kernel_sets"},
     "export/runtime": {"flatbuffer"},
+    "export/tflm": {"flatbuffer", "ir", "kernel_sets", "runtime"},
     "export/edge_tpu": {"flatbuffer", "kernel_sets", "runtime"},
     "export/c99": {"ir", "kernel_sets"},
     "export/tools": {"alignment", "flatbuffer", "ir", "lowering", "realization", "runtime"},
     "export/verification": {
         *("alignment", "executor", "flatbuffer", "ir", "kernel_sets", "lowering", "realization"),
-        "runtime",
+        *("runtime", "tflm"),
     },
 }
 FOUNDATION = {

@@ -106,7 +106,7 @@ def nearest_bias(
     # Half a step of the first rounding. The second rounds halves up, or, in the reference kernels,
     # away from zero.
     half = 0.5 / np.frexp(multiplier)[0]
-    away = "reference" in targets
+    away = not {"reference", "reference_2_14", "tflm"}.isdisjoint(targets)
     early = half * ("optimized" in targets or (away & (levels > 0)))
     late = half * (away & (levels <= 0))
     doubt = np.abs(threshold) * _FLOAT32_DOUBT

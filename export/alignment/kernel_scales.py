@@ -8,6 +8,7 @@ arithmetic does. At another scale, a hair away, there are none.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from export.ir.graph import IntegerGraph
 from export.ir.operators import Weighted
 from export.kernel_sets import ideal, rules
 from export.kernel_sets.ideal import BEYOND
+from export.kernel_sets.rules import TARGETS
 from export.realization import channels
 from export.realization.accumulator_range import AccumulatorRange, accumulated_codes
 from export.realization.context import RequantizationContext
@@ -60,6 +62,7 @@ def settle_scales(
     quantizer: Any,
     kernel: Any,
     variables: dict[str, Any],
+    kernel_sets: Sequence[str] = TARGETS,
 ) -> None:
     """Moves scales of a kernel to the nearest at which its thresholds have room, in place.
 
@@ -72,10 +75,11 @@ def settle_scales(
       quantizer: of the operator's kernel.
       kernel: what it quantizes.
       variables: the quantizer's.
+      kernel_sets: see `export.settle`: the first is the default.
     """
     if not quantizer.has_free_scale:
         return
-    factors = _factors(graph, operator)
+    factors = _factors(graph, operator, kernel_sets)
     if (factors == 1).all():
         return
     codes, scale = quantizer.codes(kernel.numpy(), variables)
@@ -88,9 +92,11 @@ def settle_scales(
         variable.assign(np.where(kept, variable.numpy(), values))
 
 
-def _factors(graph: IntegerGraph, operator: Weighted) -> np.ndarray:
+def _factors(
+    graph: IntegerGraph, operator: Weighted, kernel_sets: Sequence[str] = TARGETS
+) -> np.ndarray:
     """By what the scales of an operator's channels are to be multiplied, float32 ``[channels]``."""
-    context = RequantizationContext.of(graph, operator)
+    context = RequantizationContext.of(graph, operator, kernel_sets)
     trained = operator.trained
     assert trained is not None
     factors = np.ones(len(trained), np.float32)

@@ -27,18 +27,26 @@ _BLOCK = 32  # Channels whose biases are looked at together.
 _WITNESSES = 4  # Pairs of levels that exclude biases of a channel at a time.
 
 
-def settled(graph: IntegerGraph, operator: Weighted, *, gains: bool = False) -> np.ndarray:
+def settled(
+    graph: IntegerGraph,
+    operator: Weighted,
+    *,
+    gains: bool = False,
+    kernel_sets: Sequence[str] = TARGETS,
+) -> np.ndarray:
     """What an operator is to compute instead of what it was trained to, moved as `settle` says.
 
     Args:
       graph: from `export.realize`.
       operator: one of its operators.
       gains: whether 'gain' may move too.
+      kernel_sets: see `export.settle`.
 
     Returns:
       `export.ir.provenance.TRAINED` ``[channels]``; 'offset' and 'gain' are float32 numbers.
     """
-    context, codes = RequantizationContext.of(graph, operator), accumulated_codes(operator)
+    context = RequantizationContext.of(graph, operator, kernel_sets)
+    codes = accumulated_codes(operator)
     accumulators = AccumulatorRange(codes, context.source.low, context.source.high)
     attempts = []
     shared = rules.is_per_tensor(type(operator), operator.kernel_scale, operator.dtype_bits)
@@ -104,7 +112,10 @@ class _Settler:
         plain = self._rounding(self.trained)
         self._try(plain, self.trained, np.flatnonzero(self.left), self._bias, TARGETS)
         first = self._context.targets[:1]
-        for targets in (TARGETS, _FAST, (*first, "optimized_arm")):
+        some: tuple[Sequence[str], ...] = (_FAST, (*first, "optimized_arm"))
+        if set(self._context.kernel_sets) != set(TARGETS):
+            some = (self._context.targets,)
+        for targets in (TARGETS, *some):
             self._spread(gains, targets)
         for ulps in scale_ulps:
             rounding = self._rounding(self.trained, ulps)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import wrpn_tf
 from export.alignment.kernel_scales import settle_scales
 from export.alignment.offsets import settled
 from export.alignment.sums import settle_sums
-from export.kernel_sets.rules import ONE_SCALE
+from export.kernel_sets.rules import ONE_SCALE, TARGETS
 from export.lowering.network import lower
-from export.realization.network import realize
+from export.realization.network import check_kernel_sets, realize
 from wrpn_tf import Group, Kind, LayerView, class_name
 
 
-def settle(model: Any, *, weights: str = "int8") -> None:
+def settle(
+    model: Any, *, weights: str = "int8", kernel_sets: Sequence[str] = TARGETS
+) -> None:
     """Moves offsets and scales, in place, so that the device computes the trained codes.
 
     A device's bias is a whole number of accumulator steps and its kernels round, so where an output
@@ -53,14 +56,18 @@ def settle(model: Any, *, weights: str = "int8") -> None:
     Args:
       model: see `export.lower`.
       weights: see `export.realize`: whose grid to settle on.
+      kernel_sets: see `export.realize`. Where no place suits all kernels, one is sought that suits
+        these, then one that suits the first of them; for a microcontroller, ``("tflm",)``.
 
     Raises:
       LoweringError: if the model has no integer form.
+      ValueError: if there are no such kernel sets.
     """
+    check_kernel_sets(kernel_sets)
     trained = lower(model)
     if settle_sums(model, trained):
         trained = lower(model)
-    graph = realize(trained, weights=weights, split_groups=False)
+    graph = realize(trained, weights=weights, split_groups=False, kernel_sets=kernel_sets)
     fusion = wrpn_tf.fusion_groups(model)
     quantized = wrpn_tf.named_kernel_quantizers(model)
     layers = graph.provenance.layers
@@ -74,13 +81,13 @@ def settle(model: Any, *, weights: str = "int8") -> None:
         owner = _bias_owner(group)
         if owner is None:
             if (kernel := group.body.name) in quantized:
-                settle_scales(graph, operator, *quantized[kernel])
+                settle_scales(graph, operator, *quantized[kernel], kernel_sets)
             continue
         if owner.kind is Kind.KERNEL:
-            owner.layer.bias.assign(settled(graph, operator)["offset"])
+            owner.layer.bias.assign(settled(graph, operator, kernel_sets=kernel_sets)["offset"])
             continue
         has_gain = owner.layer.scale and type(operator) not in ONE_SCALE
-        moved = settled(graph, operator, gains=has_gain)
+        moved = settled(graph, operator, gains=has_gain, kernel_sets=kernel_sets)
         owner.layer.beta.assign(moved["offset"])
         if has_gain:
             owner.layer.gamma.assign(moved["gain"])

@@ -18,21 +18,43 @@ from export.ir import geometry
 from export.ir.graph import IntegerGraph
 from export.ir.operators import (
     Add,
+    Binary,
     Concatenate,
     Conv2D,
     Convolution,
     DepthwiseConv2D,
     FullyConnected,
     GroupedConv2D,
+    Logistic,
+    Maximum,
+    Minimum,
+    Multiply,
     Operator,
     Pad,
     Pool2D,
     Reshape,
+    ResizeBilinear,
+    ResizeNearest,
+    Slice,
+    Softmax,
+    Subtract,
+    Sum,
+    TransposeConv2D,
     Weighted,
 )
 from export.ir.validation import check_integers
-from export.kernel_sets import addition, requantization, rules
+from export.kernel_sets import (
+    addition,
+    logistic,
+    multiplication,
+    requantization,
+    rules,
+    softmax,
+)
 from wrpn_tf.terminal import printable
+
+KERNEL_SET = "tflm"
+"""Whose integers the C code computes."""
 
 RUNTIME = pathlib.Path(__file__).parent / "runtime"
 
@@ -53,7 +75,7 @@ class Source:
 
 
 def generate(graph: IntegerGraph, name: str) -> Source:
-    """The C source of a graph; it computes what the reference kernels of TFLite compute.
+    """The C source of a graph; it computes what TensorFlow Lite Micro computes.
 
     Args:
       graph: a valid graph.
@@ -66,13 +88,20 @@ def generate(graph: IntegerGraph, name: str) -> Source:
     check_integers(graph)
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise ValueError(f"{name!r} is no name in C: letters, digits and underscores are")
+    missing = without_form(graph)
+    if missing:
+        raise ValueError(missing)
+    return _Generator(graph, name).generate()
+
+
+def without_form(graph: IntegerGraph) -> str:
+    """A sentence on the first operator that has no C form; empty where all have one."""
     for operator in graph.operators:
         if type(operator) not in CALLS:
-            raise ValueError(
-                f"{operator.output!r}: {type(operator).__name__} has no C form; export the part "
-                "of the network before it"
-            )
-    return _Generator(graph, name).generate()
+            return f"{operator.output!r}: {type(operator).__name__} has no C form"
+        if isinstance(operator, Slice) and len(operator.begin) > 3:
+            return f"{operator.output!r}: a slice of more than 3 axes has no C form"
+    return ""
 
 
 class _Generator:
@@ -176,14 +205,60 @@ class _Generator:
         groups = self._graph.tensors[operator.inputs[0]].shape[3] // operator.kernel.shape[3]
         return [f"wrpn_conv2d({window}, {groups}, {arguments});"]
 
-    def add(self, prefix: str, operator: Add) -> list[str]:
-        left, right, output = (
-            self._graph.tensors[name].quantization for name in (*operator.inputs, operator.output)
-        )
-        multipliers = addition.builtin_multipliers((left, right, output))
+    def transposed(self, prefix: str, operator: TransposeConv2D) -> list[str]:
+        arguments = self._weighted(prefix, operator)
+        _, height, width, _ = operator.kernel.shape
+        window, strides = (height, width), operator.strides
+        sizes = self._graph.tensors[operator.output].shape[1:3]
+        axes = zip(sizes, window, strides, (1, 1), strict=True)
+        cut = [geometry.pad_amounts(*axis, operator.padding)[0] for axis in axes]
+        geometry_name = self._geometry(prefix, operator, *window, *strides, 1, 1, *cut)
+        return [f"wrpn_transpose_conv2d({geometry_name}, {arguments});"]
+
+    def sum(self, prefix: str, operator: Sum) -> list[str]:
+        multipliers = addition.builtin_multipliers(self._parameters(operator))
         name = self._multipliers(prefix, *multipliers)
         ends = f"{self._zero_points(operator)}, {self._to(operator)}, {self._arguments(operator)}"
-        return [f"wrpn_add({self._size(operator.output)}, {name}, {ends});"]
+        function = "wrpn_add" if operator.sign > 0 else "wrpn_subtract"
+        return [f"{function}({self._size(operator.output)}, {name}, {ends});"]
+
+    def multiply(self, prefix: str, operator: Multiply) -> list[str]:
+        scale = multiplication.product_scale(self._parameters(operator), KERNEL_SET)
+        mantissa, shift = requantization.quantize_multiplier(np.array([scale]))
+        name = self._multipliers(prefix, mantissa, shift)
+        sizes = f"{self._size(operator.output)}, {self._size(operator.inputs[1])}"
+        ends = f"{self._zero_points(operator)}, {self._to(operator)}, {self._arguments(operator)}"
+        return [f"wrpn_multiply({sizes}, {name}, {ends});"]
+
+    def extremum(self, prefix: str, operator: Maximum | Minimum) -> list[str]:
+        function = "wrpn_maximum" if isinstance(operator, Maximum) else "wrpn_minimum"
+        return [f"{function}({self._size(operator.output)}, {self._arguments(operator)});"]
+
+    def logistic(self, prefix: str, operator: Logistic) -> list[str]:
+        source = self._graph.tensors[operator.inputs[0]].quantization
+        self._arrays.append(literals.array(f"{prefix}_table", logistic.table(source, KERNEL_SET)))
+        size, ends = self._size(operator.output), self._arguments(operator)
+        return [f"wrpn_lookup({size}, {prefix}_table, {ends});"]
+
+    def softmax(self, prefix: str, operator: Softmax) -> list[str]:
+        classes = self._graph.tensors[operator.output].shape[-1]
+        rows = self._size(operator.output) // classes
+        scale = self._graph.tensors[operator.inputs[0]].quantization.scale
+        mantissa, shift, reach = softmax.fixed_point(scale)
+        name = self._multipliers(prefix, np.array([mantissa]), np.array([shift]))
+        return [f"wrpn_softmax({rows}, {classes}, {name}, {reach}, {self._arguments(operator)});"]
+
+    def slice(self, prefix: str, operator: Slice) -> list[str]:
+        begin = (*(0,) * (3 - len(operator.begin)), *operator.begin)
+        window = self._geometry(prefix, operator, 1, 1, 1, 1, 1, 1, 0, 0)
+        places = ", ".join(map(str, begin))
+        return [f"wrpn_slice({window}, {places}, {self._arguments(operator)});"]
+
+    def resize(self, prefix: str, operator: ResizeNearest | ResizeBilinear) -> list[str]:
+        shapes = (self._graph.tensors[name].shape for name in (operator.inputs[0], operator.output))
+        window = self._geometry(prefix, operator, *operator.factors(*shapes), 1, 1, 1, 1, 0, 0)
+        kind = "nearest" if isinstance(operator, ResizeNearest) else "bilinear"
+        return [f"wrpn_resize_{kind}({window}, {self._arguments(operator)});"]
 
     def pool(self, prefix: str, operator: Pool2D) -> list[str]:
         window = self._window(prefix, operator, operator.window, (1, 1))
@@ -216,17 +291,13 @@ class _Generator:
         source, target = (
             self._graph.tensors[name].quantization for name in (operator.inputs[0], operator.output)
         )
-        real = rules.real_multiplier(operator, source.scale, target.scale, "reference")
+        real = rules.real_multiplier(operator, source.scale, target.scale, KERNEL_SET)
         self._arrays += [
             literals.array(f"{prefix}_kernel", operator.kernel),
             literals.array(f"{prefix}_kernel_scale", operator.kernel_scale),
             literals.array(f"{prefix}_bias", operator.bias),
         ]
-        if rules.ROUNDING[type(operator)]["reference"] == "real_away":
-            self._arrays.append(literals.array(f"{prefix}_multiplier", real))
-            multipliers = f"{prefix}_multiplier"
-        else:
-            multipliers = self._multipliers(prefix, *requantization.quantize_multiplier(real))
+        multipliers = self._multipliers(prefix, *requantization.quantize_multiplier(real))
         return f"{prefix}_kernel, {prefix}_bias, {multipliers}"
 
     def _multipliers(self, prefix: str, mantissa: np.ndarray, shift: np.ndarray) -> str:
@@ -234,7 +305,11 @@ class _Generator:
         self._arrays.append(literals.pairs("wrpn_multiplier", name, mantissa, shift))
         return name
 
-    def _to(self, operator: Add | Weighted) -> str:
+    def _parameters(self, operator: Binary) -> addition.Parameters:
+        left, right = (self._graph.tensors[name].quantization for name in operator.inputs)
+        return left, right, self._graph.tensors[operator.output].quantization
+
+    def _to(self, operator: Sum | Multiply | Weighted) -> str:
         zero_point = self._graph.tensors[operator.output].quantization.zero_point
         return f"(wrpn_output){{{zero_point}, {zero_point if operator.relu else -128}}}"
 
@@ -257,7 +332,8 @@ class _Generator:
     def _geometry(self, prefix: str, operator: Operator, *values: int) -> str:
         shapes = (self._graph.tensors[name].shape for name in (operator.inputs[0], operator.output))
         name = f"{prefix}_window"
-        fields = literals.braces(str(value) for shape in shapes for value in shape[1:])
+        images = [(*(1,) * (4 - len(shape)), *shape[1:]) for shape in shapes]
+        fields = literals.braces(str(value) for image in images for value in image)
         fields = fields.removesuffix("}") + "".join(f", {value}" for value in values) + "}"
         kind = "wrpn_window"
         self._arrays.append((f"extern const {kind} {name};", f"const {kind} {name} = {fields};"))
@@ -280,10 +356,20 @@ CALLS: dict[type[Operator], Callable[[_Generator, str, Any], list[str]]] = {
     GroupedConv2D: _Generator.conv,
     DepthwiseConv2D: _Generator.depthwise,
     FullyConnected: _Generator.dense,
-    Add: _Generator.add,
+    TransposeConv2D: _Generator.transposed,
+    Add: _Generator.sum,
+    Subtract: _Generator.sum,
+    Maximum: _Generator.extremum,
+    Minimum: _Generator.extremum,
+    Multiply: _Generator.multiply,
     Pool2D: _Generator.pool,
     Concatenate: _Generator.concatenate,
     Pad: _Generator.pad,
+    Slice: _Generator.slice,
+    ResizeNearest: _Generator.resize,
+    ResizeBilinear: _Generator.resize,
     Reshape: _Generator.reshape,
+    Logistic: _Generator.logistic,
+    Softmax: _Generator.softmax,
 }
 """By operator that has a C form: the statements that compute it, from the prefix of its arrays."""

@@ -130,8 +130,8 @@ def _run_weighted(
 def _run_sum(
     graph: IntegerGraph, operator: Sum, inputs: list[np.ndarray], kernel_set: str
 ) -> np.ndarray:
-    family, parameters = rules.family(kernel_set), _parameters(graph, operator)
-    return addition.add_codes(operator, inputs[0], inputs[1], parameters, family)
+    parameters = _parameters(graph, operator)
+    return addition.add_codes(operator, inputs[0], inputs[1], parameters, kernel_set)
 
 
 def _run_maximum(
@@ -255,7 +255,7 @@ def _run_logistic(
     graph: IntegerGraph, operator: Logistic, inputs: list[np.ndarray], kernel_set: str
 ) -> np.ndarray:
     source = graph.tensors[operator.inputs[0]].quantization
-    return logistic.table(source, rules.family(kernel_set))[inputs[0].astype(np.int16) + 128]
+    return logistic.table(source, kernel_set)[inputs[0].astype(np.int16) + 128]
 
 
 def _bytes_per_image(graph: IntegerGraph, operator: Operator) -> int:

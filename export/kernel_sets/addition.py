@@ -13,7 +13,7 @@ from export.kernel_sets.requantization import (
     quantize_multiplier,
     to_codes,
 )
-from export.kernel_sets.rules import check_kernel_set
+from export.kernel_sets.rules import family
 from wrpn_tf import QuantizationParameters
 
 _ADD_SHIFT = 20
@@ -46,7 +46,7 @@ def add_codes(
     Returns:
       int8 of the inputs' shape.
     """
-    check_kernel_set(kernel_set)
+    kernel_set = family(kernel_set)
     if operator.sign < 0 and kernel_set == "optimized":
         kernel_set = "reference"
     rule = {

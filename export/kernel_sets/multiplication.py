@@ -26,9 +26,8 @@ def multiply_codes(
 ) -> np.ndarray:
     """Output codes of MUL.
 
-    All kernels compute the scale of the product in float32 (TFLite kernels/mul.cc Prepare). XNNPACK
-    multiplies in float32 and rounds halves to even (src/qs8-vmul, fp32), on ARM in fixed point,
-    halves up (rndnu there); the built-in kernels (TFLite
+    XNNPACK multiplies in float32 and rounds halves to even (src/qs8-vmul, fp32), on ARM in fixed
+    point, halves up (rndnu there); the built-in kernels (TFLite
     kernels/internal/{optimized,reference}/integer_ops/mul.h) round twice, halves away from zero, at
     every position. The optimized kernel takes 16 elements of a run (`run_length`) at a time,
     narrows their steps to 16 bits before it adds the zero point, and adds it in 16 bits: where
@@ -47,8 +46,7 @@ def multiply_codes(
     check_kernel_set(kernel_set)
     product = left.astype(np.int32) - parameters[0].zero_point
     product *= right.astype(np.int32) - parameters[1].zero_point
-    left_scale, right_scale, output_scale = (np.float32(each.scale) for each in parameters)
-    scale = left_scale * right_scale / output_scale
+    scale = product_scale(parameters, kernel_set)
     rule = _XNNPACK_RULES.get(kernel_set, "double_away")
     steps = requantize(product, rule, np.full(product.shape[-1], scale))
     if family(kernel_set) == "optimized":
@@ -89,3 +87,20 @@ def _sixteen_bits(steps: np.ndarray, zero_point: int) -> np.ndarray:
     limits = np.iinfo(np.int16)
     narrow = steps.clip(limits.min, limits.max).astype(np.int16)
     return (narrow + np.int16(zero_point)).astype(np.int64) - zero_point
+
+
+def product_scale(parameters: Parameters, kernel_set: str) -> np.floating:
+    """The real scale from a product of steps to output steps, as the kernel computes it.
+
+    TFLite kernels/mul.cc Prepare, in float32; TFLM's micro/kernels/mul_common.cc has float64.
+
+    Args:
+      parameters: of left, right and output.
+      kernel_set: a kernel set.
+
+    Returns:
+      float64 of TFLM, else float32.
+    """
+    kind = np.float64 if kernel_set == "tflm" else np.float32
+    left_scale, right_scale, output_scale = (kind(each.scale) for each in parameters)
+    return left_scale * right_scale / output_scale

@@ -26,6 +26,10 @@ On ARM the reference kernels round as on x86-64, and so does XNNPACK but for MUL
 The optimized ones ('optimized_arm') have a SOFTMAX of their own, and round convolutions and dense
 layers by single_up, or double_up for the product of a matrix and one vector (`is_vector_product`).
 'reference_2_14' is the reference of tflite-runtime 2.14, whose dense layers differ.
+
+'tflm' is TensorFlow Lite Micro's reference kernels, on any machine (tflite-micro, source of August
+2026): those of 2.14, but with every multiplier the quotient of float64 products (micro/kernels/
+fully_connected_common.cc, mul_common.cc) and a LOGISTIC in fixed point (logistic_common.cc).
 """
 
 from __future__ import annotations
@@ -69,7 +73,7 @@ from wrpn_tf import QuantizationParameters
 
 KERNEL_SETS = ("xnnpack", "optimized", "reference")
 # All that convolutions and dense layers are proven for.
-TARGETS = ("xnnpack", "optimized", "optimized_arm", "reference", "reference_2_14")
+TARGETS = ("xnnpack", "optimized", "optimized_arm", "reference", "reference_2_14", "tflm")
 # All that the executor runs. 'xnnpack_arm' differs from 'xnnpack' in MUL and in what XNNPACK leaves
 # to the optimized kernels.
 EXECUTABLE = (*TARGETS, "xnnpack_arm")
@@ -85,8 +89,10 @@ def check_kernel_set(kernel_set: str) -> None:
 
 
 def family(kernel_set: str) -> str:
-    """The kernel set on x86-64 in 2.3 that all but weighted operators, MUL and SOFTMAX share."""
+    """The kernel set on x86-64 in 2.3 that all but weighted operators and nonlinear ones share."""
     check_kernel_set(kernel_set)
+    if kernel_set == "tflm":
+        return "reference"
     return kernel_set.removesuffix("_arm").removesuffix("_2_14")
 
 
@@ -209,6 +215,7 @@ _MATRIX_PRODUCT = {
     "optimized_arm": "single_up",
     "reference": "double_away",
     "reference_2_14": "double_away",
+    "tflm": "double_away",
 }
 _CHANNEL_LOOP = _MATRIX_PRODUCT | {"optimized": "double_mixed", "optimized_arm": "double_mixed"}
 # The optimized kernel leaves groups to the reference.
@@ -266,7 +273,7 @@ def multipliers(
     kernel_scale = kernel_scale.astype(np.float32)
     if target == "xnnpack":
         return np.float32(input_scale) * kernel_scale / np.float32(output_scale)
-    if target != "reference" and per_tensor:
+    if target not in ("reference", "tflm") and per_tensor:
         # kernels/kernel_util.cc GetQuantizedConvolutionMultipler multiplies in float32.
         product = (np.float32(input_scale) * kernel_scale).astype(np.float64)
         return product / np.float64(output_scale)

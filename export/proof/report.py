@@ -17,6 +17,7 @@ _HEADINGS = {
     "optimized_arm": "ARM",
     "reference": "ref.",
     "reference_2_14": "2.14",
+    "tflm": "TFLM",
 }
 
 
@@ -27,7 +28,7 @@ def show(proof: Proof, console: Console | None = None) -> None:
         title="Cases with another code than the training for some input (by how much)",
         caption="w/a: bits of weights and output. Cases: channels, each over all its accumulators; "
         "code pairs of a sum; window sums of an average. x86, ARM: optimized kernels; ref., 2.14: "
-        "reference kernels, and those of tflite-runtime 2.14.",
+        "reference kernels, and those of tflite-runtime 2.14. TFLM: TensorFlow Lite Micro.",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,

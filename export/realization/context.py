@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -36,7 +37,9 @@ class RequantizationContext:
     kernel_sets: tuple[str, ...] = TARGETS
 
     @classmethod
-    def of(cls, graph: IntegerGraph, operator: Weighted) -> RequantizationContext:
+    def of(
+        cls, graph: IntegerGraph, operator: Weighted, kernel_sets: Sequence[str] = TARGETS
+    ) -> RequantizationContext:
         """That of an operator in a graph."""
         output = graph.tensors[operator.output]
         target = output.quantization
@@ -47,6 +50,7 @@ class RequantizationContext:
             target=dataclasses.replace(target, low=0) if operator.relu else target,
             dtype_bits=operator.dtype_bits,
             delegated=rules.effective_kernel_set(graph, operator, "xnnpack") == "xnnpack",
+            kernel_sets=tuple(kernel_sets),
         )
 
     @property

@@ -57,7 +57,7 @@ def realize(
             f"{type(trained).__name__}"
         )
     check_weights(weights)
-    _check_kernel_sets(kernel_sets)
+    check_kernel_sets(kernel_sets)
     operators: list[Operator] = []
     inexact: dict[str, dict[str, int]] = {}
     tensors, quantization = dict(trained.tensors), dict(trained.provenance.quantization)
@@ -168,7 +168,7 @@ def _realized(
     return operator, {target: int((~exact).sum()) for target, exact in fitted.exact.items()}
 
 
-def _check_kernel_sets(kernel_sets: Sequence[str]) -> None:
+def check_kernel_sets(kernel_sets: Sequence[str]) -> None:
     """Raises ValueError where these are not one or more of `TARGETS`."""
     if not kernel_sets or isinstance(kernel_sets, str):
         raise ValueError(f"kernel_sets must list one or more of {', '.join(TARGETS)}")

@@ -18,6 +18,7 @@ from export.lowering import folding
 from export.realization import grouped_convolutions
 from export.runtime import runner
 from export.runtime.isolation import Isolated
+from export.tflm.interpreter import MicroRunner
 from export.verification import comparison
 from export.verification.comparison import Difference
 from export.verification.inputs import Batch
@@ -121,15 +122,22 @@ def compare_with_executor(
       graph: the integer graph.
       file: the .tflite file; a variant of it with every tensor exposed is what runs.
       images: int8 ``[images, ...]``; a dictionary of them by input name where there are several.
-      kernel_set: 'xnnpack', 'optimized' or 'reference'.
+      kernel_set: 'xnnpack', 'optimized' or 'reference', which LiteRT runs, or 'tflm', which
+        TensorFlow Lite Micro's interpreter does.
 
     Returns:
       Differences by tensor, and the distinct codes that the file produced by tensor.
+
+    Raises:
+      ValueError: the interpreter does not take the file.
     """
-    exposed = editing.expose_tensors(file)
     differences: dict[str, Difference] = {}
     seen: dict[str, set[int]] = {name: set() for name in graph.tensors}
-    with Isolated(runner.Runner, exposed, kernel_set) as run:
+    if kernel_set == "tflm":
+        isolated = Isolated(MicroRunner, file)
+    else:
+        isolated = Isolated(runner.Runner, editing.expose_tensors(file), kernel_set)
+    with isolated as run:
         for inputs in _inputs(graph, images):
             expected = execute(graph, inputs, kernel_set)
             actual = inputs | run(inputs)

@@ -18,10 +18,11 @@ _WIDTH = 100  # Of the tables as text.
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KernelSetRow:
-    """LiteRT against the NumPy executor, with one kernel set.
+    """An interpreter against the NumPy executor, with one kernel set.
 
     Attributes:
-      kernel_set: 'xnnpack', 'optimized' or 'reference'.
+      kernel_set: 'xnnpack', 'optimized' or 'reference' of LiteRT, or 'tflm'.
+      images: over how many images.
       tensors: how many were compared.
       integers: how many integers they hold over the sample.
       different: how many of them differ.
@@ -29,6 +30,7 @@ class KernelSetRow:
     """
 
     kernel_set: str
+    images: int
     tensors: int
     integers: int
     different: int
@@ -60,6 +62,7 @@ class Verification:
       wrong_kernels: those that are not the trained codes, with the reason.
       sample: how many images were compared tensor by tensor.
       kernel_sets: the file against the NumPy executor.
+      notes: what was not compared, and why; one sentence each.
       layers: the file against Keras, layer by layer.
       outputs: the file against Keras from end to end, over all images.
       accuracy: top-1; None where an earlier check failed or the output has one channel.
@@ -70,6 +73,7 @@ class Verification:
     wrong_kernels: tuple[str, ...] = ()
     sample: int = 0
     kernel_sets: tuple[KernelSetRow, ...] = ()
+    notes: tuple[str, ...] = ()
     layers: tuple[LayerRow, ...] = ()
     outputs: tuple[Difference, ...] = ()
     accuracy: Accuracy | None = None
@@ -96,6 +100,7 @@ class Verification:
         yield f"Kernels that are not the trained codes: {len(self.wrong_kernels)} of {self.kernels}"
         if self.kernel_sets:
             yield self._kernel_set_table()
+            yield from self.notes
             yield self._layer_table()
         for row in self.outputs:
             yield cell(
@@ -116,12 +121,13 @@ class Verification:
 
     def _kernel_set_table(self) -> Table:
         table = _table(
-            f"LiteRT against the NumPy executor, {self.sample:,} images",
-            ("kernels", "tensors", "integers", "different", "largest difference"),
+            "Interpreters against the NumPy executor",
+            ("kernels", "images", "tensors", "integers", "different", "largest difference"),
         )
         for row in self.kernel_sets:
             table.add_row(
                 row.kernel_set,
+                f"{row.images:,}",
                 str(row.tensors),
                 f"{row.integers:,}",
                 f"{row.different:,}",

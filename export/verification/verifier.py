@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -13,11 +14,13 @@ from export.ir.graph import IntegerGraph
 from export.kernel_sets.rules import KERNEL_SETS, effective_kernel_set
 from export.lowering.network import lower
 from export.realization.network import realize
+from export.tflm.interpreter import MISSING, REFUSED, is_installed
 from export.verification import checks, inputs
 from export.verification.result import KernelSetRow, LayerRow, Verification
 
 MIN_AGREEMENT = 0.998
 MAX_ACCURACY_GAP = 0.001
+_MICRO_PRODUCTS = 10**10
 
 
 def verify(
@@ -33,7 +36,8 @@ def verify(
     """Whether a .tflite file computes what a model was trained to compute.
 
     Checks that the kernels in the file are the trained codes; that LiteRT computes every integer of
-    every tensor as the NumPy executor does, with XNNPACK, optimized and reference kernels; how the
+    every tensor as the NumPy executor does, with XNNPACK, optimized and reference kernels, and
+    TensorFlow Lite Micro where the package tflite-micro is installed; how the
     codes of each layer differ from those of the Keras evaluation graph; and top-1 of both.
 
     Args:
@@ -101,7 +105,7 @@ def verify_graph(
         name: np.concatenate([batch.codes[name] for batch in batches])[:sample]
         for name in graph.inputs
     }
-    kernel_sets, problems = _kernel_sets(graph, file, few)
+    kernel_sets, notes, problems = _kernel_sets(graph, file, few)
     results = checks.compare_results(model, graph, file, batches)
     accuracy = _accuracy(graph, results, classes)
     failures += [*problems, *_disagreement(accuracy, min_agreement, max_accuracy_gap)]
@@ -110,6 +114,7 @@ def verify_graph(
         kernels=kernels,
         sample=min(sample, count),
         kernel_sets=kernel_sets,
+        notes=notes,
         layers=_layers(model, graph, file, few),
         outputs=tuple(results.differences.values()),
         accuracy=accuracy,
@@ -201,15 +206,28 @@ def _difference(graph: IntegerGraph, model: reader.Model) -> str | None:
 
 def _kernel_sets(
     graph: IntegerGraph, file: bytes, sample: dict[str, np.ndarray]
-) -> tuple[tuple[KernelSetRow, ...], list[str]]:
-    """LiteRT against the executor, with each kernel set, and what fails."""
-    rows, failures = [], []
-    for kernel_set in KERNEL_SETS:
-        differences, seen = checks.compare_with_executor(graph, file, sample, kernel_set)
+) -> tuple[tuple[KernelSetRow, ...], tuple[str, ...], list[str]]:
+    """Interpreters against the executor, by kernel set; what is to be said; and what fails."""
+    rows, notes, failures = [], [], []
+    samples = dict.fromkeys(KERNEL_SETS, sample)
+    if is_installed():
+        most = _micro_images(graph)
+        samples["tflm"] = {name: codes[:most] for name, codes in sample.items()}
+    else:
+        notes.append(f"TensorFlow Lite Micro was not compared: {MISSING}.")
+    for kernel_set, codes in samples.items():
+        try:
+            differences, seen = checks.compare_with_executor(graph, file, codes, kernel_set)
+        except ValueError as error:
+            if kernel_set != "tflm" or not str(error).startswith(REFUSED):
+                raise
+            notes.append(f"Not for microcontrollers: {error}.")
+            continue
         tensors = differences.values()
         rows.append(
             KernelSetRow(
                 kernel_set=kernel_set,
+                images=max(map(len, codes.values())),
                 tensors=len(tensors),
                 integers=sum(tensor.total for tensor in tensors),
                 different=sum(tensor.different for tensor in tensors),
@@ -225,7 +243,16 @@ def _kernel_sets(
         failures += [
             f"Tensor takes too many values: {name}." for name in checks.too_many_codes(graph, seen)
         ]
-    return tuple(rows), failures
+    return tuple(rows), tuple(notes), failures
+
+
+def _micro_images(graph: IntegerGraph) -> int:
+    """How many images TFLM's kernels, which are plain loops, run in half a minute or so."""
+    products = sum(
+        operator.kernel[0].size * math.prod(graph.tensors[operator.output].shape)
+        for operator in graph.weighted
+    )
+    return max(10, _MICRO_PRODUCTS // max(1, products))
 
 
 def _layers(

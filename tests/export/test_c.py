@@ -1,5 +1,6 @@
 """The exported C compiles without a warning and computes every integer of the executor."""
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -16,24 +17,12 @@ import wrpn_tf
 from export.c99 import arena, generator, literals
 from export.flatbuffer import writer
 from export.ir.graph import IntegerGraph
+from export.ir.operators import Slice, Softmax
 from export.ir.saving import save
 
 COMPILER = shutil.which("gcc")
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1"]
 IMAGES = 4
-WITHOUT_C = (
-    "transposed",
-    "subtract",
-    "maximum",
-    "minimum",
-    "multiply",
-    "scale channels",
-    "slice",
-    "resize",
-    "bilinear",
-    "logistic",
-    "softmax",
-)
 # Reads one image after the other, writes every tensor as it is computed.
 MAIN = """
 #include <stdio.h>
@@ -105,7 +94,7 @@ def assert_equals_executor(graph: IntegerGraph, folder) -> None:
         name: rng.integers(-128, 128, (IMAGES, *graph.tensors[name].shape[1:])).astype(np.int8)
         for name in graph.inputs
     }
-    expected = export.execute(graph, inputs, "reference")
+    expected = export.execute(graph, inputs, "tflm")
     actual = run_c(graph, folder, inputs)
     assert set(actual) == set(expected)
     for name, codes in expected.items():
@@ -113,10 +102,7 @@ def assert_equals_executor(graph: IntegerGraph, folder) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize(
-    "kind",
-    [kind for kind in random_graphs.KINDS if kind not in WITHOUT_C],
-)
+@pytest.mark.parametrize("kind", random_graphs.KINDS)
 @pytest.mark.parametrize("seed", range(2))
 def test_every_operator_equals_the_executor(kind, seed, tmp_path):
     assert_equals_executor(random_graphs.one_operator(kind, seed), tmp_path)
@@ -193,11 +179,34 @@ def test_tensors_that_live_together_do_not_overlap(digits):
         assert size < sum(sizes.values())
 
 
-def test_what_has_no_c_form_is_named(digits):
-    with pytest.raises(ValueError, match="Softmax"):
+def test_what_has_no_c_form_is_named(digits, monkeypatch):
+    monkeypatch.delitem(generator.CALLS, Softmax)
+    with pytest.raises(ValueError, match="'output': Softmax has no C form"):
         generator.generate(random_graphs.network(0), "net")
     with pytest.raises(ValueError, match="'2 nets' is no name in C"):
         generator.generate(digits, "2 nets")
+
+
+def test_the_array_is_written_where_an_operator_has_no_c_form(tmp_path):
+    graph = random_graphs.one_operator("slice", 0)
+    shape = (1, 2, 2, 2, 2)
+    tensors = {n: dataclasses.replace(t, shape=shape) for n, t in graph.tensors.items()}
+    sliced = Slice(inputs=("input",), output="output", begin=(0, 0, 0, 0))
+    graph = dataclasses.replace(graph, tensors=tensors, operators=[sliced])
+    printed = export_c(graph, tmp_path)
+    assert "'output': a slice of more than 3 axes has no C form: the array is written" in printed
+    assert {path.name for path in tmp_path.glob("*.[ch]")} == {"net_tflite.c", "net_tflite.h"}
+
+
+def test_a_file_that_the_interpreter_does_not_load_is_refused(tmp_path):
+    model = small_networks.quantize(small_networks.network(3), 3, weight_bits=2, activation_bits=4)
+    graph = export.realize(export.lower(model), weights="int4")
+    save(graph, tmp_path / "graph.npz")
+    command = [sys.executable, "-m", "export.c", f"--model-graph={tmp_path / 'graph.npz'}"]
+    result = subprocess.run([*command, f"--output={tmp_path}"], capture_output=True, text=True)
+    assert result.returncode and "Traceback" not in result.stderr
+    assert "which TensorFlow Lite Micro does not load; export with --weights=int8" in result.stderr
+    assert not list(tmp_path.glob("*.[ch]"))
 
 
 def test_strings_are_escaped():

@@ -2,25 +2,29 @@
 
 #include <string.h>
 
-/* The largest double below one half: adding it rounds half away from zero, but not 0.4999... */
-#define BELOW_HALF 0x1.fffffffffffffp-2
-
 static int8_t to_code(int64_t steps, wrpn_output to) {
   int64_t code = steps + to.zero_point;
   if (code < to.low) code = to.low;
   return (int8_t)(code > 127 ? 127 : code);
 }
 
-/* A doubling high multiplication, half up, then a shift, half away from zero. */
+/* A doubling high multiplication, half up. */
+static int32_t high_product(int32_t left, int32_t right) {
+  int64_t sum = (int64_t)left * right + ((int64_t)1 << 30);
+  /* Division rounds towards zero, a shift of negative numbers is not portable. */
+  return (int32_t)(sum / ((int64_t)1 << 31) - (sum < 0 && sum % ((int64_t)1 << 31) != 0));
+}
+
+/* A division by 2^shift, half away from zero. */
+static int32_t shifted(int32_t value, int32_t shift) {
+  int64_t half = ((int64_t)1 << shift) >> 1;
+  int64_t magnitude = ((value < 0 ? -(int64_t)value : value) + half) >> shift;
+  return (int32_t)(value < 0 ? -magnitude : magnitude);
+}
+
 static int32_t scaled(int32_t value, wrpn_multiplier by) {
   int32_t left = by.shift > 0 ? by.shift : 0, right = by.shift < 0 ? -by.shift : 0;
-  int64_t product = (int64_t)(int32_t)((uint32_t)value << left) * by.mantissa;
-  int64_t sum = product + ((int64_t)1 << 30);
-  /* Division rounds towards zero, a shift of negative numbers is not portable. */
-  int64_t high = sum / ((int64_t)1 << 31) - (sum < 0 && sum % ((int64_t)1 << 31) != 0);
-  int64_t half = ((int64_t)1 << right) >> 1;
-  int64_t magnitude = ((high < 0 ? -high : high) + half) >> right;
-  return (int32_t)(high < 0 ? -magnitude : magnitude);
+  return shifted(high_product((int32_t)((uint32_t)value << left), by.mantissa), right);
 }
 
 static int32_t row_of(const wrpn_window *w, int32_t out_y, int32_t y) {
@@ -84,8 +88,36 @@ void wrpn_depthwise_conv2d(const wrpn_window *window, const int8_t *kernel, cons
   }
 }
 
+void wrpn_transpose_conv2d(const wrpn_window *window, const int8_t *kernel, const int32_t *bias,
+                           const wrpn_multiplier *multipliers, int32_t input_zero_point,
+                           wrpn_output to, const int8_t *input, int8_t *output) {
+  const wrpn_window *w = window;
+  for (int32_t out_y = 0; out_y < w->out_height; out_y++) {
+    for (int32_t out_x = 0; out_x < w->out_width; out_x++) {
+      for (int32_t c = 0; c < w->out_channels; c++) {
+        const int8_t *taps = kernel + (int64_t)c * w->height * w->width * w->in_channels;
+        int32_t sum = bias[c];
+        for (int32_t y = 0; y < w->height; y++) {
+          for (int32_t x = 0; x < w->width; x++, taps += w->in_channels) {
+            /* The input that this tap spreads to here, if there is one. */
+            int32_t down = out_y + w->pad_top - y, right = out_x + w->pad_left - x;
+            if (down % w->stride_y || right % w->stride_x) continue;
+            int32_t row = down / w->stride_y, column = right / w->stride_x;
+            if (down < 0 || right < 0 || !inside(w, row, column)) continue;
+            const int8_t *codes = input + (row * w->in_width + column) * w->in_channels;
+            for (int32_t i = 0; i < w->in_channels; i++) {
+              sum += taps[i] * (codes[i] - input_zero_point);
+            }
+          }
+        }
+        *output++ = to_code(scaled(sum, multipliers[c]), to);
+      }
+    }
+  }
+}
+
 void wrpn_fully_connected(int32_t rows, int32_t inputs, int32_t outputs, const int8_t *kernel,
-                          const int32_t *bias, const double *multipliers,
+                          const int32_t *bias, const wrpn_multiplier *multipliers,
                           int32_t input_zero_point, wrpn_output to, const int8_t *input,
                           int8_t *output) {
   for (int32_t row = 0; row < rows; row++, input += inputs) {
@@ -93,19 +125,112 @@ void wrpn_fully_connected(int32_t rows, int32_t inputs, int32_t outputs, const i
       const int8_t *taps = kernel + (int64_t)c * inputs;
       int32_t sum = bias[c];
       for (int32_t i = 0; i < inputs; i++) sum += taps[i] * (input[i] - input_zero_point);
-      double product = sum * multipliers[c];
-      *output++ = to_code((int64_t)(product < 0 ? product - BELOW_HALF : product + BELOW_HALF), to);
+      *output++ = to_code(scaled(sum, multipliers[c]), to);
     }
   }
+}
+
+static int32_t on_fine_grid(int8_t code, int32_t zero_point, wrpn_multiplier multiplier) {
+  return scaled((code - zero_point) * (1 << 20), multiplier);
 }
 
 void wrpn_add(int32_t size, const wrpn_multiplier multipliers[3], int32_t left_zero_point,
               int32_t right_zero_point, wrpn_output to, const int8_t *left, const int8_t *right,
               int8_t *output) {
   for (int32_t i = 0; i < size; i++) {
-    int32_t sum = scaled((left[i] - left_zero_point) * (1 << 20), multipliers[0]) +
-                  scaled((right[i] - right_zero_point) * (1 << 20), multipliers[1]);
+    int32_t sum = on_fine_grid(left[i], left_zero_point, multipliers[0]) +
+                  on_fine_grid(right[i], right_zero_point, multipliers[1]);
     output[i] = to_code(scaled(sum, multipliers[2]), to);
+  }
+}
+
+void wrpn_subtract(int32_t size, const wrpn_multiplier multipliers[3], int32_t left_zero_point,
+                   int32_t right_zero_point, wrpn_output to, const int8_t *left,
+                   const int8_t *right, int8_t *output) {
+  for (int32_t i = 0; i < size; i++) {
+    int32_t difference = on_fine_grid(left[i], left_zero_point, multipliers[0]) -
+                         on_fine_grid(right[i], right_zero_point, multipliers[1]);
+    output[i] = to_code(scaled(difference, multipliers[2]), to);
+  }
+}
+
+void wrpn_multiply(int32_t size, int32_t right_size, const wrpn_multiplier *multiplier,
+                   int32_t left_zero_point, int32_t right_zero_point, wrpn_output to,
+                   const int8_t *left, const int8_t *right, int8_t *output) {
+  for (int32_t i = 0; i < size; i++) {
+    int32_t product = (left[i] - left_zero_point) * (right[i % right_size] - right_zero_point);
+    output[i] = to_code(scaled(product, *multiplier), to);
+  }
+}
+
+void wrpn_maximum(int32_t size, const int8_t *left, const int8_t *right, int8_t *output) {
+  for (int32_t i = 0; i < size; i++) output[i] = left[i] > right[i] ? left[i] : right[i];
+}
+
+void wrpn_minimum(int32_t size, const int8_t *left, const int8_t *right, int8_t *output) {
+  for (int32_t i = 0; i < size; i++) output[i] = left[i] < right[i] ? left[i] : right[i];
+}
+
+void wrpn_lookup(int32_t size, const int8_t table[256], const int8_t *input, int8_t *output) {
+  for (int32_t i = 0; i < size; i++) output[i] = table[input[i] + 128];
+}
+
+/* exp of a number in [-1/4, 0) in Q0.31: a Taylor expansion around -1/8. */
+static int32_t exp_on_last_quarter(int32_t value) {
+  int32_t x = value + (1 << 28), x2 = high_product(x, x);
+  int32_t x3 = high_product(x2, x), x4 = high_product(x2, x2);
+  int32_t tail = shifted(high_product(shifted(x4, 2) + x3, 715827883) + x2, 1);
+  return 1895147668 + high_product(1895147668, x + tail);
+}
+
+/* exp of a Q5.26 number that is not positive, as Q0.31. */
+static int32_t exp_on_negative(int32_t value) {
+  /* exp(-1/4), exp(-1/2), ... exp(-16) */
+  static const int32_t powers[7] = {1672461947, 1302514674, 790015084, 290630308,
+                                    39332535,   720401,     242};
+  const int32_t quarter = 1 << 24;
+  if (value == 0) return INT32_MAX;
+  int32_t magnitude = -value, above = magnitude % quarter;
+  int32_t fraction = above ? -above : -quarter, rest = magnitude + fraction;
+  int32_t result = exp_on_last_quarter(fraction * (1 << 5));
+  for (int32_t i = 0; i < 7; i++) {
+    if (rest & (quarter << i)) result = high_product(result, powers[i]);
+  }
+  return result;
+}
+
+/* 1 / (1 + x) of a Q0.31 number in [0, 1), as Q0.31: three Newton-Raphson steps in Q2.29. */
+static int32_t one_over_one_plus(int32_t value) {
+  int32_t half_denominator = (int32_t)(((int64_t)value + INT32_MAX + 1) / 2);
+  int32_t x = 1515870810 + high_product(half_denominator, -1010580540);
+  for (int32_t i = 0; i < 3; i++) {
+    int32_t rest = (1 << 29) - high_product(half_denominator, x);
+    x += high_product(x, rest) * 4;
+  }
+  return x > INT32_MAX / 2 ? INT32_MAX : x * 2;
+}
+
+void wrpn_softmax(int32_t rows, int32_t classes, const wrpn_multiplier *multiplier, int32_t reach,
+                  const int8_t *input, int8_t *output) {
+  wrpn_multiplier by = *multiplier;
+  for (int32_t row = 0; row < rows; row++, input += classes, output += classes) {
+    int32_t largest = -128, sum = 0, headroom = 0;
+    for (int32_t c = 0; c < classes; c++) {
+      if (input[c] > largest) largest = input[c];
+    }
+    for (int32_t c = 0; c < classes; c++) {
+      if (largest - input[c] > reach) continue;
+      sum += shifted(exp_on_negative(scaled(input[c] - largest, by)), 12);
+    }
+    while (!((uint32_t)sum << headroom & 0x80000000u)) headroom++;
+    int32_t inverse = one_over_one_plus((int32_t)(((uint32_t)sum << headroom) - 0x80000000u));
+    for (int32_t c = 0; c < classes; c++) {
+      output[c] = -128;
+      if (largest - input[c] > reach) continue;
+      int32_t product = high_product(inverse, exp_on_negative(scaled(input[c] - largest, by)));
+      int32_t code = shifted(product, 35 - headroom) - 128;
+      output[c] = (int8_t)(code > 127 ? 127 : code);
+    }
   }
 }
 
@@ -167,6 +292,61 @@ void wrpn_pad(const wrpn_window *window, int32_t zero_point, const int8_t *input
                (size_t)w->in_channels);
       } else {
         memset(output, zero_point, (size_t)w->in_channels);
+      }
+    }
+  }
+}
+
+void wrpn_slice(const wrpn_window *window, int32_t row, int32_t column, int32_t channel,
+                const int8_t *input, int8_t *output) {
+  const wrpn_window *w = window;
+  for (int32_t y = 0; y < w->out_height; y++) {
+    for (int32_t x = 0; x < w->out_width; x++, output += w->out_channels) {
+      int32_t pixel = (row + y) * w->in_width + column + x;
+      memcpy(output, input + pixel * w->in_channels + channel, (size_t)w->out_channels);
+    }
+  }
+}
+
+void wrpn_resize_nearest(const wrpn_window *window, const int8_t *input, int8_t *output) {
+  const wrpn_window *w = window;
+  for (int32_t y = 0; y < w->out_height; y++) {
+    for (int32_t x = 0; x < w->out_width; x++, output += w->in_channels) {
+      int32_t pixel = y / w->height * w->in_width + x / w->width;
+      memcpy(output, input + pixel * w->in_channels, (size_t)w->in_channels);
+    }
+  }
+}
+
+/* Between which two pixels a place lies, and the share of the second in 1 / (2 * factor). */
+static void between(int32_t place, int32_t factor, int32_t size, int32_t pixels[2],
+                    int32_t *share) {
+  int32_t distance = 2 * place + 1 + factor; /* from the center of pixel -1 */
+  pixels[0] = distance / (2 * factor) - 1;
+  pixels[1] = pixels[0] + 1;
+  *share = distance % (2 * factor);
+  if (pixels[0] < 0) pixels[0] = 0;
+  if (pixels[1] > size - 1) pixels[1] = size - 1;
+}
+
+void wrpn_resize_bilinear(const wrpn_window *window, const int8_t *input, int8_t *output) {
+  const wrpn_window *w = window;
+  int32_t divisor = 4 * w->height * w->width;
+  for (int32_t y = 0; y < w->out_height; y++) {
+    int32_t rows[2], down;
+    between(y, w->height, w->in_height, rows, &down);
+    for (int32_t x = 0; x < w->out_width; x++) {
+      int32_t columns[2], right;
+      between(x, w->width, w->in_width, columns, &right);
+      for (int32_t c = 0; c < w->in_channels; c++) {
+        int32_t sums[2];
+        for (int32_t i = 0; i < 2; i++) {
+          const int8_t *line = input + rows[i] * w->in_width * w->in_channels + c;
+          sums[i] = line[columns[0] * w->in_channels] * (2 * w->width - right) +
+                    line[columns[1] * w->in_channels] * right;
+        }
+        int32_t sum = sums[0] * (2 * w->height - down) + sums[1] * down;
+        *output++ = (int8_t)((sum < 0 ? sum - divisor / 2 : sum + divisor / 2) / divisor);
       }
     }
   }

@@ -1,8 +1,7 @@
-/* Operators of an integer graph in C99, without libraries: every integer that the reference
- * kernels of TensorFlow Lite compute (`export.execute(graph, inputs, "reference")`).
+/* Operators of an integer graph in C99, without libraries and without floating point: every integer
+ * that TensorFlow Lite Micro computes (`export.execute(graph, inputs, "tflm")`).
  *
  * Tensors are int8, [height][width][channels] of one image; real = scale * (code - zero_point).
- * Compile without contraction of floating-point expressions (gcc: -std=c99 or -ffp-contract=off).
  */
 #ifndef WRPN_KERNELS_H_
 #define WRPN_KERNELS_H_
@@ -42,16 +41,41 @@ void wrpn_depthwise_conv2d(const wrpn_window *window, const int8_t *kernel, cons
                            const wrpn_multiplier *multipliers, int32_t input_zero_point,
                            wrpn_output to, const int8_t *input, int8_t *output);
 
-/* kernel: [outputs][inputs]; multipliers are real: the reference kernel computes them so. */
+/* kernel: [out_channels][height][width][in_channels]; pad_top and pad_left of the window are what
+ * is cut off the output. */
+void wrpn_transpose_conv2d(const wrpn_window *window, const int8_t *kernel, const int32_t *bias,
+                           const wrpn_multiplier *multipliers, int32_t input_zero_point,
+                           wrpn_output to, const int8_t *input, int8_t *output);
+
+/* kernel: [outputs][inputs]. */
 void wrpn_fully_connected(int32_t rows, int32_t inputs, int32_t outputs, const int8_t *kernel,
-                          const int32_t *bias, const double *multipliers,
+                          const int32_t *bias, const wrpn_multiplier *multipliers,
                           int32_t input_zero_point, wrpn_output to, const int8_t *input,
                           int8_t *output);
 
-/* multipliers: of left, right and their sum. */
+/* multipliers: of left, right and their sum or difference. */
 void wrpn_add(int32_t size, const wrpn_multiplier multipliers[3], int32_t left_zero_point,
               int32_t right_zero_point, wrpn_output to, const int8_t *left, const int8_t *right,
               int8_t *output);
+
+void wrpn_subtract(int32_t size, const wrpn_multiplier multipliers[3], int32_t left_zero_point,
+                   int32_t right_zero_point, wrpn_output to, const int8_t *left,
+                   const int8_t *right, int8_t *output);
+
+/* right_size: `size`, or the number of channels where `right` scales those of `left`. */
+void wrpn_multiply(int32_t size, int32_t right_size, const wrpn_multiplier *multiplier,
+                   int32_t left_zero_point, int32_t right_zero_point, wrpn_output to,
+                   const int8_t *left, const int8_t *right, int8_t *output);
+
+void wrpn_maximum(int32_t size, const int8_t *left, const int8_t *right, int8_t *output);
+void wrpn_minimum(int32_t size, const int8_t *left, const int8_t *right, int8_t *output);
+
+/* table: the output codes of the input codes -128 to 127. */
+void wrpn_lookup(int32_t size, const int8_t table[256], const int8_t *input, int8_t *output);
+
+/* Over the last axis; codes that are `reach` or more below the largest of their row have none. */
+void wrpn_softmax(int32_t rows, int32_t classes, const wrpn_multiplier *multiplier, int32_t reach,
+                  const int8_t *input, int8_t *output);
 
 void wrpn_max_pool(const wrpn_window *window, const int8_t *input, int8_t *output);
 void wrpn_average_pool(const wrpn_window *window, const int8_t *input, int8_t *output);
@@ -62,6 +86,14 @@ void wrpn_concatenate(int32_t outer, int32_t inner, int32_t stride, const int8_t
 
 /* Pads with the zero point; pad_top and pad_left of the window, the rest by its sizes. */
 void wrpn_pad(const wrpn_window *window, int32_t zero_point, const int8_t *input, int8_t *output);
+
+/* The part of the output's size that starts at a row, a column and a channel of the input. */
+void wrpn_slice(const wrpn_window *window, int32_t row, int32_t column, int32_t channel,
+                const int8_t *input, int8_t *output);
+
+/* height and width of the window: by what the image grows. */
+void wrpn_resize_nearest(const wrpn_window *window, const int8_t *input, int8_t *output);
+void wrpn_resize_bilinear(const wrpn_window *window, const int8_t *input, int8_t *output);
 
 #ifdef __cplusplus
 }

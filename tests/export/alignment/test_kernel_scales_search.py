@@ -255,7 +255,7 @@ class Quantizer:
 )
 @pytest.mark.parametrize("axes", [(0, 1, 2), (0, 1, 3)], ids=["last", "transposed"])
 def test_scales_move_where_codes_stay(monkeypatch, axes, free, factors, scale, rescaled):
-    known = {("graph", "operator"): np.float32(factors)}
+    known = {("graph", "operator", ("tflm",)): np.float32(factors)}
     monkeypatch.setattr(kernel_scales, "_factors", lambda *given: known[given])
     values, ones = np.float32([[[[1, 2, 3], [-1, 0, 5]]]]), np.ones((1, 1, 1, 3), np.float32)
     moved = values * np.float32(scale)
@@ -263,7 +263,7 @@ def test_scales_move_where_codes_stay(monkeypatch, axes, free, factors, scale, r
         values, ones, moved = (each.swapaxes(2, 3) for each in (values, ones, moved))
     kernel, variables = Variable(values), {"scale": Variable(ones)}
     quantizer = Quantizer(free, axes)
-    kernel_scales.settle_scales("graph", "operator", quantizer, kernel, variables)
+    kernel_scales.settle_scales("graph", "operator", quantizer, kernel, variables, ("tflm",))
     assert quantizer.rescaled == rescaled
     assert variables["scale"].values.ravel().tolist() == scale
     assert kernel.values.tolist() == moved.tolist()

@@ -75,6 +75,7 @@ def test_pairs_are_held_against_fractions(monkeypatch, kind, grids):
     )
     wanted = np.array([trained_code(kind, pair, grids) for pair in pairs])
     planted = {"xnnpack": {3: 2}, "optimized": {3: -2}, "reference": {3: 1, 0: -3, 5: 3}}
+    planted["tflm"] = planted["reference"]
     asked = []
 
     def rule(given, left, right, triple, kernel_set):
@@ -96,7 +97,7 @@ def test_pairs_are_held_against_fractions(monkeypatch, kind, grids):
     # What the optimized kernel does not do wrong, the reference at the end of a tensor may.
     assert row.different == dict.fromkeys(TARGETS, 3) | {"xnnpack": 1}
     assert row.worst == dict.fromkeys(TARGETS, 3) | {"xnnpack": 2}
-    assert asked == ["xnnpack", *["optimized", "reference"] * 2, *["reference"] * 2]
+    assert asked == ["xnnpack", *["optimized", "reference"] * 2, *["reference"] * 2, "tflm"]
     assert type(row.worst["reference"]) is type(row.different["reference"]) is int
     assert row.cases == len(pairs)
     assert dataclasses.replace(row, cases=0, different={}, worst={}) == COMMON

@@ -77,7 +77,7 @@ def test_what_xnnpack_leaves_is_for_the_optimized_kernels():
 
     assert context.targets == TARGETS
     assert targets(False, *TARGETS) == (
-        *("optimized", "optimized_arm", "reference", "reference_2_14"),
+        *("optimized", "optimized_arm", "reference", "reference_2_14", "tflm"),
         "xnnpack",
     )
     assert targets(True, "reference", "xnnpack") == ("reference", "xnnpack")
