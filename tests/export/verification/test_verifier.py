@@ -10,6 +10,7 @@ import export
 import wrpn_tf
 from benchmarks import fuzz_tflite
 from export.flatbuffer import editing, reader
+from export.tflm import interpreter
 from export.verification.verifier import verify_graph
 from export.verification.workdir import Workdir
 from wrpn_tf import datasets
@@ -51,7 +52,9 @@ def test_the_exported_file_is_verified(training):
     found = verified(*training, digits().test_labels)
     assert found.failures == () and found.verified
     assert (found.sample, found.kernels, found.wrong_kernels) == (5, 5, ())
-    assert [row.kernel_set for row in found.kernel_sets] == ["xnnpack", "optimized", "reference"]
+    micro = ["tflm"] if interpreter.is_installed() else []
+    known = ["xnnpack", "optimized", "reference", *micro]
+    assert [row.kernel_set for row in found.kernel_sets] == known
     model, _ = training
     graph = export.realize(export.lower(model))
     integers = 5 * sum(int(np.prod(tensor.shape)) for tensor in graph.tensors.values())
@@ -71,7 +74,7 @@ def test_it_prints_as_tables(training):
     text = str(verified(*training, digits().test_labels))
     for part in (
         "Kernels that are not the trained codes: 0 of 5",
-        "LiteRT against the NumPy executor, 5 images",
+        "Interpreters against the NumPy executor",
         "Layers against Keras, each fed the device's own input",
         "Top-1 over 20 images: file",
     ):
