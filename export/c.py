@@ -31,7 +31,7 @@ from export.ir.files import write_bytes
 from export.ir.graph import IntegerGraph
 from export.ir.saving import load
 from export.tflm import compression
-from export.tflm.kernels import check_kernels
+from export.tflm.limits import check_graph
 from wrpn_tf import command_line
 
 _GRAPH = flags.DEFINE_string(
@@ -52,7 +52,7 @@ def main() -> None:
     """Runs the program."""
     graph = load(_GRAPH.value)
     name = _NAME.value
-    check_kernels(graph)
+    check_graph(graph)
     model = to_flatbuffer(graph)
     array = f"{name}_tflite: {len(model):,} bytes"
     if _COMPRESS.value:

@@ -6,8 +6,8 @@
 `--transport=model.wrpn` saves it compressed, close to the entropy of the codes.
 `--weights=int4` and `--weights=int2` make smaller files for LiteRT on CPUs, about as fast as int8:
 the program measures both beside int8. `--int8_twin=int8.tflite` also writes an int8 file that gives
-the same integers in the default interpreter. `--compress=lut` writes a file for TensorFlow Lite Micro
-alone, with kernels of few codes as look-up tables that it decodes as it runs.
+the same integers in the default interpreter. `--compress=lut` writes a file for TensorFlow Lite
+Micro alone, with kernels of few codes as look-up tables that it decodes as it runs.
 """
 
 from __future__ import annotations

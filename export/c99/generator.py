@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from export.c99 import arena, literals, templates
+from export.c99 import arena, literals, templates, views
 from export.c99.literals import number
 from export.ir import geometry
 from export.ir.graph import IntegerGraph
@@ -22,6 +22,7 @@ from export.ir.operators import (
     Concatenate,
     Conv2D,
     Convolution,
+    DepthToSpace,
     DepthwiseConv2D,
     FullyConnected,
     GroupedConv2D,
@@ -37,8 +38,10 @@ from export.ir.operators import (
     ResizeNearest,
     Slice,
     Softmax,
+    SpaceToDepth,
     Subtract,
     Sum,
+    Transpose,
     TransposeConv2D,
     Weighted,
 )
@@ -99,8 +102,9 @@ def without_form(graph: IntegerGraph) -> str:
     for operator in graph.operators:
         if type(operator) not in CALLS:
             return f"{operator.output!r}: {type(operator).__name__} has no C form"
-        if isinstance(operator, Slice) and len(operator.begin) > 3:
-            return f"{operator.output!r}: a slice of more than 3 axes has no C form"
+        axes = len(graph.tensors[operator.output].shape) - 1
+        if axes > views.AXES:
+            return f"{operator.output!r} has {axes} axes, more than {views.AXES} have no C form"
     return ""
 
 
@@ -226,9 +230,10 @@ class _Generator:
         scale = multiplication.product_scale(self._parameters(operator), KERNEL_SET)
         mantissa, shift = requantization.quantize_multiplier(np.array([scale]))
         name = self._multipliers(prefix, mantissa, shift)
-        sizes = f"{self._size(operator.output)}, {self._size(operator.inputs[1])}"
+        left, right = (self._graph.tensors[name].shape for name in operator.inputs)
+        view = self._view(prefix, views.repeated(right, left))
         ends = f"{self._zero_points(operator)}, {self._to(operator)}, {self._arguments(operator)}"
-        return [f"wrpn_multiply({sizes}, {name}, {ends});"]
+        return [f"wrpn_multiply({view}, {name}, {ends});"]
 
     def extremum(self, prefix: str, operator: Maximum | Minimum) -> list[str]:
         function = "wrpn_maximum" if isinstance(operator, Maximum) else "wrpn_minimum"
@@ -248,17 +253,15 @@ class _Generator:
         name = self._multipliers(prefix, np.array([mantissa]), np.array([shift]))
         return [f"wrpn_softmax({rows}, {classes}, {name}, {reach}, {self._arguments(operator)});"]
 
-    def slice(self, prefix: str, operator: Slice) -> list[str]:
-        begin = (*(0,) * (3 - len(operator.begin)), *operator.begin)
-        window = self._geometry(prefix, operator, 1, 1, 1, 1, 1, 1, 0, 0)
-        places = ", ".join(map(str, begin))
-        return [f"wrpn_slice({window}, {places}, {self._arguments(operator)});"]
+    def move(self, prefix: str, operator: Operator) -> list[str]:
+        source, output = (self._graph.tensors[name].shape for name in _ends(operator))
+        view = self._view(prefix, views.of(operator, source, output))
+        return [f"wrpn_move({view}, {self._arguments(operator)});"]
 
-    def resize(self, prefix: str, operator: ResizeNearest | ResizeBilinear) -> list[str]:
-        shapes = (self._graph.tensors[name].shape for name in (operator.inputs[0], operator.output))
+    def bilinear(self, prefix: str, operator: ResizeBilinear) -> list[str]:
+        shapes = (self._graph.tensors[name].shape for name in _ends(operator))
         window = self._geometry(prefix, operator, *operator.factors(*shapes), 1, 1, 1, 1, 0, 0)
-        kind = "nearest" if isinstance(operator, ResizeNearest) else "bilinear"
-        return [f"wrpn_resize_{kind}({window}, {self._arguments(operator)});"]
+        return [f"wrpn_resize_bilinear({window}, {self._arguments(operator)});"]
 
     def pool(self, prefix: str, operator: Pool2D) -> list[str]:
         window = self._window(prefix, operator, operator.window, (1, 1))
@@ -329,15 +332,25 @@ class _Generator:
         (top, _), (left, _) = operator.padding
         return self._geometry(prefix, operator, 1, 1, 1, 1, 1, 1, top, left)
 
+    def _view(self, prefix: str, view: views.View) -> str:
+        name, kind = f"{prefix}_view", "wrpn_view"
+        sizes, steps = (literals.braces(map(str, part)) for part in (view.sizes, view.steps))
+        fields = f"{{{sizes}, {steps}, {view.first}}}"
+        self._arrays.append((f"extern const {kind} {name};", f"const {kind} {name} = {fields};"))
+        return f"&{name}"
+
     def _geometry(self, prefix: str, operator: Operator, *values: int) -> str:
         shapes = (self._graph.tensors[name].shape for name in (operator.inputs[0], operator.output))
         name = f"{prefix}_window"
-        images = [(*(1,) * (4 - len(shape)), *shape[1:]) for shape in shapes]
-        fields = literals.braces(str(value) for image in images for value in image)
+        fields = literals.braces(str(value) for shape in shapes for value in shape[1:])
         fields = fields.removesuffix("}") + "".join(f", {value}" for value in values) + "}"
         kind = "wrpn_window"
         self._arrays.append((f"extern const {kind} {name};", f"const {kind} {name} = {fields};"))
         return f"&{name}"
+
+
+def _ends(operator: Operator) -> tuple[str, str]:
+    return operator.inputs[0], operator.output
 
 
 def _wrapped(statement: str) -> str:
@@ -365,9 +378,12 @@ CALLS: dict[type[Operator], Callable[[_Generator, str, Any], list[str]]] = {
     Pool2D: _Generator.pool,
     Concatenate: _Generator.concatenate,
     Pad: _Generator.pad,
-    Slice: _Generator.slice,
-    ResizeNearest: _Generator.resize,
-    ResizeBilinear: _Generator.resize,
+    Slice: _Generator.move,
+    Transpose: _Generator.move,
+    DepthToSpace: _Generator.move,
+    SpaceToDepth: _Generator.move,
+    ResizeNearest: _Generator.move,
+    ResizeBilinear: _Generator.bilinear,
     Reshape: _Generator.reshape,
     Logistic: _Generator.logistic,
     Softmax: _Generator.softmax,

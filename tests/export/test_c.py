@@ -189,12 +189,12 @@ def test_what_has_no_c_form_is_named(digits, monkeypatch):
 
 def test_the_array_is_written_where_an_operator_has_no_c_form(tmp_path):
     graph = random_graphs.one_operator("slice", 0)
-    shape = (1, 2, 2, 2, 2)
+    shape = (1,) * 8
     tensors = {n: dataclasses.replace(t, shape=shape) for n, t in graph.tensors.items()}
-    sliced = Slice(inputs=("input",), output="output", begin=(0, 0, 0, 0))
+    sliced = Slice(inputs=("input",), output="output", begin=(0,) * 7)
     graph = dataclasses.replace(graph, tensors=tensors, operators=[sliced])
     printed = export_c(graph, tmp_path)
-    assert "'output': a slice of more than 3 axes has no C form: the array is written" in printed
+    assert "'output' has 7 axes, more than 6 have no C form: the array is written alone" in printed
     assert {path.name for path in tmp_path.glob("*.[ch]")} == {"net_tflite.c", "net_tflite.h"}
 
 
@@ -205,7 +205,8 @@ def test_a_file_that_the_interpreter_does_not_load_is_refused(tmp_path):
     command = [sys.executable, "-m", "export.c", f"--model-graph={tmp_path / 'graph.npz'}"]
     result = subprocess.run([*command, f"--output={tmp_path}"], capture_output=True, text=True)
     assert result.returncode and "Traceback" not in result.stderr
-    assert "which TensorFlow Lite Micro does not load; export with --weights=int8" in result.stderr
+    assert "which TensorFlow Lite Micro does not load" in result.stderr
+    assert "export with --weights=int8" in result.stderr
     assert not list(tmp_path.glob("*.[ch]"))
 
 

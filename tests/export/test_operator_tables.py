@@ -22,7 +22,6 @@ from export.ir.operators import (
     ResizeNearest,
     Slice,
     Softmax,
-    SpaceToDepth,
     Subtract,
     Transpose,
     TransposeConv2D,
@@ -38,8 +37,7 @@ WITHOUT = {
     "TFLite": (opcodes.FORMS, set()),
     "XNNPACK": (rules.TAKEN_BY_XNNPACK, set()),
     "proof": (prover.RULES, {Logistic, Softmax}),  # Every kernel approximates them, in its own way.
-    # Not written yet: the file as an array runs them.
-    "C": (generator.CALLS, {Transpose, DepthToSpace, SpaceToDepth}),
+    "C": (generator.CALLS, set()),
     # Only what has a kernel has an accumulator, a rounding of it, and a storage.
     "accumulators": (accumulators.ACCUMULATORS, set(OPERATORS.values()) - KERNELS),
     "rounding": (rules.ROUNDING, set(OPERATORS.values()) - KERNELS),

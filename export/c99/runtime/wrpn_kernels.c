@@ -154,11 +154,27 @@ void wrpn_subtract(int32_t size, const wrpn_multiplier multipliers[3], int32_t l
   }
 }
 
-void wrpn_multiply(int32_t size, int32_t right_size, const wrpn_multiplier *multiplier,
+static int32_t count(const wrpn_view *view) {
+  int32_t elements = 1;
+  for (int32_t axis = 0; axis < WRPN_AXES; axis++) elements *= view->sizes[axis];
+  return elements;
+}
+
+static int32_t place(const wrpn_view *view, int32_t index) {
+  int32_t found = view->first;
+  for (int32_t axis = WRPN_AXES - 1; axis >= 0; axis--) {
+    found += index % view->sizes[axis] * view->steps[axis];
+    index /= view->sizes[axis];
+  }
+  return found;
+}
+
+void wrpn_multiply(const wrpn_view *view, const wrpn_multiplier *multiplier,
                    int32_t left_zero_point, int32_t right_zero_point, wrpn_output to,
                    const int8_t *left, const int8_t *right, int8_t *output) {
-  for (int32_t i = 0; i < size; i++) {
-    int32_t product = (left[i] - left_zero_point) * (right[i % right_size] - right_zero_point);
+  int32_t elements = count(view);
+  for (int32_t i = 0; i < elements; i++) {
+    int32_t product = (left[i] - left_zero_point) * (right[place(view, i)] - right_zero_point);
     output[i] = to_code(scaled(product, *multiplier), to);
   }
 }
@@ -297,25 +313,9 @@ void wrpn_pad(const wrpn_window *window, int32_t zero_point, const int8_t *input
   }
 }
 
-void wrpn_slice(const wrpn_window *window, int32_t row, int32_t column, int32_t channel,
-                const int8_t *input, int8_t *output) {
-  const wrpn_window *w = window;
-  for (int32_t y = 0; y < w->out_height; y++) {
-    for (int32_t x = 0; x < w->out_width; x++, output += w->out_channels) {
-      int32_t pixel = (row + y) * w->in_width + column + x;
-      memcpy(output, input + pixel * w->in_channels + channel, (size_t)w->out_channels);
-    }
-  }
-}
-
-void wrpn_resize_nearest(const wrpn_window *window, const int8_t *input, int8_t *output) {
-  const wrpn_window *w = window;
-  for (int32_t y = 0; y < w->out_height; y++) {
-    for (int32_t x = 0; x < w->out_width; x++, output += w->in_channels) {
-      int32_t pixel = y / w->height * w->in_width + x / w->width;
-      memcpy(output, input + pixel * w->in_channels, (size_t)w->in_channels);
-    }
-  }
+void wrpn_move(const wrpn_view *view, const int8_t *input, int8_t *output) {
+  int32_t elements = count(view);
+  for (int32_t i = 0; i < elements; i++) output[i] = input[place(view, i)];
 }
 
 /* Between which two pixels a place lies, and the share of the second in 1 / (2 * factor). */

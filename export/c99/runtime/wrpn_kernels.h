@@ -12,6 +12,8 @@
 extern "C" {
 #endif
 
+#define WRPN_AXES 6
+
 /* Sizes of an operator that moves a window over an image. */
 typedef struct {
   int32_t in_height, in_width, in_channels;
@@ -20,6 +22,11 @@ typedef struct {
   int32_t stride_y, stride_x, dilation_y, dilation_x;
   int32_t pad_top, pad_left;
 } wrpn_window;
+
+/* Where the elements of a tensor are found, one after the other: the last axis runs fastest. */
+typedef struct {
+  int32_t sizes[WRPN_AXES], steps[WRPN_AXES], first;
+} wrpn_view;
 
 /* A real number mantissa * 2^(shift - 31). */
 typedef struct {
@@ -62,8 +69,8 @@ void wrpn_subtract(int32_t size, const wrpn_multiplier multipliers[3], int32_t l
                    int32_t right_zero_point, wrpn_output to, const int8_t *left,
                    const int8_t *right, int8_t *output);
 
-/* right_size: `size`, or the number of channels where `right` scales those of `left`. */
-void wrpn_multiply(int32_t size, int32_t right_size, const wrpn_multiplier *multiplier,
+/* view: of `right`, which may be repeated along axes of `left`. */
+void wrpn_multiply(const wrpn_view *view, const wrpn_multiplier *multiplier,
                    int32_t left_zero_point, int32_t right_zero_point, wrpn_output to,
                    const int8_t *left, const int8_t *right, int8_t *output);
 
@@ -87,12 +94,10 @@ void wrpn_concatenate(int32_t outer, int32_t inner, int32_t stride, const int8_t
 /* Pads with the zero point; pad_top and pad_left of the window, the rest by its sizes. */
 void wrpn_pad(const wrpn_window *window, int32_t zero_point, const int8_t *input, int8_t *output);
 
-/* The part of the output's size that starts at a row, a column and a channel of the input. */
-void wrpn_slice(const wrpn_window *window, int32_t row, int32_t column, int32_t channel,
-                const int8_t *input, int8_t *output);
+/* Copies codes of the view in order: slices, transposed axes, blocks, repeated pixels. */
+void wrpn_move(const wrpn_view *view, const int8_t *input, int8_t *output);
 
 /* height and width of the window: by what the image grows. */
-void wrpn_resize_nearest(const wrpn_window *window, const int8_t *input, int8_t *output);
 void wrpn_resize_bilinear(const wrpn_window *window, const int8_t *input, int8_t *output);
 
 #ifdef __cplusplus
