@@ -15,9 +15,7 @@ from export.realization.network import check_kernel_sets, realize
 from wrpn_tf import Group, Kind, LayerView, class_name
 
 
-def settle(
-    model: Any, *, weights: str = "int8", kernel_sets: Sequence[str] = TARGETS
-) -> None:
+def settle(model: Any, *, weights: str = "int8", kernel_sets: Sequence[str] = TARGETS) -> None:
     """Moves offsets and scales, in place, so that the device computes the trained codes.
 
     A device's bias is a whole number of accumulator steps and its kernels round, so where an output

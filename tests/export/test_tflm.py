@@ -179,9 +179,7 @@ def test_int2_is_refused():
     narrow = dataclasses.replace(
         graph.operators[0], kernel=np.sign(graph.operators[0].kernel), dtype_bits=2
     )
-    with pytest.raises(
-        ValueError, match=r"a layer with INT2 weights .* which TensorFlow"
-    ):
+    with pytest.raises(ValueError, match=r"a layer with INT2 weights .* which TensorFlow"):
         limits.check_graph(dataclasses.replace(graph, operators=[narrow]))
 
 
