@@ -13,7 +13,7 @@ def randomize(model: keras.Model, seed: int = 0) -> keras.Model:
         values = random.normal(scale=fan**-0.5, size=weight.shape)
         if "variance" in weight.name or "gamma" in weight.name:
             values = 0.5 + np.abs(values)
-        weight.assign(values)
+        weight.assign(values.astype("float32"))
     return model
 
 

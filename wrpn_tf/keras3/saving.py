@@ -9,6 +9,7 @@ import keras
 
 from wrpn_tf.keras3 import layers as layers  # They are registered when they are imported.
 from wrpn_tf.keras3 import model as model
+from wrpn_tf.keras3 import moving_layers as moving_layers
 from wrpn_tf.saved_sizes import allowance, check_archive
 
 _FAILURES = (

@@ -61,7 +61,8 @@ def replay(
       visit: called in topological order with Keras's node of a call, the values of the tensors that
         it reads, and the other arguments of the call, with those of models around it; returns the
         value of the output (a list where there are several).
-      around: the arguments of the call of `model`: `training` holds for what is inside.
+      around: the arguments of the call of `model`: in Keras 3 its `training` holds for what is
+        inside, whatever the calls there say.
 
     Returns:
       The values of the model's outputs.
@@ -69,7 +70,7 @@ def replay(
     values = {id(old): value for old, value in zip(model.inputs, inputs, strict=True)}
     for node in graph_nodes(model):
         arguments = [values[id(tensor)] for tensor in node.input_tensors]
-        others = {**(around or {}), **_other_arguments(node)}
+        others = {**_other_arguments(node), **(around or {})}
         if isinstance(node.operation, keras.Model):
             results = replay(node.operation, arguments, visit, others)
         else:

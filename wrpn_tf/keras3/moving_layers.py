@@ -1,0 +1,127 @@
+"""Layers that Keras does not have: values moved, selected or limited as its operations do.
+
+Models that are read get them in the place of such operations (`wrpn_tf.keras3.operations`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+Part = int | tuple[int | None, int | None, int | None]
+"""An index, or start, stop and step of a slice."""
+
+
+class _Blocks(keras.layers.Layer):
+    """A layer that moves values between blocks of pixels and channels.
+
+    Args:
+      block_size: height and width of a block, at least 2.
+    """
+
+    def __init__(self, block_size: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.block_size = block_size
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, serialized."""
+        return super().get_config() | {"block_size": self.block_size}
+
+
+@keras.saving.register_keras_serializable("wrpn_tf")
+class DepthToSpace(_Blocks):
+    """``[batch, h, w, c * b * b]`` becomes ``[batch, h * b, w * b, c]``."""
+
+    def call(self, inputs: Any) -> Any:
+        """Moves channels to pixels."""
+        size, (_, height, width, channels) = self.block_size, inputs.shape
+        channels //= size * size
+        x = ops.reshape(inputs, (-1, height, width, size, size, channels))
+        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+        return ops.reshape(x, (-1, height * size, width * size, channels))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape that is given."""
+        (batch, height, width, channels), size = input_shape, self.block_size
+        return (batch, height * size, width * size, channels // size**2)
+
+
+@keras.saving.register_keras_serializable("wrpn_tf")
+class SpaceToDepth(_Blocks):
+    """``[batch, h * b, w * b, c]`` becomes ``[batch, h, w, c * b * b]``."""
+
+    def call(self, inputs: Any) -> Any:
+        """Moves pixels to channels."""
+        size, (_, height, width, channels) = self.block_size, inputs.shape
+        x = ops.reshape(inputs, (-1, height // size, size, width // size, size, channels))
+        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+        return ops.reshape(x, (-1, height // size, width // size, size * size * channels))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape that is given."""
+        (batch, height, width, channels), size = input_shape, self.block_size
+        return (batch, height // size, width // size, channels * size**2)
+
+
+@keras.saving.register_keras_serializable("wrpn_tf")
+class Slice(keras.layers.Layer):
+    """A part of each image, whatever the batch: ``inputs[:, start:stop:step, index, ...]``.
+
+    Args:
+      slices: for each axis but the batch ``(start, stop, step)``, as Python's slices take them,
+        None where one is left out; or an index, which drops the axis.
+    """
+
+    def __init__(self, slices: Sequence[int | Sequence[int | None]], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.slices: tuple[Part, ...] = tuple(
+            part if isinstance(part, int) else (part[0], part[1], part[2]) for part in slices
+        )
+
+    def call(self, inputs: Any) -> Any:
+        """Selects the part."""
+        parts = [part if isinstance(part, int) else slice(*part) for part in self.slices]
+        return inputs[(slice(None), *parts)]
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape that is given; every size must be known."""
+        batch, *sizes = input_shape
+        axes = zip(self.slices, sizes, strict=True)
+        kept = [(slice(*part), size) for part, size in axes if not isinstance(part, int)]
+        return (batch, *(len(range(size)[part]) for part, size in kept))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, serialized."""
+        return super().get_config() | {"slices": self.slices}
+
+
+@keras.saving.register_keras_serializable("wrpn_tf")
+class Clip(keras.layers.Layer):
+    """``min(max(inputs, minimum), maximum)``.
+
+    Args:
+      minimum: a number, or None for no lower bound.
+      maximum: a number, or None for no upper bound.
+    """
+
+    def __init__(self, minimum: float | None = None, maximum: float | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.minimum = minimum
+        self.maximum = maximum
+
+    def call(self, inputs: Any) -> Any:
+        """Limits the values."""
+        if self.minimum is not None:
+            inputs = ops.maximum(inputs, self.minimum)
+        return inputs if self.maximum is None else ops.minimum(inputs, self.maximum)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """That of the input."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, serialized."""
+        return super().get_config() | {"minimum": self.minimum, "maximum": self.maximum}
