@@ -144,7 +144,7 @@ def _value(structure: Any, random: np.random.Generator) -> None:
         container[key] = copy.deepcopy(pick(places, random)[0])
     elif isinstance(old, str):
         if random.random() < 0.5:  # The same name everywhere: the graph stays whole.
-            _rename(structure, old, pick(TEXTS, random))
+            rename(structure, old, pick(TEXTS, random))
         else:
             container[key] = pick(TEXTS, random)
     elif isinstance(old, float):
@@ -155,7 +155,7 @@ def _value(structure: Any, random: np.random.Generator) -> None:
         container[key] = pick((*NUMBERS, *REALS), random)
 
 
-def _rename(value: Any, old: str, new: str) -> None:
+def rename(value: Any, old: str, new: str) -> None:
     """Replaces a name wherever it stands, as a key too."""
     for container, key in list(_places(value)):
         if container[key] == old:
