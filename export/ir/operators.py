@@ -680,7 +680,11 @@ class ResizeNearest(Resize):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ResizeBilinear(Resize):
-    """RESIZE_BILINEAR between centers of pixels, to powers of 2 up to 64 times the input's size."""
+    """RESIZE_BILINEAR between centers of pixels, to powers of 2 up to 64 times the input's size.
+
+    XNNPACK's float32 positions are exact up to 2^23 output rows, the fixed point of the others up
+    to 2^21 input rows; `nearest.LIMIT` is within both.
+    """
 
     def output_shape(self, inputs: Sequence[Shape], declared: Shape) -> Shape:
         shape = super().output_shape(inputs, declared)
@@ -688,6 +692,8 @@ class ResizeBilinear(Resize):
             raise ValueError(
                 f"{inputs[0]} is enlarged to {declared}; only powers of 2 up to 64 are exact"
             )
+        if max(declared[1:3]) >= nearest.LIMIT:
+            raise ValueError(f"{declared}: kernels are exact below {nearest.LIMIT} rows or columns")
         return shape
 
 

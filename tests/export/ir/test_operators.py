@@ -282,6 +282,7 @@ def test_shapes_and_attributes_that_do_not_fit_are_refused(name):
         (make(ResizeNearest), (1, 6, 20), "whole factors"),
         (make(ResizeBilinear), (1, 18, 5, 4), "only powers of 2 up to 64"),
         (make(ResizeBilinear), (1, 6, 5 * 128, 4), "only powers of 2 up to 64"),
+        (make(ResizeNearest), (1, 6 * 2**20, 5, 4), "6 rows times 1048576"),
         (make(Reshape), (1, 119), "does not reshape"),
         (make(Slice, begin=(0, 0, 1)), (1, 6, 5, 4), "outside"),
         (make(Slice, begin=(0, 0, 0)), (1, 6, 5), "does not give"),
@@ -344,6 +345,16 @@ def test_codes_fit_their_storage(bits, largest):
             wrong = np.full((2, 4), sign * (largest + 1), np.int8)
             with pytest.raises(ValueError, match=f"does not fit its storage of {bits} bits"):
                 check(dense(kernel=wrong, dtype_bits=bits), **DENSE)
+
+
+def test_bilinear_rows_are_fewer_than_kernels_place_exactly():
+    for axis in (1, 2):
+        source, output = [1, 1, 1, 1], [1, 1, 1, 1]
+        source[axis], output[axis] = 2**16 - 1, 2**22 - 64
+        check(make(ResizeBilinear), [tuple(source)], tuple(output))
+        source[axis], output[axis] = 2**16, 2**22
+        with pytest.raises(ValueError, match="exact below 4194304 rows or columns"):
+            check(make(ResizeBilinear), [tuple(source)], tuple(output))
 
 
 def test_the_accumulator_fits_32_bits():
