@@ -16,7 +16,10 @@ MixedPrecision = Literal["none", "bf16", "fp16"]
 Strategy = Literal["one", "mirrored", "multiworker", "tpu"]
 
 # Where and how a training runs, not what it computes: a resumed run may differ in these.
-LOCATION_FIELDS = ("workdir", "data_dir", "strategy", "replicas", "checkpoint_steps", "log_steps")
+LOCATION_FIELDS = (
+    *("workdir", "data_dir", "strategy", "replicas", "packed_activations", "checkpoint_steps"),
+    "log_steps",
+)
 
 
 class UserError(ValueError):
@@ -82,6 +85,8 @@ class Config:
         strategy: Where it runs: on 'one' device, 'mirrored' on all of this machine, 'multiworker'
             on the machines of $TF_CONFIG, or on a 'tpu'.
         replicas: Of 'mirrored' where there are no GPUs: so many logical CPUs.
+        packed_activations: The backward pass keeps activations as packed codes and computes what
+            lies between again: less memory, the same training, see `wrpn_tf.pack_activations`.
         checkpoint_steps: Steps between checkpoints, beside those at the end of every epoch; 0:
             only those.
         log_steps: Steps between lines of `metrics.jsonl`.
@@ -128,6 +133,7 @@ class Config:
     deterministic: bool = False
     strategy: Strategy = "one"
     replicas: int = 0
+    packed_activations: bool = False
     checkpoint_steps: int = 0
     log_steps: int = 50
 

@@ -20,6 +20,8 @@ _GROUPS = {
         "deterministic": "Only operations that give the same bits at every run; slower.",
         "strategy": "One device; all of this machine; the machines of $TF_CONFIG; or a TPU.",
         "replicas": "Logical CPUs of the mirrored strategy, on a machine without GPUs.",
+        "packed_activations": "Keep activations for the backward pass as packed codes: less "
+        "memory, slower, the same training.",
         "checkpoint_steps": "Steps between checkpoints; 0: only at the end of every epoch.",
         "log_steps": "Steps between lines of metrics.jsonl.",
     },

@@ -6,6 +6,7 @@ import sys
 import tensorflow as tf
 import tf_keras as keras
 
+import wrpn_tf
 from train import callbacks, finishing, networks, sources, strategies
 from train.checkpoints import Checkpoints, saved_steps
 from train.config import Config
@@ -83,6 +84,8 @@ def _train(
             network.set_weights(plain.get_weights())
         use_mixed_precision(network, config.mixed_precision)
         strategies.synchronize(network, strategy)
+        if config.packed_activations:
+            wrpn_tf.pack_activations(network)
         teacher = networks.load_teacher(config, source.data)
         model = network if teacher is None else Student.of(network, teacher, config)
         model.compile(

@@ -42,7 +42,11 @@ def positive(scale: tf.Tensor) -> tf.Tensor:
 
 
 def fake_quantize(
-    x: tf.Tensor, scale: tf.Tensor, low: float, high: float, gradient_scale: float = 1.0
+    x: tf.Tensor,
+    scale: tf.Tensor,
+    low: float | tf.Tensor,
+    high: float | tf.Tensor,
+    gradient_scale: float = 1.0,
 ) -> tf.Tensor:
     """``scale * clip(round_half_up(x / scale), low, high)`` with a straight-through gradient.
 
@@ -62,23 +66,58 @@ def fake_quantize(
     Returns:
       float32 of the shape of `x`, on the grid of multiples of `scale`.
     """
-    low = tf.cast(low, x.dtype)
-    high = tf.cast(high, x.dtype)
 
     @tf.custom_gradient
     def quantize(x, scale):
-        codes = tf.clip_by_value(round_half_up(x / scale), low, high)
+        steps = x / scale
+        codes = _codes(steps, low, high)
 
         def gradient(upstream):
-            steps = x / scale
-            # A mask to multiply with: `tf.where` takes four times as long on a CPU.
-            inside = tf.cast(tf.equal(steps, tf.clip_by_value(steps, low, high)), x.dtype)
-            slope = codes - inside * steps
-            return upstream * inside, _sum_like(upstream * slope, scale) * gradient_scale
+            passed = _pass_inside(upstream, steps, low, high)
+            slope = _sum_like(upstream * codes - passed * steps, scale)
+            return passed, slope * gradient_scale
 
         return codes * scale, gradient
 
     return quantize(x, scale)
+
+
+def _codes(steps: tf.Tensor, low: float | tf.Tensor, high: float | tf.Tensor) -> tf.Tensor:
+    """``clip(round_half_up(steps), low, high)`` in as few passes over memory as there are kernels.
+
+    Quantization to steps of 1 is one kernel, and exact from 0 on: it divides and multiplies by 1.
+    """
+    bits = _kernel_bits(low, high)
+    if bits is not None and low == 0:
+        return tf.quantization.fake_quant_with_min_max_args(steps, 0.0, float(high), bits)
+    low, high = tf.cast(low, steps.dtype), tf.cast(high, steps.dtype)
+    return round_half_up(tf.raw_ops.ClipByValue(t=steps, clip_value_min=low, clip_value_max=high))
+
+
+def _pass_inside(
+    upstream: tf.Tensor, steps: tf.Tensor, low: float | tf.Tensor, high: float | tf.Tensor
+) -> tf.Tensor:
+    """The upstream gradient where ``low <= steps <= high``, and 0 elsewhere."""
+    bits = _kernel_bits(low, high)
+    if bits is not None:
+        return tf.quantization.fake_quant_with_min_max_args_gradient(
+            upstream, steps, float(low), float(high), bits, narrow_range=low != 0
+        )
+    low, high = tf.cast(low, steps.dtype), tf.cast(high, steps.dtype)
+    # A mask to multiply with: `tf.where` takes four times as long on a CPU.
+    clipped = tf.raw_ops.ClipByValue(t=steps, clip_value_min=low, clip_value_max=high)
+    return upstream * tf.cast(tf.equal(steps, clipped), upstream.dtype)
+
+
+def _kernel_bits(low: float | tf.Tensor, high: float | tf.Tensor) -> int | None:
+    """Bits of TensorFlow's quantization kernels with steps of 1 from `low` to `high`."""
+    if isinstance(low, tf.Tensor) or isinstance(high, tf.Tensor):
+        return None
+    if low not in (0, -high):
+        return None
+    levels = round(high - low) + (low != 0)  # A symmetric range is `narrow`: it has a code less.
+    bits = levels.bit_length()
+    return bits if 2 <= bits <= 8 and levels == 2**bits - 1 else None
 
 
 def binarize(weights: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from wrpn_tf.arithmetic.bits import OFF, packed_width
 from wrpn_tf.costs.dataflow import Dataflow, Step
-from wrpn_tf.graph.roles import Kind
+from wrpn_tf.graph import checkpoints
+from wrpn_tf.graph.roles import Kind, class_name
 
 _FLOAT_BYTES = 4
 
@@ -26,6 +28,10 @@ class Memory:
       gradients: of the largest input and the largest output map.
       weights: all kernels, at their bits.
       float_weights: all kernels, as float32.
+      packed: what training with `wrpn_tf.pack_activations` keeps for the backward pass: quantized
+        outputs in 1, 2, 4 or 8 bits a value, what has no quantizer as float32, dropout's masks in
+        one bit. Of a float model: what is kept where all between branches is computed again.
+      recomputed: the most that it computes again at once, as float32.
     """
 
     batch_size: int
@@ -35,6 +41,13 @@ class Memory:
     gradients: float
     weights: float
     float_weights: float
+    packed: float
+    recomputed: float
+
+    @property
+    def packed_training(self) -> float:
+        """Footprint with packed activations: codes, what is computed again, dZ, dX and weights."""
+        return self.packed + self.recomputed + self.gradients + self.float_weights
 
     @property
     def training(self) -> float:
@@ -77,7 +90,49 @@ def measure_memory(flow: Dataflow, batch_size: int) -> Memory:
         gradients=batch_size * widest * _FLOAT_BYTES,
         weights=sum(step.weights * step.weight_bits for step in kernels) / 8,
         float_weights=weights * _FLOAT_BYTES,
+        packed=batch_size * _packed_bits(flow) / 8,
+        recomputed=batch_size * _largest_segment(flow) * _FLOAT_BYTES,
     )
+
+
+def _packed_bits(flow: Dataflow) -> int:
+    """Bits of one image's checkpoints."""
+    bits, between = _quantized_bits(flow), _between(flow)
+    total = 0
+    for name in checkpoints.checkpoints(flow.fusion, between):
+        source = checkpoints.grid_source(flow.fusion, bits, name)
+        width = OFF if source is None else packed_width(bits[source])
+        total += flow.steps[name].size * width
+    masks = [
+        step.size
+        for step in flow.steps.values()
+        if class_name(step.layer) in checkpoints.RANDOM_MASKS
+    ]
+    return total + sum(masks)
+
+
+def _largest_segment(flow: Dataflow) -> int:
+    """Values of one image between checkpoints, the end included, where they are most."""
+    between = _between(flow)
+
+    def size(step: Step) -> int:
+        inner = [name for name in set(step.inputs) if name in between]
+        return step.size + sum(size(flow.steps[name]) for name in inner)
+
+    ends = [step for step in flow.steps.values() if step.name not in between]
+    return max(size(step) for step in ends if checkpoints.is_repeatable(step))
+
+
+def _quantized_bits(flow: Dataflow) -> dict[str, int]:
+    return {
+        step.name: step.output_bits
+        for step in flow.steps.values()
+        if step.output_bits is not None and step.output_bits != OFF
+    }
+
+
+def _between(flow: Dataflow) -> frozenset[str]:
+    return checkpoints.between_checkpoints(flow.fusion, _quantized_bits(flow))
 
 
 def _writes_map(body: Step, flow: Dataflow) -> bool:

@@ -212,6 +212,13 @@ def relu_maximum(layer: Layer) -> float | None:
     return None if maximum is None else float(maximum)
 
 
+def is_plain_relu(layer: Layer) -> bool:
+    """Whether the layer is ``max(x, 0)``."""
+    if class_name(layer) == "ReLU":
+        return layer.max_value is None and not (layer.negative_slope or layer.threshold)
+    return class_name(layer) == "Activation" and activation_name(layer) == "relu"
+
+
 def is_gain(layer: Layer) -> bool:
     """Whether the layer only multiplies everything by one positive number."""
     if class_name(layer) != "Rescaling":

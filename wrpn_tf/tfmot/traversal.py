@@ -85,6 +85,16 @@ def replay(
     return [values[id(tensor)] for tensor in model.outputs]
 
 
+def flat_inputs(model: keras.Model, inputs: Any) -> list[tf.Tensor]:
+    """What a model is called with, in the order and in the types of `model.inputs`."""
+    return [
+        model._conform_to_reference_input(tensor, ref_input=reference)
+        for tensor, reference in zip(
+            model._flatten_to_reference_inputs(inputs), model.inputs, strict=True
+        )
+    ]
+
+
 def _other_arguments(node: Any) -> dict[str, Any]:
     """The arguments of a layer's call but for the first, by name; an operation's constants."""
     if isinstance(node.layer, _OPERATIONS):
