@@ -28,7 +28,6 @@ from wrpn_tf.graph.roles import Kind, class_name, kind
 from wrpn_tf.tfmot import traversal
 from wrpn_tf.tfmot.inspection import named_output_quantizers
 from wrpn_tf.tfmot.output_quantizers import (
-    ObservableQuantizer,
     RangeQuantizer,
     is_repeating,
     repeating,
@@ -89,7 +88,8 @@ class Grid:
     low: Any = 0.0
 
     @classmethod
-    def of(cls, quantizer: ObservableQuantizer, variables: Mapping[str, Any]) -> Grid:
+    def of(cls, quantizer: Any, variables: Mapping[str, Any]) -> Grid:
+        """That of the outputs of a `RangeQuantizer` or `ActivationQuantizer`."""
         scale, zero_point = quantizer.scale_and_zero_point(variables)
         low = 127.0 - zero_point - (2.0**quantizer.bits - 1.0)
         return cls(quantizer.bits, tf.convert_to_tensor(scale), low)
@@ -310,8 +310,9 @@ class PackedCall:
         )
 
     def _observed(self, step: _Step) -> tuple[RangeQuantizer, Mapping[str, Any]] | None:
-        entry = self._quantizers.get(step.outer.name)
-        return entry if entry and isinstance(entry[0], RangeQuantizer) else None
+        """The step's 8-bit range and its variables, or None."""
+        quantizer, variables = self._quantizers.get(step.outer.name, (None, {}))
+        return (quantizer, variables) if isinstance(quantizer, RangeQuantizer) else None
 
     def _grid(self, step: _Step, grids: dict[str, Grid]) -> Grid | None:
         """The present grid of a step's output, which `grids` remembers; None without one."""
