@@ -34,6 +34,7 @@ PROGRAMS = {
     "evaluate": "export.evaluate",
     "benchmark": "export.benchmark",
     "edgetpu": "export.edgetpu",
+    "ethosu": "export.ethosu",
     "cost": "wrpn_tf.cost",
     "plot": "wrpn_tf.plot",
     "demo": "train.demo",
