@@ -1,19 +1,20 @@
 """Time of a training step, quantized relative to float.
 
     python -m benchmarks.training_step --arch=resnet20 --width=1 --rounds=5
+    KERAS_BACKEND=jax python -m benchmarks.training_step --fronts=keras
 
-Float, TF-MOT's 8-bit scheme and this package's 2-bit weights with 4-bit activations, on the same
-network and batch, interleaved in one process; prints the median ratio to float over the rounds.
+Float and this package's 2-bit weights with 4-bit activations, in tf_keras and in Keras 3, and
+TF-MOT's 8-bit scheme, on the same network and batch, interleaved in one process; prints the median
+ratio to the first float network over the rounds, and that network's time. On JAX there is Keras 3
+alone. Keras 3 compiles steps with XLA by default, tf_keras does not.
 """
 
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_model_optimization as tfmot
-import tf_keras as keras
 from absl import flags
 from rich.console import Console
 from rich.table import Table
@@ -26,45 +27,62 @@ _WIDTH = flags.DEFINE_float("width", 1.0, "Factor on the filters.")
 _BATCH = flags.DEFINE_integer("batch_size", 128, "Images per step.", 1)
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds; each runs every program.", 1)
 _STEPS = flags.DEFINE_integer("steps", 3, "Steps of a program in a round.", 1)
+_JIT = flags.DEFINE_bool("jit", None, "Whether XLA compiles the steps; left out: Keras decides.")
+_FRONTS = flags.DEFINE_list("fronts", ["tf_keras", "keras"], "Of 'tf_keras' and 'keras'.")
 
 _SHAPE = (32, 32, 3)
+_LABELS = {"tf_keras": "tf_keras", "keras": "Keras 3"}
 
 
-def _step(model: keras.Model, batch: tuple[tf.Tensor, tf.Tensor]) -> Callable[[], None]:
+def _step(keras: Any, model: Any, images: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
     """The compiled training step of a model, traced and warm."""
     model.compile(
-        keras.optimizers.SGD(0.01, momentum=0.9, jit_compile=False),
+        keras.optimizers.SGD(0.01, momentum=0.9),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        **({} if _JIT.value is None else {"jit_compile": _JIT.value}),
     )
-    function = model.make_train_function()
-    batches = iter(tf.data.Dataset.from_tensors(batch).repeat())
 
     def step() -> None:
-        function(batches)
+        model.train_on_batch(images, labels)
 
     step()
     step()
     return step
 
 
-def main() -> None:
-    """Runs the program."""
-    random = np.random.default_rng(0)
-    images = random.normal(size=(_BATCH.value, *_SHAPE)).astype(np.float32)
-    batch = tf.constant(images), tf.constant(random.integers(0, 10, _BATCH.value))
+def _programs(front: str, images: np.ndarray, labels: np.ndarray) -> dict[str, Callable]:
+    """Training steps of a front's networks, by name."""
+    if front == "keras":
+        import keras
+    else:
+        import tf_keras as keras
 
-    def network() -> keras.Model:
+    def network() -> Any:
         return wrpn_tf.models.build(
-            _ARCH.value, width=_WIDTH.value, num_classes=10, input_shape=_SHAPE, front="tf_keras"
+            _ARCH.value, width=_WIDTH.value, num_classes=10, input_shape=_SHAPE, front=front
         )
 
     quantized = wrpn_tf.quantize_model(network(), weight_bits=2, activation_bits=4)
     wrpn_tf.calibrate(quantized, [images])
-    programs = {
-        "float": _step(network(), batch),
-        "TF-MOT, 8 bits": _step(tfmot.quantization.keras.quantize_model(network()), batch),
-        "wrpn_tf, 2-bit weights, 4-bit activations": _step(quantized, batch),
+    models = {"float": network(), "2-bit weights, 4-bit activations": quantized}
+    if front == "tf_keras":
+        import tensorflow_model_optimization as tfmot
+
+        models["TF-MOT, 8 bits"] = tfmot.quantization.keras.quantize_model(network())
+    return {
+        f"{_LABELS[front]}, {name}": _step(keras, model, images, labels)
+        for name, model in models.items()
     }
+
+
+def main() -> None:
+    """Runs the program."""
+    random = np.random.default_rng(0)
+    images = random.normal(size=(_BATCH.value, *_SHAPE)).astype(np.float32)
+    labels = random.integers(0, 10, _BATCH.value)
+    programs: dict[str, Callable] = {}
+    for front in _FRONTS.value:
+        programs |= _programs(front, images, labels)
     seconds: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(_ROUNDS.value):
         for name, step in programs.items():
@@ -73,11 +91,13 @@ def main() -> None:
                 step()
             seconds[name].append((time.perf_counter() - start) / _STEPS.value)
 
-    table = Table(title=f"{_ARCH.value} {_WIDTH.value:g}x, batch {_BATCH.value}")
-    for heading in ("program", "step / float step", "lowest", "highest"):
+    first = next(iter(seconds))
+    title = f"{_ARCH.value} {_WIDTH.value:g}x, batch {_BATCH.value}"
+    table = Table(title=title, caption=f"{first}: {statistics.median(seconds[first]):.3f} s")
+    for heading in ("program", "step / first", "lowest", "highest"):
         table.add_column(heading, justify="left" if heading == "program" else "right")
     for name, times in seconds.items():
-        ratios = [one / base for one, base in zip(times, seconds["float"], strict=True)]
+        ratios = [one / base for one, base in zip(times, seconds[first], strict=True)]
         table.add_row(name, *(f"{f(ratios):.2f}" for f in (statistics.median, min, max)))
     Console().print(table)
 

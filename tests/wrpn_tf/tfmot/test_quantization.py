@@ -565,7 +565,7 @@ def test_layers_that_cannot_be_quantized_are_listed_in_one_error():
         x = keras.Sequential([smooth], name="inner")(x)
         x = layers.Conv2D(2, 1, activation="tanh", name="tanh_conv")(x)
         x = layers.Activation("gelu", name="gelu")(x)
-        x = layers.ReLU(negative_slope=0.1, name="slope")(x)
+        x = layers.ReLU(threshold=0.1, name="jump")(x)
         x = layers.Lambda(lambda t: t * 2, name="function")(x)
         x = tf.nn.relu(x) + tf.abs(x)
         x = layers.LayerNormalization(name="instance")(x)
@@ -580,7 +580,7 @@ def test_layers_that_cannot_be_quantized_are_listed_in_one_error():
         "smooth (UpSampling2D: bilinear factors (3, 3); TFLite is exact for powers of 2 up to 64",
         "tanh_conv (Conv2D: activation 'tanh')",
         "gelu (Activation: activation 'gelu')",
-        "slope (ReLU: negative_slope",
+        "jump (ReLU: threshold must be 0",
         "function (Lambda: class)",
         "(TFOpLambda: operation 'math.abs')",
         "instance (LayerNormalization: class)",
