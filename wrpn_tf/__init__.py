@@ -33,6 +33,8 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf.graph.views import LayerView as LayerView
     from wrpn_tf.quantization.calibration import calibrate as calibrate
     from wrpn_tf.quantization.clipping import clipped_shares as clipped_shares
+    from wrpn_tf.quantization.crossing import from_tf_keras as from_tf_keras
+    from wrpn_tf.quantization.crossing import to_tf_keras as to_tf_keras
     from wrpn_tf.quantization.feeding import batches as batches
     from wrpn_tf.quantization.inspection import fusion_groups as fusion_groups
     from wrpn_tf.quantization.inspection import infer as infer
@@ -93,6 +95,7 @@ _PUBLIC = {
     "command_line": "wrpn_tf.command_line",
     "custom_objects": "wrpn_tf.tfmot.saving",
     "datasets": "wrpn_tf.data.datasets",
+    "from_tf_keras": "wrpn_tf.quantization.crossing",
     "fusion_groups": "wrpn_tf.quantization.inspection",
     "infer": "wrpn_tf.quantization.inspection",
     "jpegs": "wrpn_tf.data.jpegs",
@@ -113,6 +116,7 @@ _PUBLIC = {
     "quantizers": "wrpn_tf.arithmetic.quantizers",
     "read_results": "wrpn_tf.reporting.results",
     "summary": "wrpn_tf.reporting.layer_summary",
+    "to_tf_keras": "wrpn_tf.quantization.crossing",
     "view": "wrpn_tf.quantization.inspection",
     "widen": "wrpn_tf.widening.widening",
 }

@@ -2,16 +2,19 @@
 
 from keras import layers as layers
 
+from wrpn_tf.keras3 import moving_layers as moving_layers
 from wrpn_tf.keras3.acceptance import check_accepted as check_accepted
 from wrpn_tf.keras3.inspection import named_kernel_quantizers as named_kernel_quantizers
 from wrpn_tf.keras3.inspection import named_output_quantizers as named_output_quantizers
 from wrpn_tf.keras3.inspection import view_layer as view_layer
 from wrpn_tf.keras3.model import flat_outputs as flat_outputs
 from wrpn_tf.keras3.model import input_names as input_names
+from wrpn_tf.keras3.model import interface_of as interface_of
 from wrpn_tf.keras3.model import nested_inputs as nested_inputs
 from wrpn_tf.keras3.model import packed_inputs as packed_inputs
 from wrpn_tf.keras3.quantization import annotate as annotate
 from wrpn_tf.keras3.quantization import apply as apply
+from wrpn_tf.keras3.quantization import assemble as assemble
 from wrpn_tf.keras3.quantization import quantize as quantize
 from wrpn_tf.keras3.saving import load_model as load_model
 from wrpn_tf.keras3.traversal import check_model as check_model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,19 @@ def with_interface_of(model: Any, inputs: list[Any], outputs: list[Any]) -> Quan
     )
     quantized.output_names = list(user.output_names)
     return quantized
+
+
+def interface_of(model: keras.Model) -> Any:
+    """What `with_interface_of` of either front reads of a model."""
+    user = functional(model)
+    return types.SimpleNamespace(
+        name=model.name,
+        output_names=list(user.output_names),
+        _inputs_struct=user._inputs_struct,
+        _outputs_struct=user._outputs_struct,
+        _nested_inputs=user._inputs_struct,
+        _nested_outputs=user._outputs_struct,
+    )
 
 
 def input_names(model: keras.Model) -> list[str]:

@@ -65,6 +65,13 @@ def quantize(
     return with_interface_of(model, *traversal.build(network, call))
 
 
+def assemble(model: Any, network: Network) -> keras.Model:
+    """The float model of a network, with the interface of `model`."""
+    return with_interface_of(
+        model, *traversal.build(network, lambda node, tensors: _call(node, tensors, None))
+    )
+
+
 def annotate(layer: keras.layers.Layer, plan: LayerPlan) -> keras.layers.Layer:
     """Marks one layer for `apply`."""
     return AnnotatedLayer(

@@ -2,16 +2,19 @@
 
 from tf_keras import layers as layers
 
+from wrpn_tf.tfmot import moving_layers as moving_layers
 from wrpn_tf.tfmot.acceptance import check_accepted as check_accepted
 from wrpn_tf.tfmot.inspection import named_kernel_quantizers as named_kernel_quantizers
 from wrpn_tf.tfmot.inspection import named_output_quantizers as named_output_quantizers
 from wrpn_tf.tfmot.inspection import view_layer as view_layer
 from wrpn_tf.tfmot.interface import flat_outputs as flat_outputs
 from wrpn_tf.tfmot.interface import input_names as input_names
+from wrpn_tf.tfmot.interface import interface_of as interface_of
 from wrpn_tf.tfmot.interface import nested_inputs as nested_inputs
 from wrpn_tf.tfmot.interface import packed_inputs as packed_inputs
 from wrpn_tf.tfmot.quantization import annotate as annotate
 from wrpn_tf.tfmot.quantization import apply as apply
+from wrpn_tf.tfmot.quantization import assemble as assemble
 from wrpn_tf.tfmot.quantization import quantize as quantize
 from wrpn_tf.tfmot.saving import load_model as load_model
 from wrpn_tf.tfmot.traversal import check_model as check_model

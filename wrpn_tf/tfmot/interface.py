@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,6 +44,18 @@ def with_interface_of(model: keras.Model, quantized: keras.Model) -> keras.Model
 @tf.__internal__.tracking.no_automatic_dependency_tracking
 def _name_outputs(model: keras.Model, names: Sequence[str]) -> None:
     model.output_names = list(names)
+
+
+def interface_of(model: keras.Model) -> Any:
+    """What `with_interface_of` of either front reads of a model."""
+    return types.SimpleNamespace(
+        name=model.name,
+        output_names=list(model.output_names),
+        _inputs_struct=model._nested_inputs,
+        _outputs_struct=model._nested_outputs,
+        _nested_inputs=model._nested_inputs,
+        _nested_outputs=model._nested_outputs,
+    )
 
 
 def input_names(model: keras.Model) -> list[str]:

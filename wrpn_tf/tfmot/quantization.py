@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow_model_optimization as tfmot
@@ -41,6 +42,8 @@ def quantize(
     """
 
     def call(node, inputs):
+        if node.name not in annotated:
+            return traversal.call_node(node, inputs)
         layer = traversal.new_layer(node)
         wrapper = annotate(layer, annotated[node.name])
         outputs = wrapper(inputs, **traversal.call_arguments(node, layer))
@@ -48,6 +51,11 @@ def quantize(
         return outputs
 
     return with_interface_of(model, _apply(traversal.build(network, call), integer, input_range))
+
+
+def assemble(model: Any, network: Network) -> keras.Model:
+    """The float model of a network, with the interface of `model`."""
+    return with_interface_of(model, traversal.build(network))
 
 
 def annotate(layer: keras.layers.Layer, plan: LayerPlan) -> keras.layers.Layer:

@@ -1,0 +1,241 @@
+"""The same model in the other Keras: layers, weights, quantizers and scales."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from wrpn_tf.arithmetic.quantizer_state import ActivationState
+from wrpn_tf.fronts import front, front_of
+from wrpn_tf.graph.fusion import Fusion
+from wrpn_tf.graph.nodes import Network, Node
+from wrpn_tf.graph.placement import KBit
+from wrpn_tf.graph.plan import KernelPlan, LayerPlan
+from wrpn_tf.graph.roles import (
+    Kind,
+    Layer,
+    activation_layer,
+    activation_name,
+    class_name,
+    leaky_slope,
+)
+from wrpn_tf.graph.views import LayerView
+
+Model = Any
+"""A model of a Keras."""
+
+_OF_OUR_OWN = {"QuantizedAveragePooling2D": "AveragePooling2D", "QuantizedUpSampling2D": ""}
+_DIFFERING = ("hard_sigmoid", "hard_silu", "hard_swish")  # Of one name, and another function.
+
+
+def to_tf_keras(model: Model) -> Model:
+    """A Keras 3 model, float or quantized, as a tf_keras model: for TF-MOT or `tf.distribute`.
+
+    It computes the same to float rounding, and is not compiled. Nested models are inlined.
+
+    Args:
+      model: Sequential or Functional model; one of tf_keras is copied.
+
+    Raises:
+      ValueError: for a model, layer or function that tf_keras does not have; it is named.
+    """
+    return _crossed(model, "tf_keras")
+
+
+def from_tf_keras(model: Model) -> Model:
+    """A tf_keras model, float or quantized, as a Keras 3 model: see `to_tf_keras`."""
+    return _crossed(model, "keras")
+
+
+def _crossed(model: Model, package: str) -> Model:
+    source, target = front_of(model, "convert"), front(package)
+    source.check_model(model, "convert")
+    network = source.read(model)
+    fusion = Fusion(map(source.view_layer, network.nodes), network.results)
+    views, shell = fusion.layers, source.interface_of(model)
+    kernels = source.named_kernel_quantizers(model)
+    outputs = source.named_output_quantizers(model)
+    if not kernels and not outputs:
+        nodes = tuple(_node(node, views[node.name], package, {}) for node in network.nodes)
+        return target.assemble(shell, dataclasses.replace(network, nodes=nodes))
+    plain = _without_quantizers(network, views, package, kernels)
+    annotated = _annotations(fusion, kernels, outputs)
+    quantized_inputs = [
+        outputs[view.name][0] for view in views.values() if view.kind is Kind.INPUT and view.inputs
+    ]
+    input_range = quantized_inputs[0].fixed if quantized_inputs else None
+    if not quantized_inputs:
+        annotated = {name: plan for name, plan in annotated.items() if plan != LayerPlan()}
+    crossed = target.quantize(shell, plain, annotated, bool(quantized_inputs), input_range)
+    for entries, found in (
+        (outputs, target.named_output_quantizers(crossed)),
+        (kernels, target.named_kernel_quantizers(crossed)),
+    ):
+        _share_variables(entries, found)
+    return crossed
+
+
+def _own_name(name: str, view: LayerView) -> str:
+    """A layer's name without TF-MOT's prefix."""
+    return getattr(view.layer, "name", name)
+
+
+def _without_quantizers(
+    network: Network, views: Mapping[str, LayerView], package: str, kernels: Mapping[str, Any]
+) -> Network:
+    """The float network of a quantized one, its layers those of another Keras."""
+    names = {name: _own_name(name, view) for name, view in views.items()}
+    for view in views.values():
+        if view.kind is Kind.INPUT and view.inputs:  # The quantizer of an input.
+            names[view.name] = names[view.inputs[0]]
+    nodes = []
+    for node in network.nodes:
+        view = views[node.name]
+        if view.kind is Kind.INPUT and view.inputs:
+            continue
+        new = _node(node, view, package, kernels)
+        inputs = tuple(names[name] for name in node.inputs)
+        name = names[node.name]
+        nodes.append(dataclasses.replace(new, name=name, part_of=name, inputs=inputs))
+    results = tuple(names[name] for name in network.results)
+    return dataclasses.replace(network, nodes=tuple(nodes), results=results)
+
+
+def _annotations(
+    fusion: Fusion[LayerView], kernels: Mapping[str, Any], outputs: Mapping[str, Any]
+) -> dict[str, LayerPlan]:
+    """What layers were asked to have, for what they carry to be placed again."""
+    wanted: dict[str, KBit] = {}
+    for name, view in fusion.layers.items():
+        quantizer = outputs[name][0] if name in outputs else None
+        if isinstance(quantizer, ActivationState):
+            bits = KBit(bits=quantizer.bits, method=quantizer.method)
+            wanted[name] = bits
+            if view.kind in (Kind.CONCATENATE, Kind.AVERAGE):
+                for source in fusion.sources(name):  # They left their quantizer to it.
+                    wanted.setdefault(source.name, bits)
+    plans = {}
+    for name, view in fusion.layers.items():
+        weight = None
+        if name in kernels:
+            kernel = kernels[name][0]
+            weight = KernelPlan(
+                bits=kernel.bits, method=kernel.method, per_channel=kernel.per_channel
+            )
+        plans[_own_name(name, view)] = LayerPlan(weight=weight, output=wanted.get(name))
+    return plans
+
+
+def _share_variables(entries: Mapping[str, tuple], found: Mapping[str, tuple]) -> None:
+    """Gives the quantizers of a model the variables of those of another, by layer."""
+    targets = {name.removeprefix("quant_"): entry for name, entry in found.items()}
+    if targets.keys() != {name.removeprefix("quant_") for name in entries}:
+        lost = targets.keys() ^ {name.removeprefix("quant_") for name in entries}
+        raise ValueError(f"Quantizers would be at other places: {', '.join(sorted(lost))}.")
+    for name, (*_, variables) in entries.items():
+        *_, others = targets[name.removeprefix("quant_")]
+        for key, variable in variables.items():
+            others[key].assign(variable.numpy())
+
+
+class _Weights:
+    """What stands for the layer that a node's weights come from."""
+
+    def __init__(self, values: list[np.ndarray]):
+        self.weights = values
+
+    def get_weights(self) -> list[np.ndarray]:
+        """The values."""
+        return self.weights
+
+
+def _node(node: Node, view: LayerView, package: str, kernels: Mapping[str, Any]) -> Node:
+    """A node whose layer is one of another Keras."""
+    if not node.inputs:
+        return node
+    variables = list(getattr(view.layer, "weights", ()))
+    if class_name(view.layer) in _OF_OUR_OWN:
+        variables = []  # Of its quantizer.
+    if node.name in kernels:  # TF-MOT's wrapper takes the kernel from the layer.
+        kernel = kernels[node.name][1]
+        variables = [kernel, *(each for each in variables if each is not kernel)]
+    weights = [np.asarray(variable) for variable in variables]
+    return dataclasses.replace(
+        node,
+        layer=_layer(view.layer, node.name, package),
+        origin=_Weights(weights),
+        weights=tuple(range(len(weights))),
+    )
+
+
+def _layer(layer: Layer, name: str, package: str) -> Layer:
+    """A layer of another Keras, configured as `layer`; not built."""
+    known = class_name(layer)
+    keras = importlib.import_module(package)
+    layers: Any = keras.layers
+    own = front(package).moving_layers
+    if known == "QuantizedUpSampling2D":
+        return layers.UpSampling2D(layer.size, interpolation="bilinear", name=layer.name)
+    known = _OF_OUR_OWN.get(known, known)
+    cls = getattr(own, known, None) or getattr(layers, known, None)
+    if not known or cls is None:
+        raise ValueError(
+            f"Cannot convert layer {name!r} ({type(layer).__name__}): {package} has no such layer."
+        )
+    if known == "LeakyReLU":
+        return cls(leaky_slope(layer), name=layer.name)
+    taken = _parameters(cls)
+    config = layer.get_config()
+    arguments = {key: config[key] for key in taken if key in config and _is_plain(key)}
+    if "activation" in taken:
+        arguments["activation"] = _activation(layer, name)
+    for key in taken:
+        if key.endswith(("_regularizer", "_constraint")):
+            namespace = keras.regularizers if key.endswith("_regularizer") else keras.constraints
+            arguments[key] = _object(getattr(layer, key, None), namespace, name)
+    if getattr(layer, "activity_regularizer", None) is not None:
+        arguments["activity_regularizer"] = _object(
+            layer.activity_regularizer, keras.regularizers, name
+        )
+    if "axis" in arguments and known == "BatchNormalization":
+        arguments["axis"] = int(np.ravel(layer.axis)[0])
+    return cls(**arguments, name=layer.name, trainable=layer.trainable)
+
+
+def _parameters(cls: type) -> Iterable[str]:
+    return [
+        name
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+
+
+def _is_plain(key: str) -> bool:
+    """Whether an argument means the same in each Keras, and is not that of every layer."""
+    others = ("activation", "name", "trainable", "dtype", "quantization_config")
+    return key not in others and not key.endswith(("_regularizer", "_constraint", "_initializer"))
+
+
+def _activation(layer: Layer, name: str) -> str:
+    function = activation_name(layer)
+    if activation_layer(layer) is not None or "." in function or function in _DIFFERING:
+        raise ValueError(f"Cannot convert layer {name!r}: its activation {function!r} differs.")
+    return {"silu": "swish"}.get(function, function)
+
+
+def _object(thing: Any, namespace: types.ModuleType, name: str) -> Any:
+    """A regularizer or constraint of another Keras."""
+    if thing is None:
+        return None
+    cls = getattr(namespace, class_name(thing) or "-", None)
+    if cls is None:
+        raise ValueError(
+            f"Cannot convert layer {name!r}: its {type(thing).__name__} is a class of its own."
+        )
+    return cls(**thing.get_config())
