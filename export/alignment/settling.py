@@ -9,7 +9,7 @@ import wrpn_tf
 from export.alignment.kernel_scales import settle_scales
 from export.alignment.offsets import settled
 from export.alignment.sums import settle_sums
-from export.kernel_sets.rules import ONE_SCALE, TARGETS
+from export.kernel_sets.rules import TARGETS, is_per_tensor
 from export.lowering.network import lower
 from export.realization.network import check_kernel_sets, realize
 from wrpn_tf import Group, Kind, LayerView, class_name
@@ -84,7 +84,9 @@ def settle(model: Any, *, weights: str = "int8", kernel_sets: Sequence[str] = TA
         if owner.kind is Kind.KERNEL:
             owner.layer.bias.assign(settled(graph, operator, kernel_sets=kernel_sets)["offset"])
             continue
-        has_gain = owner.layer.scale and type(operator) not in ONE_SCALE
+        # Gains that move would be no single scale any more.
+        one_scale = is_per_tensor(type(operator), operator.kernel_scale, operator.dtype_bits)
+        has_gain = owner.layer.scale and not one_scale
         moved = settled(graph, operator, gains=has_gain, kernel_sets=kernel_sets)
         owner.layer.beta.assign(moved["offset"])
         if has_gain:

@@ -174,7 +174,7 @@ def _newer_version(site: Site) -> bool:
 
 @rule(
     "Tensors of fewer than 8 bits are expected to be rejected.",
-    "Export int8 weights for the Edge TPU; packed int4 and int2 are for other devices.",
+    "Export int8 weights for the Edge TPU; packed int4 and int2 are for LiteRT on CPUs.",
     verdict=Verdict.REJECTED,
 )
 def _sub_byte(site: Site) -> bool:

@@ -10,7 +10,7 @@ from trained_layers import clearance, needed_clearance
 
 import export
 import wrpn_tf
-from export.ir.operators import DepthwiseConv2D
+from export.ir.operators import DepthwiseConv2D, FullyConnected
 from export.kernel_sets import narrow_weights
 from export.kernel_sets.narrow_weights import Storage
 
@@ -78,6 +78,17 @@ def test_gains_move_by_at_most_a_256th(seed: int) -> None:
     assert 2.0**-9 < moved.max() <= 2.0**-8 * (1 + 1e-4)
     graph, operator = only_operator(model)
     assert graph.provenance.inexact_channels[operator.output]["xnnpack"] == 0
+
+
+def test_gains_of_a_dense_layer_with_many_scales_move() -> None:
+    """A 1x1 convolution in INT4; with gains that stay, 23 of 24 channels suit XNNPACK only."""
+    after = layers.BatchNormalization()
+    model = network(0, layers.Conv2D(24, 1, use_bias=False), after, weight_bits=2)
+    export.settle(model, weights="int4")
+    graph, operator = only_operator(model, weights="int4")
+    assert (type(operator), operator.dtype_bits) == (FullyConnected, 4)
+    counts = graph.provenance.inexact_channels[operator.output]
+    assert [counts[n] for n in ("xnnpack", "optimized", "optimized_arm", "reference")] == [0] * 4
 
 
 def test_offsets_move_by_at_most_half_a_code(monkeypatch: pytest.MonkeyPatch) -> None:
