@@ -26,6 +26,14 @@ _WEIGHTS = flags.DEFINE_enum(
     "Narrowest type of the kernels. int4: dense layers of at most 4 bits, and convolutions that "
     "are about as fast as dense ones; int2: dense layers of at most 2 bits too. The rest is int8.",
 )
+_IO = flags.DEFINE_enum(
+    "io",
+    "uint8",
+    ["int8", "uint8", "float32"],
+    "Type of the input and output. uint8 takes pixels, as MediaPipe, the Task Library and code "
+    "written for Coral do; int8 takes the pixel minus 128, without an operator at each end; "
+    "float32 takes and gives real values.",
+)
 _GRAPH = flags.DEFINE_string("graph", None, "Also save the integer graph as this .npz file.")
 _TRANSPORT = flags.DEFINE_string(
     "transport", None, "Also save the integer graph compressed, as this .wrpn file."
@@ -43,6 +51,7 @@ _COMPRESS = flags.DEFINE_enum(
     "Write kernels as look-up tables, for TensorFlow Lite Micro only; needs the package "
     "tflite-micro.",
 )
+_CODES = {"int8": "is the code p - 128", "uint8": "is its own code", "float32": "is fed as"}
 
 
 def main() -> None:
@@ -50,6 +59,7 @@ def main() -> None:
     if _COMPRESS.value and _WEIGHTS.value != "int8":
         raise ValueError("--compress=lut takes int8 kernels, so --weights=int8")
 
+    from export.flatbuffer.borders import with_borders
     from export.flatbuffer.writer import to_flatbuffer
     from export.ir.files import write_bytes
     from export.ir.saving import save
@@ -61,13 +71,15 @@ def main() -> None:
 
     workdir = Workdir.load(_WORKDIR.value)
     graph = workdir.graph(_WEIGHTS.value)
-    content = to_flatbuffer(graph)
+    content = with_borders(to_flatbuffer(graph), _IO.value)
     compressed = compression.compress(content) if _COMPRESS.value else None
     size = len(content)
     if compressed:
         content = compressed.content
     write_bytes(_OUTPUT.value, content)
-    int8_file = to_flatbuffer(workdir.graph())  # The model is settled for both.
+    int8_file = with_borders(
+        to_flatbuffer(workdir.graph()), _IO.value
+    )  # The model is settled for both.
     if _TWIN.value:
         write_bytes(_TWIN.value, int8_file)
     if _GRAPH.value:
@@ -85,7 +97,7 @@ def main() -> None:
     )
     for name, pixels in graph.metadata["normalization"].items():
         print(
-            f"{name}: pixel p is the code p - 128 and stands for (p - {pixels['mean'][0]:g}) / "
+            f"{name}: pixel p {_CODES[_IO.value]} and stands for (p - {pixels['mean'][0]:g}) / "
             f"{pixels['std'][0]:.6g}"
         )
     if compressed:

@@ -6,6 +6,7 @@ import pathlib
 
 from rich.console import Console
 
+from export.flatbuffer.borders import with_borders
 from export.flatbuffer.writer import to_flatbuffer
 from export.ir.files import write_bytes
 from export.verification.result import Verification
@@ -44,7 +45,7 @@ def deploy(workdir: str | os.PathLike[str], *, images: int, console: Console) ->
     path = pathlib.Path(workdir) / "model.tflite"
     try:
         finished = Workdir.load(workdir)
-        content = to_flatbuffer(finished.graph())
+        content = with_borders(to_flatbuffer(finished.graph()), "uint8")
         write_bytes(path, content)
         data = finished.load_data()
         verification = verify_graph(

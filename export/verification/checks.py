@@ -11,7 +11,7 @@ import numpy as np
 
 import wrpn_tf
 from export.executor.execution import execute
-from export.flatbuffer import editing, reader
+from export.flatbuffer import borders, editing, reader
 from export.ir.graph import IntegerGraph
 from export.ir.operators import DepthwiseConv2D, Weighted
 from export.lowering import folding
@@ -25,6 +25,7 @@ from export.verification.inputs import Batch
 from wrpn_tf import Fusion, LayerView, class_name
 
 _BATCH = 100
+_FLOAT32_ROOM = 2.0**-12  # Of a code.
 _BATCH_BYTES = 2**28  # Of all tensors; of larger networks a batch has fewer images.
 
 Images = np.ndarray | Mapping[str, np.ndarray]
@@ -147,6 +148,51 @@ def compare_with_executor(
                 _accumulate(differences, comparison.compare(name, actual[name], expected[name]))
                 seen[name].update(np.unique(actual[name]).tolist())
     return differences, seen
+
+
+def compare_borders(
+    graph: IntegerGraph,
+    whole: bytes,
+    core: bytes,
+    io: str,
+    images: Mapping[str, np.ndarray],
+    kernel_set: str,
+) -> list[Difference]:
+    """A file with borders of another type against the int8 network between them.
+
+    Args:
+      graph: the integer graph.
+      whole: the file.
+      core: from `export.flatbuffer.borders.core`.
+      io: the type of its borders.
+      images: int8 ``[images, ...]`` by input name.
+      kernel_set: 'xnnpack', 'optimized' or 'reference'.
+    """
+
+    def border(name: str, codes: np.ndarray) -> np.ndarray:
+        quantization = graph.tensors[name].quantization
+        return borders.to_border(codes, io, quantization.scale, quantization.zero_point)
+
+    differences: dict[str, Difference] = {}
+    with Isolated(runner.Runner, whole, kernel_set) as run:
+        with Isolated(runner.Runner, core, kernel_set) as inner:
+            for batch in _inputs(graph, images):
+                fed = {f"{name}/{io}": border(name, codes) for name, codes in batch.items()}
+                given, codes = run(fed), inner(batch)
+                for name in graph.outputs:
+                    wanted = border(name, codes[name])
+                    # Optimized kernels round a real value otherwise in its last bits.
+                    room = graph.tensors[name].quantization.scale * _FLOAT32_ROOM
+                    gap = np.abs(given[f"{name}/{io}"].astype(np.float64) - wanted)
+                    wrong = gap > (room if io == "float32" else 0)
+                    found = Difference(
+                        name=name,
+                        different=int(np.count_nonzero(wrong)),
+                        total=wrong.size,
+                        largest=int(wrong.any()),
+                    )
+                    _accumulate(differences, found)
+    return list(differences.values())
 
 
 def compare_with_keras(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from export.flatbuffer import reader
+from export.flatbuffer import borders, reader
 from export.ir.files import read_bytes
 from export.ir.graph import IntegerGraph
 from export.kernel_sets.rules import KERNEL_SETS, effective_kernel_set
@@ -84,7 +84,8 @@ def verify_graph(
     min_agreement: float,
     max_accuracy_gap: float,
 ) -> Verification:
-    """`verify` for a model whose integers are known."""
+    """`verify` for a model whose integers are known; `file` may have any borders."""
+    whole, (file, io) = file, borders.core(file)
     difference = _difference(graph, reader.read(file))
     if difference:
         return Verification(failures=(f"The file is of another network: {difference}.",))
@@ -106,6 +107,7 @@ def verify_graph(
         for name in graph.inputs
     }
     kernel_sets, notes, problems = _kernel_sets(graph, file, few)
+    problems += _borders(graph, whole, file, io, few)
     results = checks.compare_results(model, graph, file, batches)
     accuracy = _accuracy(graph, results, classes)
     failures += [*problems, *_disagreement(accuracy, min_agreement, max_accuracy_gap)]
@@ -244,6 +246,21 @@ def _kernel_sets(
             f"Tensor takes too many values: {name}." for name in checks.too_many_codes(graph, seen)
         ]
     return tuple(rows), tuple(notes), failures
+
+
+def _borders(
+    graph: IntegerGraph, whole: bytes, core: bytes, io: str, sample: dict[str, np.ndarray]
+) -> list[str]:
+    """Where the file with its borders gives other values than the int8 network between them."""
+    if whole == core:
+        return []
+    return [
+        f"Output {row.name!r} differs behind its {io} border in {row.different:,} of "
+        f"{row.total:,} values ({kernel_set})."
+        for kernel_set in KERNEL_SETS
+        for row in checks.compare_borders(graph, whole, core, io, sample, kernel_set)
+        if row.different
+    ]
 
 
 def _micro_images(graph: IntegerGraph) -> int:

@@ -23,11 +23,20 @@ BITS = st.integers(1, 8)
 HARD_SIGMOIDS = ("hard", "tf.nn.relu6")
 
 
+def int8_file(model):
+    return export.to_tflite(model, io="int8")
+
+
 def deploy(seed, build=small_networks.network, **options):
     model = small_networks.quantize(build(seed), seed, **options)
     graph = export.realize(export.lower(model))
     validate(graph)
-    return model, graph, export.to_tflite(model), small_networks.codes(model, 8, seed + 1)
+    return (
+        model,
+        graph,
+        int8_file(model),
+        small_networks.codes(model, 8, seed + 1),
+    )
 
 
 def bias_steps(graph, operator):
@@ -132,7 +141,7 @@ def test_every_method_is_deployed_and_proven(options):
     graph = export.realize(export.lower(model))
     proven, total = export.prove(graph).share(("xnnpack",), range(1, 8))
     assert proven == total > 0
-    differences = checks.compare_with_keras(model, graph, export.to_tflite(model), images)
+    differences = checks.compare_with_keras(model, graph, int8_file(model), images)
     assert [row for row in differences.values() if row.different] == []
 
 
@@ -183,7 +192,7 @@ def inexact(graph, target="xnnpack"):
 @pytest.mark.parametrize("seed", range(3))
 def test_settling_makes_keras_and_device_compute_the_same(seed):
     model = unsettled(seed)
-    graph, file = export.realize(export.lower(model)), export.to_tflite(model)
+    graph, file = export.realize(export.lower(model)), int8_file(model)
     images = small_networks.codes(model, 8, 1)
 
     def different(graph, file):
@@ -196,7 +205,7 @@ def test_settling_makes_keras_and_device_compute_the_same(seed):
     export.settle(model)
     graph = export.realize(export.lower(model))
     assert inexact(graph) == 0
-    assert different(graph, export.to_tflite(model)) == 0
+    assert different(graph, int8_file(model)) == 0
     after = model.predict(small_networks.reals(images), verbose=0)
     step = graph.tensors["logits"].quantization.scale
     assert np.abs(after - before).max() <= 4 * step
@@ -229,7 +238,7 @@ def test_gains_beyond_those_of_kernels_are_steps(seed):
     assert max(graph.provenance.inexact_channels["bn"].values()) == 0
     images = small_networks.codes(model, 64, 1)
     images[:32] = -128  # All the outputs of a constant layer are what its offsets are.
-    differences = checks.compare_with_keras(model, graph, export.to_tflite(model), images)
+    differences = checks.compare_with_keras(model, graph, int8_file(model), images)
     assert differences["bn"].different <= differences["bn"].total // 100  # Keras sums in float32.
 
 
@@ -246,7 +255,7 @@ def test_a_relu_beside_a_linear_branch_still_clips():
     graph = export.realize(export.lower(model))
     images = small_networks.codes(model, 32, 1)
     assert export.execute(graph, {"image": images})["both"].min() == -128
-    for row in checks.compare_with_keras(model, graph, export.to_tflite(model), images).values():
+    for row in checks.compare_with_keras(model, graph, int8_file(model), images).values():
         assert row.different <= row.total * 0.01 and row.largest <= 1, row
 
 
@@ -255,9 +264,7 @@ def test_softmax_becomes_an_operator():
     graph = export.realize(export.lower(model))
     images = small_networks.codes(model, 8, 1)
     for kernel_set in KERNEL_SETS:
-        differences, _ = checks.compare_with_executor(
-            graph, export.to_tflite(model), images, kernel_set
-        )
+        differences, _ = checks.compare_with_executor(graph, int8_file(model), images, kernel_set)
         assert [row for row in differences.values() if row.different] == []
     output = graph.tensors[graph.outputs[0]].quantization
     assert (output.scale, output.zero_point) == (1 / 256, -128)
@@ -316,7 +323,7 @@ def test_a_factor_before_a_kernel_costs_nothing():
     graph = export.realize(export.lower(model))
     images = small_networks.codes(model, 8, 1)
     assert [op.output for op in graph.operators] == ["conv"]
-    for row in checks.compare_with_keras(model, graph, export.to_tflite(model), images).values():
+    for row in checks.compare_with_keras(model, graph, int8_file(model), images).values():
         assert row.different <= row.total * 0.01 and row.largest <= 1, row
 
 
@@ -327,7 +334,7 @@ def test_image_codes_do_not_fall_half_way_between_rescaled_codes():
     wrpn_tf.calibrate(model, [np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 3)).astype("f")])
     graph = export.realize(export.lower(model))
     images = small_networks.codes(model, 8, 1)
-    rows = checks.compare_with_keras(model, graph, export.to_tflite(model), images)
+    rows = checks.compare_with_keras(model, graph, int8_file(model), images)
     # A code or two in 256 are nearer to a tie than the bias resolves; with 255 steps, all were.
     assert rows["scaled"].different <= rows["scaled"].total * 0.01
 
@@ -366,7 +373,7 @@ def rows():
 def test_normalization_of_rows_is_that_of_an_image_one_pixel_wide():
     model = small_networks.quantize(rows(), 0)
     export.settle(model)
-    graph, file = export.realize(export.lower(model)), export.to_tflite(model)
+    graph, file = export.realize(export.lower(model)), int8_file(model)
     validate(graph)
     images = small_networks.codes(model, 8, 1)
     for kernel_set in KERNEL_SETS:

@@ -9,7 +9,7 @@ from small_models import randomize
 import export
 import wrpn_tf
 from benchmarks import fuzz_tflite
-from export.flatbuffer import editing, reader
+from export.flatbuffer import borders, editing, reader
 from export.tflm import interpreter
 from export.verification.verifier import verify_graph
 from export.verification.workdir import Workdir
@@ -28,7 +28,7 @@ def training_fixture():
     model = wrpn_tf.quantize_model(model, 2, 4, input_range=data.input_range)
     wrpn_tf.calibrate(model, [data.normalize(data.train_images[:64])])
     export.settle(model)
-    return model, export.to_tflite(model)
+    return model, export.to_tflite(model, io="int8")
 
 
 def digits():
@@ -68,6 +68,24 @@ def test_the_exported_file_is_verified(training):
     assert found.accuracy.images == IMAGES and found.accuracy.agreement == 1.0
     assert found.accuracy.keras == (logits.argmax(axis=1) == data.test_labels).mean()
     assert found.accuracy.device == found.accuracy.keras
+
+
+@pytest.mark.parametrize("io", ["uint8", "float32"])
+def test_a_file_with_other_borders_is_verified(training, io):
+    model, file = training
+    bordered = borders.with_borders(file, io)
+    found = verified(model, bordered, digits().test_labels)
+    assert found.failures == ()
+    if io == "uint8":
+        assert bordered == export.to_tflite(model)
+
+    def shift(parsed):
+        tensor = parsed.subgraphs[0].tensors[parsed.subgraphs[0].inputs[0]]
+        tensor.quantization.zeroPoint = [1]
+
+    if io == "uint8":
+        wrong = failures(model, editing.edit(reader.read(bordered), shift))
+        assert "Output 'logits' differs behind its uint8 border in " in wrong[0]
 
 
 def test_it_prints_as_tables(training):
@@ -155,7 +173,7 @@ def test_several_inputs_and_outputs(as_dict):
     images = {"b": left, "a": right} if as_dict else [left, right]
     wrpn_tf.calibrate(model, images)
     export.settle(model)
-    found = export.verify(model, export.to_tflite(model), images)
+    found = export.verify(model, export.to_tflite(model, io="int8"), images)
     assert found.verified, found
     assert sorted(row.total for row in found.outputs) == [12, 12 * 4 * 4 * 3]
     is_map = not as_dict  # The first output; of a dictionary that is 'age', which has one channel.
@@ -163,7 +181,7 @@ def test_several_inputs_and_outputs(as_dict):
     if is_map:
         assert found.accuracy.images == 12
         with pytest.raises(ValueError, match="'map' has 16 positions, and labels are one class"):
-            export.verify(model, export.to_tflite(model), images, np.zeros(12))
+            export.verify(model, export.to_tflite(model, io="int8"), images, np.zeros(12))
 
 
 @pytest.mark.parametrize(
