@@ -37,6 +37,8 @@ _MODULES = flags.DEFINE_multi_string("module", [], "A module of `TESTS`; may rep
 # Tests of a module: files, or single tests; fast ones, without training or other processes.
 TESTS = {
     "wrpn_tf/arithmetic/bits.py": ["tests/wrpn_tf/arithmetic/test_quantizers.py"],
+    "wrpn_tf/arithmetic/numpy_twins.py": ["tests/wrpn_tf/arithmetic/test_quantizers.py"],
+    "wrpn_tf/arithmetic/portable.py": ["tests/wrpn_tf/keras3/test_portable.py"],
     "wrpn_tf/arithmetic/quantization_parameters.py": [
         "tests/wrpn_tf/arithmetic/test_quantization_parameters.py"
     ],
