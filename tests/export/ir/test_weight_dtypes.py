@@ -14,7 +14,9 @@ from export.ir.graph import as_int8
 from export.ir.operators import Weighted
 from export.kernel_sets import rules
 from export.runtime import runner
+from export.tools import weight_report
 from export.verification import checks
+from export.verification.workdir import Workdir
 
 
 @pytest.mark.parametrize("bits", [8, 4, 2])
@@ -115,3 +117,31 @@ def test_files_equal_executor_and_int8_twins(build, weights, bits):
 def test_unknown_weights_are_refused():
     with pytest.raises(ValueError, match="int8, int4, int2"):
         weight_dtypes.check_weights("int3")
+
+
+def test_a_network_of_narrow_layers_has_nothing_in_int4(tmp_path):
+    """Its int4 graph is the int8 one, for which nothing moves, and the report says so."""
+    image = keras.Input((6, 6, 3), name="image")
+    x = layers.Conv2D(4, 3, activation="relu")(image)
+    x = layers.Conv2D(4, 3, name="head")(layers.Conv2D(4, 3, padding="same", activation="relu")(x))
+    model = keras.Model(image, x)
+    small_networks.randomize(model, 0)
+    model = small_networks.quantize(model, 0, weight_bits=4, activation_bits=4)
+    before = model.get_weights()
+    workdir = Workdir(
+        path=tmp_path,
+        model=model,
+        dataset="random",
+        data_dir=None,
+        labels=(),
+        image_size=0,
+        test_images=0,
+    )
+    graph = workdir.graph("int4")
+    assert graph is workdir.graph()
+    assert {operator.dtype_bits for operator in graph.weighted} == {8}
+    for one, other in zip(before, model.get_weights(), strict=True):
+        assert_same(one, other)
+    assert weight_report.beside_int8(graph, b"", b"", "int4").startswith(
+        "Nothing is stored in int4"
+    )
