@@ -186,6 +186,9 @@ class Weighted(Operator):
                 f"one accumulator step of channel {channel} is {step[channel]:g} output steps; "
                 f"XNNPACK refuses models with {_MULTIPLIER_LIMIT} or more"
             )
+        if not step.min() > 0:
+            channel = int(step.argmin())
+            raise ValueError(f"one accumulator step of channel {channel} rounds to 0 output steps")
         reach = self._magnitude() * step.astype(np.float64)
         if reach.max() > _PRODUCT_MAX:
             channel = int(reach.argmax())

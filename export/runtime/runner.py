@@ -58,7 +58,7 @@ class Runner:
         Raises:
           ValueError: the inputs do not fit, or the Interpreter cannot run them.
         """
-        batch = max((len(array) for array in inputs.values()), default=1)
+        batch = max((len(array) for array in inputs.values() if np.ndim(array)), default=1)
         if self._one_by_one and batch > 1:
             images = [
                 {name: array[i : i + 1] for name, array in inputs.items()} for i in range(batch)
