@@ -2,7 +2,7 @@
 
     python -m benchmarks.fuzz_graphs --mutations=10000 seed.npz [seed.wrpn ...]
 
-Half of the files are seeds whose structure or arrays hold hostile values (numbers at which sizes
+Three in four files are seeds whose structure or arrays hold hostile values (numbers at which sizes
 break, other types, names that are markup or code), the others are seeds with other bytes. Each is
 loaded, written as a .tflite file that is read again, generated as C, and proven. Exits with status
 1 if anything but a ValueError comes out, or a file takes more than the limits of docs/security.md.
@@ -41,6 +41,7 @@ _KEEP = flags.DEFINE_string("keep", None, "Folder for the files that failed.")
 SECONDS, MEMORY = 60, 4 * 2**30
 _DEEP = 10_000
 _ZEROS = 2**26
+_PLAUSIBLE = 0.6  # Changes after which a file may still be a graph.
 _DTYPES = ("int8", "int32", "int64", "float32", "float64", "bool", "<U4", "complex64", ">i4", "O")
 
 Parts = tuple[dict[str, Any], dict[str, np.ndarray]]
@@ -134,7 +135,14 @@ def _value(structure: Any, random: np.random.Generator) -> None:
         return
     container, key = pick(places, random)
     old, kind = container[key], random.integers(10)
-    if kind == 0:
+    if random.random() < _PLAUSIBLE:
+        if isinstance(old, str):
+            rename(structure, old, pick(TEXTS, random))
+        elif isinstance(old, float):
+            container[key] = pick([real for real in REALS if 0 < real <= 3.5e38], random)
+        elif isinstance(old, int):
+            container[key] = pick((old + 1, old - 1, old, 1, 2, 3, 8, 127, -128), random)
+    elif kind == 0:
         del container[key]
     elif kind == 1 and isinstance(container, dict):
         container[pick(TEXTS, random)] = container.pop(key)
@@ -168,7 +176,7 @@ def rename(value: Any, old: str, new: str) -> None:
 
 
 def _array(array: np.ndarray, random: np.random.Generator) -> np.ndarray | None:
-    kind = random.integers(8)
+    kind = random.integers(4, 8) if random.random() < _PLAUSIBLE else random.integers(8)
     if kind == 0:
         return None
     if kind == 1:
@@ -194,7 +202,8 @@ def _array(array: np.ndarray, random: np.random.Generator) -> np.ndarray | None:
             flat[slice(None) if kind == 4 else at] = pick((*REALS, *NO_NUMBERS), random)
     else:
         limits = np.iinfo(changed.dtype) if changed.dtype.kind in "iu" else None
-        value = pick((limits.min, limits.max, 0, 1), random) if limits else flat[0]
+        numbers = [] if limits is None else [limits.min, limits.min + 1, limits.max, 0, 1]
+        value = pick(numbers, random) if numbers else flat[0]
         flat[slice(None) if kind == 4 else at] = value
     return changed
 
@@ -232,8 +241,8 @@ def files(seeds: list[pathlib.Path], mutations: int, seed: int) -> Iterator[byte
     random = np.random.default_rng(seed)
     contents, parts = [path.read_bytes() for path in seeds], [read_parts(path) for path in seeds]
     for number in range(mutations):
-        place = number // 2 % len(seeds)
-        if number % 2:
+        place = number // 4 % len(seeds)
+        if number % 4 == 3:
             yield fuzzing.mutate_bytes(contents[place], random)
         else:
             yield write_parts(mutate(parts[place], random), random)

@@ -59,6 +59,7 @@ from wrpn_tf.terminal import printable
 KERNEL_SET = "tflm"
 """Whose integers the C code computes."""
 
+_MOST_CONSTANTS = 2**27
 RUNTIME = pathlib.Path(__file__).parent / "runtime"
 
 
@@ -94,6 +95,12 @@ def generate(graph: IntegerGraph, name: str) -> Source:
     missing = without_form(graph)
     if missing:
         raise ValueError(missing)
+    constants = sum(each.kernel.size for each in graph.weighted)
+    if constants > _MOST_CONSTANTS:
+        raise ValueError(
+            f"the kernels have {constants:,} codes; C source is written for up to "
+            f"{_MOST_CONSTANTS:,}"
+        )
     return _Generator(graph, name).generate()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Iterable
 
@@ -15,6 +16,7 @@ _TYPES = {
     np.dtype(np.uint8): "unsigned char",
 }
 _COLUMNS = 100
+_TOGETHER = 4096  # Items that are wrapped at once: each is an object.
 
 
 def declaration(kind: str, name: str, size: int) -> str:
@@ -70,10 +72,13 @@ def string(text: str) -> str:
 
 def braces(items: Iterable[str]) -> str:
     """An initializer, broken into lines."""
-    lines = textwrap.wrap(", ".join(items), _COLUMNS - 4, break_long_words=False)
-    if len(lines) == 1 and len(lines[0]) < _COLUMNS // 2:
-        return f"{{{lines[0]}}}"
-    return "{\n" + textwrap.indent("\n".join(lines), "    ") + "}"
+    items, parts = iter(items), []
+    while part := list(itertools.islice(items, _TOGETHER)):
+        parts.append(textwrap.wrap(", ".join(part), _COLUMNS - 4, break_long_words=False))
+    if len(parts) == len(parts[0]) == 1 and len(parts[0][0]) < _COLUMNS // 2:
+        return f"{{{parts[0][0]}}}"
+    text = ",\n".join(textwrap.indent("\n".join(lines), "    ") for lines in parts)
+    return "{\n" + text + "}"
 
 
 def file(name: str, content: bytes) -> tuple[str, str]:

@@ -178,8 +178,9 @@ class Weighted(Operator):
         self._check_kernel()
         self._check_accumulator()
         (source,) = inputs
-        step = np.float32(source.quantization.scale) * self.kernel_scale
-        step = step / np.float32(output.quantization.scale)
+        with np.errstate(over="ignore"):  # Infinity is refused.
+            step = np.float32(source.quantization.scale) * self.kernel_scale
+            step = step / np.float32(output.quantization.scale)
         if not step.max() < _MULTIPLIER_LIMIT:
             channel = int(step.argmax())
             raise ValueError(

@@ -6,15 +6,14 @@ import struct
 import time
 import zipfile
 
-import flatbuffers
 import numpy as np
 import pytest
 import random_graphs
 from ai_edge_litert import schema_py_generated as schema
 from rich.console import Console
 
-from benchmarks import fuzz_tflite
 from benchmarks.fuzzing import Meter
+from benchmarks.hostile_files import endless, padded, relu, shared, tflite, with_archive
 from export.edge_tpu import tables
 from export.edge_tpu.preflight import predict
 from export.flatbuffer import archive, editing, reader, writer
@@ -29,43 +28,13 @@ def content_fixture():
     return writer.to_flatbuffer(random_graphs.network(5))
 
 
-def model_of(*operators, tensors, inputs=(0,), outputs=None, buffers=()):
-    """A file of (builtin code, options, inputs, outputs) over (name, shape, type, buffer)."""
-    model, graph = schema.ModelT(), schema.SubGraphT()
-    model.version, model.subgraphs, model.buffers = 3, [graph], [schema.BufferT()]
-    for data in buffers:
-        model.buffers.append(schema.BufferT())
-        model.buffers[-1].data = np.frombuffer(data, np.uint8)
-    model.operatorCodes, graph.operators, graph.tensors = [], [], []
-    for name, shape, kind, buffer in tensors:
-        graph.tensors.append(schema.TensorT())
-        graph.tensors[-1].name, graph.tensors[-1].shape = name, list(shape)
-        graph.tensors[-1].type, graph.tensors[-1].buffer = kind, buffer
-    for index, (code, options, read, written) in enumerate(operators):
-        model.operatorCodes.append(schema.OperatorCodeT())
-        model.operatorCodes[-1].builtinCode = code
-        model.operatorCodes[-1].deprecatedBuiltinCode = min(code, 127)
-        model.operatorCodes[-1].version = 1
-        graph.operators.append(schema.OperatorT())
-        operator = graph.operators[-1]
-        operator.opcodeIndex, operator.inputs, operator.outputs = index, read, written
-        if options is not None:
-            operator.builtinOptions = options
-            kind = type(options).__name__.removesuffix("T")
-            operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
-    graph.inputs = list(inputs)
-    graph.outputs = list(graph.operators[-1].outputs if outputs is None else outputs)
-    return editing.pack(model)
-
-
-FLOAT, INT32 = schema.TensorType.FLOAT32, schema.TensorType.INT32
+FLOAT = schema.TensorType.FLOAT32
 RELU = schema.BuiltinOperator.RELU
 BIG = 20_000
 
 
 def test_a_large_input_is_refused():
-    tensors = [("image", (1, BIG, BIG, 3), FLOAT, 0), ("out", (1, BIG, BIG, 3), FLOAT, 0)]
-    small = model_of((RELU, None, [0], [1]), tensors=tensors)
+    small = relu((1, BIG, BIG, 3))
     assert len(small) < 600
     with (
         Meter() as taken,
@@ -79,42 +48,31 @@ def test_all_inputs_together_are_refused():
     shape = (1, 5000, 5000, 1)
     tensors = [(name, shape, FLOAT, 0) for name in ("a", "b", "c", "out")]
     with pytest.raises(ValueError, match=r"its inputs would take 300,000,000 bytes"):
-        reader.read(
-            model_of((RELU, None, [0], [3]), tensors=tensors, inputs=(0, 1, 2), outputs=(3,))
-        )
+        reader.read(tflite((RELU, None, [0], [3]), tensors=tensors, inputs=(0, 1, 2), outputs=(3,)))
 
 
 def test_an_image_that_no_camera_makes_is_refused():
     tensors = [("image", (1, 5000, 5000, 1), 9, 0), ("out", (1, 10), 9, 0)]
     with pytest.raises(ValueError, match=r"\[1, 5000, 5000, 1\]; an image has at most 16,777,216"):
-        classifier.interface(reader.read(model_of((RELU, None, [0], [1]), tensors=tensors)))
+        classifier.interface(reader.read(tflite((RELU, None, [0], [1]), tensors=tensors)))
 
 
 def test_a_false_shape_within_is_refused_by_the_process_that_runs_it():
     """The shape that the file states is small; what its operator makes is not."""
-    paddings = np.array([[0, 0], [0, 40_000], [0, 40_000], [0, 0]], np.int32).tobytes()
-    tensors = [
-        ("image", (1, 1, 1, 1), FLOAT, 0),
-        ("paddings", (4, 2), INT32, 1),
-        ("out", (1, 1, 1, 1), FLOAT, 0),
-    ]
-    options = schema.PadOptionsT()
-    content = model_of(
-        (schema.BuiltinOperator.PAD, options, [0, 1], [2]), tensors=tensors, buffers=[paddings]
-    )
+    content = padded(2 * BIG)
     assert len(content) < 800
     model = reader.read(content)
-    with Meter() as taken, pytest.raises(ValueError, match=r"(?i)interpreter"):
-        with Isolated(runner.Runner, model.content, "reference", seconds=30) as run:
-            run({"image": np.zeros((1, 1, 1, 1), np.float32)})
+    with (
+        Meter() as taken,
+        pytest.raises(ValueError, match=r"(?i)interpreter"),
+        Isolated(runner.Runner, model.content, "reference", seconds=30) as run,
+    ):
+        run({"image": np.zeros((1, 1, 1, 1), np.float32)})
     assert taken.grown < 2**26
 
 
 def test_a_loop_without_end_is_ended():
-    tensors = [("image", (1, 4), FLOAT, 0), ("out", (1, 4), FLOAT, 0)]
-    parsed = schema.ModelT.InitFromPackedBuf(model_of((RELU, None, [0], [1]), tensors=tensors), 0)
-    fuzz_tflite.add_loop(parsed)
-    model = reader.read(editing.pack(parsed))
+    model = reader.read(endless())
     start = time.monotonic()
     with (
         Isolated(runner.Runner, model.content, "reference", seconds=2) as run,
@@ -159,15 +117,8 @@ def test_large_batches_have_more_seconds(monkeypatch):
     assert asked == [60, 60, 600]
 
 
-def with_archive(content, name, data, kind=zipfile.ZIP_DEFLATED):
-    stream = io.BytesIO(content)
-    with zipfile.ZipFile(stream, "a", kind) as appended:
-        appended.writestr(name, data)
-    return stream.getvalue()
-
-
 def test_archives_of_zeros_are_refused(content):
-    zeros = bytes(archive.MOST_BYTES + 1)
+    zeros = archive.MOST_BYTES + 1
     large = with_archive(content, "more.txt", zeros)
     assert len(large) < len(content) + 2**16
     with (
@@ -183,43 +134,13 @@ def test_archives_of_zeros_are_refused(content):
 
 def test_a_false_size_in_an_archive_is_not_exceeded(content):
     """The directory says 16 bytes; what is compressed are 64 MiB."""
-    large = bytearray(with_archive(content, "more.txt", bytes(2**26)))
+    large = bytearray(with_archive(content, "more.txt", 2**26))
     for signature, place in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
         at = large.rindex(signature) + place
         large[at : at + 4] = struct.pack("<I", 16)
     with Meter() as taken, pytest.raises(ValueError, match="cannot be read"):
         archive.appended_files(bytes(large))
     assert taken.grown < 2**22
-
-
-def shared(count):
-    """A file whose list of tensors names one table many times, with a long name."""
-    builder = flatbuffers.Builder(0)
-    name = builder.CreateString("n" * 100_000)
-    schema.TensorStart(builder)
-    schema.TensorAddName(builder, name)
-    tensor = schema.TensorEnd(builder)
-    builder.StartVector(4, count, 4)
-    for _ in range(count):
-        builder.PrependUOffsetTRelative(tensor)
-    tensors = builder.EndVector()
-    schema.SubGraphStart(builder)
-    schema.SubGraphAddTensors(builder, tensors)
-    graph = schema.SubGraphEnd(builder)
-    builder.StartVector(4, 1, 4)
-    builder.PrependUOffsetTRelative(graph)
-    graphs = builder.EndVector()
-    schema.BufferStart(builder)
-    buffer = schema.BufferEnd(builder)
-    builder.StartVector(4, 1, 4)
-    builder.PrependUOffsetTRelative(buffer)
-    buffers = builder.EndVector()
-    schema.ModelStart(builder)
-    schema.ModelAddBuffers(builder, buffers)
-    schema.ModelAddVersion(builder, 3)
-    schema.ModelAddSubgraphs(builder, graphs)
-    builder.Finish(schema.ModelEnd(builder), b"TFL3")
-    return bytes(builder.Output())
 
 
 def test_parts_that_share_their_bytes_are_counted():
