@@ -50,6 +50,14 @@ def allowance(path: str) -> int:
     return LEAST + SHARE * sum(file.stat().st_size for file in files if file.is_file())
 
 
+def too_large(most: int) -> str:
+    """What is wrong with a model whose weights take more than `most` bytes, its `allowance`."""
+    return (
+        f"its layers have weights of more than {most:,} bytes, {SHARE} times the file and "
+        f"{LEAST / 2**20:g} MiB"
+    )
+
+
 def check_archive(archive: zipfile.ZipFile, most: int) -> None:
     """Raises ValueError where a .keras archive holds more than `most` bytes, or links elsewhere."""
     import h5py

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import zipfile
 
 import keras
+from keras.src.backend.common import global_state
 
 from wrpn_tf.keras3 import layers as layers  # They are registered when they are imported.
 from wrpn_tf.keras3 import model as model
 from wrpn_tf.keras3 import moving_layers as moving_layers
-from wrpn_tf.saved_sizes import allowance, check_archive
+from wrpn_tf.saved_sizes import allowance, check_archive, read_member, too_large
 
+_BYTES = 4  # Of a number in float32.
+_UNINITIALIZED = "uninitialized_variables"  # The next scope would give values to those there.
 _FAILURES = (
     AttributeError,
     ImportError,
@@ -29,8 +34,24 @@ def load_model(path: str | os.PathLike[str], compile: bool, trust_code: bool) ->
     """See `wrpn_tf.load_model`."""
     try:
         if not trust_code:
-            with zipfile.ZipFile(path) as archive:
-                check_archive(archive, allowance(os.fspath(path)))
+            _check_size(os.fspath(path))
         return keras.saving.load_model(path, compile=compile, safe_mode=not trust_code)
     except _FAILURES as error:
         raise ValueError(f"Cannot load a model from {os.fspath(path)}: {error}") from error
+
+
+def _check_size(path: str) -> None:
+    """Raises ValueError where a file asks for more memory than it is worth."""
+    most = allowance(path)
+    with zipfile.ZipFile(path) as archive:
+        check_archive(archive, most)
+        config = json.loads(read_member(archive, archive.getinfo("config.json")))
+    config["compile_config"] = None
+    waiting = list(global_state.get_global_attribute(_UNINITIALIZED) or ())
+    try:
+        with keras.StatelessScope(initialize_variables=False):  # They have a shape and no value.
+            network = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    finally:
+        global_state.set_global_attribute(_UNINITIALIZED, waiting)
+    if _BYTES * sum(math.prod(variable.shape) for variable in network.variables) > most:
+        raise ValueError(too_large(most))

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from wrpn_tf.saved_sizes import LEAST, SHARE
+from wrpn_tf.saved_sizes import too_large
 
 
 @contextlib.contextmanager
@@ -26,10 +26,7 @@ def limited_variables(most: int) -> Iterator[None]:
             dtype = tf.as_dtype(arguments.get("dtype") or tf.float32)
             left -= shape.num_elements() * max(1, dtype.size)
         if left < 0:
-            raise ValueError(
-                f"its layers have weights of more than {most:,} bytes, {SHARE} times the file and "
-                f"{LEAST / 2**20:g} MiB"
-            )
+            raise ValueError(too_large(most))
         return make(**arguments)
 
     with tf.variable_creator_scope(create):
