@@ -23,7 +23,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from absl import flags
 from rich.console import Console
 
 from benchmarks import fuzzing
@@ -35,9 +34,6 @@ from export.proof import report
 from export.proof.prover import prove
 from wrpn_tf import command_line
 
-_MUTATIONS = flags.DEFINE_integer("mutations", 10_000, "How many files to try.", 1)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the mutations.")
-_KEEP = flags.DEFINE_string("keep", None, "Folder for the files that failed.")
 SECONDS, MEMORY = 60, 4 * 2**30
 _DEEP = 10_000
 _ZEROS = 2**26
@@ -252,7 +248,7 @@ def fuzz(seeds: list[pathlib.Path], mutations: int, seed: int = 0) -> fuzzing.Re
     """Tries mutations of the seeds in turn."""
     with tempfile.TemporaryDirectory() as folder:
         tools = Tools(pathlib.Path(folder))
-        keep = pathlib.Path(_KEEP.value) if flags.FLAGS.is_parsed() and _KEEP.value else None
+        keep = fuzzing.keep()
         return fuzzing.fuzz(
             files(seeds, mutations, seed),
             tools.try_file,
@@ -267,9 +263,11 @@ def main(paths: list[str]) -> int:
     if not paths:
         raise ValueError("name .npz or .wrpn files to mutate")
     started = time.perf_counter()
-    report = fuzz([pathlib.Path(path) for path in paths], _MUTATIONS.value, _SEED.value)
+    report = fuzz(
+        [pathlib.Path(path) for path in paths], fuzzing.MUTATIONS.value, fuzzing.SEED.value
+    )
     return report.show(time.perf_counter() - started)
 
 
 if __name__ == "__main__":
-    command_line.run(main, arguments="graph.npz ...")
+    command_line.run(main, arguments="graph.npz ...", groups=fuzzing.FLAGS)

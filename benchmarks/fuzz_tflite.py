@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from absl import flags
 from ai_edge_litert import schema_py_generated as schema
 from rich.console import Console
 
@@ -38,9 +37,6 @@ from export.runtime.latency import Timed
 from export.tools import classifier
 from wrpn_tf import command_line
 
-_MUTATIONS = flags.DEFINE_integer("mutations", 10_000, "How many files to try.", 1)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the mutations.")
-_KEEP = flags.DEFINE_string("keep", None, "Folder for the files that failed.")
 SECONDS, MEMORY = 60, 4 * 2**30
 _RUN_SECONDS = 5
 _TIMED = 50  # One file in so many is also benchmarked.
@@ -280,7 +276,7 @@ def _files(seeds: list[bytes], mutations: int, seed: int) -> Iterator[bytes]:
 def measure(seeds: list[bytes], mutations: int, seed: int = 0) -> fuzzing.Report:
     """Tries mutations of the seeds in turn."""
     tools = Tools()
-    keep = pathlib.Path(_KEEP.value) if flags.FLAGS.is_parsed() and _KEEP.value else None
+    keep = fuzzing.keep()
     try:
         return fuzzing.fuzz(
             _files(seeds, mutations, seed),
@@ -312,9 +308,9 @@ def main(paths: list[str]) -> int:
         raise ValueError("name .tflite files to mutate")
     seeds = [pathlib.Path(path).read_bytes() for path in paths]
     started = time.perf_counter()
-    report = measure(seeds, _MUTATIONS.value, _SEED.value)
+    report = measure(seeds, fuzzing.MUTATIONS.value, fuzzing.SEED.value)
     return report.show(time.perf_counter() - started)
 
 
 if __name__ == "__main__":
-    command_line.run(main, arguments="model.tflite ...")
+    command_line.run(main, arguments="model.tflite ...", groups=fuzzing.FLAGS)

@@ -15,7 +15,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from absl import flags
 
+MUTATIONS = flags.DEFINE_integer("mutations", 10_000, "How many files to try.", 1)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the mutations.")
+_KEEP = flags.DEFINE_string("keep", None, "Folder for the files that failed.")
+FLAGS = {"Fuzzing": ("mutations", "seed", "keep")}
 NUMBERS = (
     *(0, 1, -1, 2, 3, 7, 8, 127, 128, -128, 255, 256, 1000, 2**15, 20_000, 2**16, 2**24, 10**6),
     *(2**30, 2**31 - 1, 2**31, -(2**31), 2**32 - 1, 2**32, 2**53, 2**63 - 1, 2**63, -(2**63)),
@@ -119,6 +124,11 @@ def fuzz(
             keep.mkdir(parents=True, exist_ok=True)
             (keep / f"{number}.bin").write_bytes(content)
     return report
+
+
+def keep() -> pathlib.Path | None:
+    """The folder for files that failed, where the program was given one."""
+    return pathlib.Path(_KEEP.value) if flags.FLAGS.is_parsed() and _KEEP.value else None
 
 
 class Meter:
