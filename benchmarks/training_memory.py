@@ -1,7 +1,7 @@
 """Memory of a training step: what the backward pass keeps, and the peak of the process.
 
     python -m benchmarks.training_memory --output=memory.json --plot=memory.svg
-    python -m benchmarks.training_memory --widths=1,2 --batches=32,128 --limit_mib=1024
+    python -m benchmarks.training_memory --widths=1 --batches=128 --limit_mib=512
 
 Compares float32, float32 with `tf.recompute_grad` around what lies between branches, bfloat16
 (Keras's policy `mixed_bfloat16`), a quantized network, and one with packed activations. Kept bytes
@@ -39,6 +39,7 @@ _WIDTHS = flags.DEFINE_list("widths", ["1", "2", "4"], "Factors on the filters."
 _BATCHES = flags.DEFINE_list("batches", ["32", "128", "512"], "Images per step.")
 _WBITS = flags.DEFINE_integer("wbits", 4, "Weight bits.", 1, 8)
 _ABITS = flags.DEFINE_list("abits", ["4", "2"], "Activation bits.")
+_PROGRAMS = flags.DEFINE_list("programs", list(PROGRAMS), "What to compare.")
 _PEAKS = flags.DEFINE_boolean("peaks", True, "Run the steps; else only count.")
 _LIMIT = flags.DEFINE_integer(
     "limit_mib", 0, "MiB for the largest batch; 0: do not look for it.", 0
@@ -140,7 +141,11 @@ def network(program: str, width: float, weight_bits: int, activation_bits: int) 
     keras.mixed_precision.set_global_policy(policy)
     shape = (_SIZE.value, _SIZE.value, 3)
     model = wrpn_tf.models.build(
-        _ARCH.value, width=width, num_classes=_CLASSES.value, input_shape=shape
+        _ARCH.value,
+        width=width,
+        num_classes=_CLASSES.value,
+        input_shape=shape,
+        front="tf_keras",
     )
     keras.mixed_precision.set_global_policy("float32")
     if program == _RECOMPUTED:
@@ -234,6 +239,7 @@ def _predicted(task: dict[str, Any]) -> dict[str, float]:
         width=task["width"],
         num_classes=_CLASSES.value,
         input_shape=(_SIZE.value, _SIZE.value, 3),
+        front="tf_keras",
     )
     bits = {"weight_bits": _WBITS.value, "activation_bits": task["abits"]}
     is_quantized = task["program"] in (_QUANTIZED, _PACKED)
@@ -255,7 +261,7 @@ def main() -> None:
         return
     rows: list[dict[str, Any]] = []
     for width in map(float, _WIDTHS.value):
-        for program in PROGRAMS:
+        for program in _PROGRAMS.value:
             for abits in map(int, _ABITS.value) if program in (_QUANTIZED, _PACKED) else (32,):
                 task = {"program": program, "width": width, "abits": abits}
                 for batch in map(int, _BATCHES.value) if _PEAKS.value else (0,):

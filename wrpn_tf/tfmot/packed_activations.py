@@ -256,25 +256,22 @@ class PackedCall:
     ):
         self._segment = segment
         network = traversal.read(model)
-        steps = [_Step.of(node) for node in network.nodes]
         self._model = model
-        self._fusion = Fusion(steps, network.results)
+        self._fusion = Fusion([_Step.of(node) for node in network.nodes], network.results)
         self._quantizers = named_output_quantizers(model)
-        self._bits = {
-            step.name: self._quantizers[step.outer.name][0].bits
-            for step in steps
-            if step.outer.name in self._quantizers and self._has_grid(step)
-        }
-        self._between = checkpoints.between_checkpoints(self._fusion, self._bits)
-        for step in steps:
+        for step in self._fusion.layers.values():
             if class_name(step.layer) == "BatchNormalization":
                 _update_once(step.layer)
 
-    def _has_grid(self, step: _Step) -> bool:
-        """Whether outputs are quantized in every call: a frozen layer may not have seen a range."""
-        quantizer = self._quantizers[step.outer.name][0]
-        observes = isinstance(quantizer, RangeQuantizer) and quantizer.fixed is None
-        return step.outer.trainable or not observes
+    def _present_bits(self) -> dict[str, int]:
+        """Bits of the outputs that are quantized now: a frozen layer may not have seen a range."""
+        bits = {}
+        for step in self._fusion.layers.values():
+            quantizer, _ = self._quantizers.get(step.outer.name, (None, None))
+            observes = isinstance(quantizer, RangeQuantizer) and quantizer.fixed is None
+            if quantizer is not None and (step.outer.trainable or not observes):
+                bits[step.name] = quantizer.bits
+        return bits
 
     def __call__(self, inputs: Any) -> Any:
         """The model's outputs, nested as it nests them."""
@@ -286,23 +283,31 @@ class PackedCall:
             for step in self._fusion.layers.values()
             if step.inputs and not isinstance(step.layer, Element)
         )
+        bits = self._present_bits()
+        is_between = checkpoints.between_checkpoints(self._fusion, bits)
         grids: dict[str, Grid] = {}
         batch = tf.shape(tensors[0])[:1]
+
+        def grid(step: _Step) -> Grid | None:
+            source = checkpoints.grid_source(self._fusion, bits, step.name)
+            if source is not None and source not in grids:
+                grids[source] = Grid.of(*self._quantizers[self._fusion.layers[source].outer.name])
+            return grids[source] if source is not None else None
 
         def visit(node, sources, arguments):
             step = next(steps)
             compute: Callable[..., Any] = functools.partial(_call, node, arguments)
             if not checkpoints.is_repeatable(step):
                 outputs = tf.nest.flatten(compute(*(source.tensor for source in sources)))
-                kept = [Kept(output, self._grid(step, grids)) for output in outputs]
+                kept = [Kept(output, grid(step)) for output in outputs]
                 return kept if len(kept) > 1 else kept[0]
             if class_name(step.layer) in checkpoints.RANDOM_MASKS and arguments["training"]:
                 compute, mask = _masked(step.layer, node.outputs.shape, batch)
                 sources = [*sources, mask]
             between = Between(compute, sources, self._observed(step))
-            if step.name in self._between:
+            if step.name in is_between:
                 return between
-            return Kept(self._segment(between), self._grid(step, grids))
+            return Kept(self._segment(between), grid(step))
 
         results = traversal.replay(model, values, visit, {"training": True})
         return tf.nest.pack_sequence_as(
@@ -313,15 +318,6 @@ class PackedCall:
         """The step's 8-bit range and its variables, or None."""
         quantizer, variables = self._quantizers.get(step.outer.name, (None, {}))
         return (quantizer, variables) if isinstance(quantizer, RangeQuantizer) else None
-
-    def _grid(self, step: _Step, grids: dict[str, Grid]) -> Grid | None:
-        """The present grid of a step's output, which `grids` remembers; None without one."""
-        source = checkpoints.grid_source(self._fusion, self._bits, step.name)
-        if source is None:
-            return None
-        if source not in grids:
-            grids[source] = Grid.of(*self._quantizers[self._fusion.layers[source].outer.name])
-        return grids[source]
 
 
 def _call(node: Any, arguments: Mapping[str, Any], *tensors: tf.Tensor) -> Any:
