@@ -146,6 +146,10 @@ class Config:
             raise UserError(
                 f"warmup_epochs ({self.warmup_epochs}) must not exceed epochs ({self.epochs})"
             )
+        if self.packed_activations and not self.observes:
+            raise UserError(
+                "packed_activations needs quantized activations, and abits is 32; set it to 1 to 8"
+            )
         if self.schedule == "step" and not self.decay_epochs:
             raise UserError("schedule step needs decay_epochs, the epochs after which it decays")
         if self.ema and not self.bn_images:

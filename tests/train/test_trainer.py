@@ -237,3 +237,17 @@ def test_a_user_error_on_the_command_line_is_one_sentence(tmp_path: pathlib.Path
     assert done.returncode == 1
     assert "error: data set 'cifar10' is not prepared: nothing at" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@QUANTIZED
+def test_packed_activations_train_the_same_network(tmp_path: pathlib.Path) -> None:
+    """A resumed training may have them where the first part did not: they are no other training."""
+    changes = {"wbits": 2, "abits": 4, "epochs": 1}
+    for name, packed in (("ordinary", False), ("packed", True)):
+        train(config(tmp_path / name, packed_activations=packed, **changes))
+    assert_same_weights(tmp_path / "ordinary", tmp_path / "packed")
+
+
+def test_packed_activations_need_quantized_ones(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"packed_activations needs .* abits is 32"):
+        config(tmp_path, packed_activations=True)

@@ -53,3 +53,20 @@ def test_a_gated_map_stays_in_its_place(gate_first):
     x = layers.Conv2D(2, 1, use_bias=False)(layers.ZeroPadding2D()(x))  # 400 and 200 values
     memory = measure_cost(keras.Model(inputs, x)).memory
     assert memory.activations == 4 * (256 + 4 + 400 + 200)
+
+
+def test_packed(model):
+    """8-bit images, 4 bits before pooling, 8 before the last layer; of float, images alone."""
+    memory = measure_cost(model, 2, weight_bits=2, activation_bits=4).memory
+    assert memory.packed == 2 * (192 + 256 / 2 + 96)
+    # The first segment is the convolution, the normalization and the ReLU.
+    assert memory.recomputed == 4 * 2 * 3 * 256
+    parts = memory.packed + memory.recomputed + memory.gradients + memory.float_weights
+    assert memory.packed_training == parts
+    assert measure_cost(model).memory.packed == 4 * 192
+
+
+@pytest.mark.parametrize(("bits", "width"), [(1, 1), (2, 2), (3, 4), (5, 8)])
+def test_packed_codes_take_the_next_power_of_2(model, bits, width):
+    memory = measure_cost(model, weight_bits=2, activation_bits=bits).memory
+    assert memory.packed == 192 + 256 * width / 8 + 96
