@@ -3,10 +3,10 @@
     python -m benchmarks.training_step --arch=resnet20 --width=1 --rounds=5
     KERAS_BACKEND=jax python -m benchmarks.training_step --fronts=keras
 
-Float and this package's 2-bit weights with 4-bit activations, in tf_keras and in Keras 3, and
-TF-MOT's 8-bit scheme, on the same network and batch, interleaved in one process; prints the median
-ratio to the first float network over the rounds, and that network's time. On JAX there is Keras 3
-alone. Keras 3 compiles steps with XLA by default, tf_keras does not.
+Float and this package's 2-bit weights with 4-bit activations, in tf_keras (with packed activations,
+too) and in Keras 3, and TF-MOT's 8-bit scheme, on the same network and batch, interleaved in one
+process; prints the median ratio to the first float network over the rounds, and that network's
+time. On JAX there is Keras 3 alone. Keras 3 compiles steps with XLA by default, tf_keras does not.
 """
 
 import statistics
@@ -68,6 +68,8 @@ def _programs(front: str, images: np.ndarray, labels: np.ndarray) -> dict[str, C
     if front == "tf_keras":
         import tensorflow_model_optimization as tfmot
 
+        models["the same, packed"] = wrpn_tf.quantize_model(network(), 2, 4)
+        wrpn_tf.pack_activations(models["the same, packed"])
         models["TF-MOT, 8 bits"] = tfmot.quantization.keras.quantize_model(network())
     return {
         f"{_LABELS[front]}, {name}": _step(keras, model, images, labels)
