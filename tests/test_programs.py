@@ -168,7 +168,7 @@ import os
 import wrpn_tf
 import tensorflow as tf
 before = dict(os.environ)
-wrpn_tf.load_model
+wrpn_tf.WRPNScheme
 assert dict(os.environ) == before
 import keras, tf_keras
 assert tf.keras.Model is tf.compat.v2.keras.Model is keras.Model
