@@ -27,6 +27,7 @@ REPLY = 2**30
 """Bytes that a reply may have."""
 _OUTPUT = 2**24  # Bytes that native code may print.
 _BATCH = 10
+_LAST_SECONDS = 10  # Between the end of its replies and that of the process.
 _SERVE = """
 import sys
 sys.path = [path for path in sys.path if path]  # Not the current folder, which `-c` puts first.
@@ -103,7 +104,11 @@ class Isolated:
         return result
 
     def _obituary(self) -> str:
-        code = self._process.wait()
+        try:
+            code = self._process.wait(_LAST_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return "the interpreter gave no reply that can be read"
         if code == -signal.SIGALRM:
             return f"the interpreter did not finish within {self._seconds:g} seconds"
         self._errors.seek(0)
@@ -135,11 +140,11 @@ def serve(seconds: float) -> None:
         replies.flush()
 
 
-def restart_clock(batch: int = 1) -> None:
+def restart_clock(batch: float = 1) -> None:
     """Gives a process of `Isolated` its seconds anew, before each run of a model.
 
     Args:
-      batch: how many images the run is of.
+      batch: how many times more images the run is of than the model says.
     """
     if _seconds is not None:
         signal.setitimer(signal.ITIMER_REAL, _seconds * max(1, batch / _BATCH))

@@ -25,6 +25,8 @@ _RESOLVERS = {
     "reference": _litert.OpResolverType.BUILTIN_REF,
 }
 _IDENTIFIER = slice(4, 8)
+# What exceptions of C++ become in Python.
+_FAILURES = (ValueError, RuntimeError, IndexError, KeyError, OverflowError, TypeError)
 
 
 class Runner:
@@ -45,6 +47,8 @@ class Runner:
         operators = {detail["op_name"] for detail in self._interpreter._get_ops_details()}
         # TRANSPOSE_CONV reads its output's shape, the batch of 1 included, from a constant.
         self._one_by_one = "TRANSPOSE_CONV" in operators
+        shapes = [detail["shape"] for detail in self._interpreter.get_input_details()]
+        self._batch = max([1, *(int(shape[0]) for shape in shapes if len(shape))])
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs it on one batch.
@@ -59,7 +63,7 @@ class Runner:
           ValueError: the inputs do not fit, or the Interpreter cannot run them.
         """
         batch = max((len(array) for array in inputs.values() if np.ndim(array)), default=1)
-        if self._one_by_one and batch > 1:
+        if self._one_by_one and batch > self._batch == 1:
             images = [
                 {name: array[i : i + 1] for name, array in inputs.items()} for i in range(batch)
             ]
@@ -84,7 +88,7 @@ class Runner:
             allocate(interpreter)
         for name, detail in details.items():
             interpreter.set_tensor(detail["index"], np.ascontiguousarray(inputs[name]))
-        invoke(interpreter, batch)
+        invoke(interpreter, batch / self._batch)
         return {
             detail["name"]: interpreter.get_tensor(detail["index"])
             for detail in interpreter.get_output_details()
@@ -138,7 +142,7 @@ def load(model: bytes, kernel_set: str = "xnnpack", threads: int = 1) -> Any:
             experimental_op_resolver_type=_RESOLVERS[kernel_set],
             num_threads=threads,
         )
-    except (ValueError, RuntimeError) as error:
+    except _FAILURES as error:
         raise ValueError(f"not a TFLite model: {error}") from error
 
 
@@ -175,8 +179,13 @@ def allocate(interpreter: Any) -> None:
     _attempt(interpreter.allocate_tensors)
 
 
-def invoke(interpreter: Any, batch: int = 1) -> None:
-    """Runs an Interpreter once, over a batch; ValueError where it cannot."""
+def invoke(interpreter: Any, batch: float = 1) -> None:
+    """Runs an Interpreter once; ValueError where it cannot.
+
+    Args:
+      interpreter: the Interpreter.
+      batch: how many times more images it is fed than the model says.
+    """
     restart_clock(batch)
     _attempt(interpreter.invoke)
 
@@ -184,6 +193,6 @@ def invoke(interpreter: Any, batch: int = 1) -> None:
 def _attempt(step: Callable[[], None]) -> None:
     try:
         step()
-    except (ValueError, RuntimeError) as error:
+    except _FAILURES as error:
         reason = str(error) or "it gives no reason; most likely there is too little memory"
         raise ValueError(f"the Interpreter cannot run this model: {reason}") from error

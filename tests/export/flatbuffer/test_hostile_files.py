@@ -2,6 +2,7 @@
 
 import bz2
 import io
+import os
 import struct
 import time
 import zipfile
@@ -171,3 +172,27 @@ def test_what_may_never_end_is_not_read(device):
 
 def test_a_dense_archive_is_what_it_says():
     assert len(bz2.compress(bytes(2**26))) < 100  # Why bzip2 is refused: it may expand so.
+
+
+class Closes:
+    """Closes what its replies are written to, and lives on."""
+
+    def __call__(self):
+        os.closerange(3, 100)
+        time.sleep(60)
+
+
+def test_a_process_that_lives_on_without_replies_is_ended(monkeypatch):
+    monkeypatch.setattr(isolation, "_LAST_SECONDS", 0.1)
+    with Isolated(Closes) as closes, pytest.raises(ValueError, match="gave no reply that can be"):
+        closes()
+
+
+@pytest.mark.parametrize(("shape", "fed", "expected"), [(1, 1, 1), (1, 100, 100), (100, 100, 1)])
+def test_the_batch_of_a_file_gives_it_no_time(shape, fed, expected, monkeypatch):
+    run = runner.Runner(relu((shape, 4)), "reference")
+    asked = []
+    monkeypatch.setattr(runner, "restart_clock", asked.append)
+    for _ in range(2):
+        run({"image": np.zeros((fed, 4), np.float32)})
+    assert asked == [expected, expected]
