@@ -25,7 +25,7 @@ LAYERS: dict[str, set[str]] = {
     "wrpn_tf/tfmot": {"arithmetic", "graph"},
     "wrpn_tf/keras3": {"arithmetic", "graph"},
     "wrpn_tf/quantization": {"arithmetic", "graph"},
-    "wrpn_tf/widening": {"graph", "models", "tfmot"},
+    "wrpn_tf/widening": {"graph", "models"},
     "wrpn_tf/costs": {"arithmetic", "graph", "quantization"},
     "wrpn_tf/reporting": {"costs", "graph", "models", "quantization", "tfmot"},
     "export/ir": set(),

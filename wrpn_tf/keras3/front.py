@@ -4,6 +4,9 @@ from keras import layers as layers
 
 from wrpn_tf.keras3 import moving_layers as moving_layers
 from wrpn_tf.keras3.acceptance import check_accepted as check_accepted
+from wrpn_tf.keras3.calls import call_as as call_as
+from wrpn_tf.keras3.calls import layer_call as layer_call
+from wrpn_tf.keras3.calls import rebuild_calls as rebuild_calls
 from wrpn_tf.keras3.inspection import named_kernel_quantizers as named_kernel_quantizers
 from wrpn_tf.keras3.inspection import named_output_quantizers as named_output_quantizers
 from wrpn_tf.keras3.inspection import view_layer as view_layer
@@ -18,4 +21,6 @@ from wrpn_tf.keras3.quantization import assemble as assemble
 from wrpn_tf.keras3.quantization import quantize as quantize
 from wrpn_tf.keras3.saving import load_model as load_model
 from wrpn_tf.keras3.traversal import check_model as check_model
+from wrpn_tf.keras3.traversal import graph_nodes as graph_nodes
 from wrpn_tf.keras3.traversal import read as read
+from wrpn_tf.keras3.traversal import replay as replay

@@ -212,8 +212,13 @@ def call_arguments(node: Node, layer: keras.layers.Layer) -> dict[str, Any]:
     """
     if problem := arguments_problem(node):
         raise ValueError(f"Layer {node.name!r} cannot be copied: {problem}.")
+    return taken(node.arguments, layer)
+
+
+def taken(arguments: Mapping[str, Any], layer: keras.layers.Layer) -> dict[str, Any]:
+    """Those of the arguments of a call that a layer takes, as a part of what was called."""
     takes = "training" in inspect.signature(layer.call).parameters
-    return {"training": node.arguments["training"]} if takes and node.arguments else {}
+    return {"training": arguments["training"]} if takes and "training" in arguments else {}
 
 
 def new_layer(node: Node) -> Any:

@@ -4,6 +4,7 @@ from tf_keras import layers as layers
 
 from wrpn_tf.tfmot import moving_layers as moving_layers
 from wrpn_tf.tfmot.acceptance import check_accepted as check_accepted
+from wrpn_tf.tfmot.calls import layer_call as layer_call
 from wrpn_tf.tfmot.inspection import named_kernel_quantizers as named_kernel_quantizers
 from wrpn_tf.tfmot.inspection import named_output_quantizers as named_output_quantizers
 from wrpn_tf.tfmot.inspection import view_layer as view_layer
@@ -17,5 +18,9 @@ from wrpn_tf.tfmot.quantization import apply as apply
 from wrpn_tf.tfmot.quantization import assemble as assemble
 from wrpn_tf.tfmot.quantization import quantize as quantize
 from wrpn_tf.tfmot.saving import load_model as load_model
+from wrpn_tf.tfmot.traversal import call_as as call_as
 from wrpn_tf.tfmot.traversal import check_model as check_model
+from wrpn_tf.tfmot.traversal import graph_nodes as graph_nodes
 from wrpn_tf.tfmot.traversal import read as read
+from wrpn_tf.tfmot.traversal import rebuild_calls as rebuild_calls
+from wrpn_tf.tfmot.traversal import replay as replay

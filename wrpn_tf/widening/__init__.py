@@ -1,4 +1,4 @@
 """More filters in every layer: which channels go together, how many copies, the new weights.
 
-Imports `wrpn_tf.graph`, `wrpn_tf.models` and, to walk and rebuild models, `wrpn_tf.tfmot`.
+Imports `wrpn_tf.graph` and `wrpn_tf.models`; models are walked and rebuilt by their front.
 """

@@ -5,17 +5,15 @@ from __future__ import annotations
 import enum
 
 import numpy as np
-import tensorflow as tf
-import tf_keras as keras
-from tf_keras import layers
 
-# Not exported by tf_keras.applications.convnext; the layers of ConvNeXt are instances of it.
-from tf_keras.src.applications.convnext import LayerScale
-from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
-
-from wrpn_tf.graph.roles import activation_layer, activation_name
-from wrpn_tf.tfmot.moving_layers import Clip, DepthToSpace, Slice, SpaceToDepth
-from wrpn_tf.tfmot.operations import layer_of
+from wrpn_tf.graph.calls import LayerCall
+from wrpn_tf.graph.roles import (
+    Layer,
+    activation_layer,
+    activation_name,
+    class_name,
+    operation_name,
+)
 
 
 class Role(enum.Enum):
@@ -33,100 +31,100 @@ class Role(enum.Enum):
     FIX = enum.auto()  # its configuration or its state lists the channels
 
 
-_ROLES: dict[Role, tuple[type, ...]] = {
+_ROLES: dict[Role, tuple[str, ...]] = {
     Role.CHOOSE: (
-        layers.Conv1D,
-        layers.Conv2D,
-        layers.Conv3D,
-        layers.Conv1DTranspose,
-        layers.Conv2DTranspose,
-        layers.Conv3DTranspose,
-        layers.SeparableConv1D,
-        layers.SeparableConv2D,
-        layers.Dense,
+        "Conv1D",
+        "Conv2D",
+        "Conv3D",
+        "Conv1DTranspose",
+        "Conv2DTranspose",
+        "Conv3DTranspose",
+        "SeparableConv1D",
+        "SeparableConv2D",
+        "Dense",
     ),
-    Role.DEPTHWISE: (layers.DepthwiseConv1D, layers.DepthwiseConv2D),
+    Role.DEPTHWISE: ("DepthwiseConv1D", "DepthwiseConv2D"),
     Role.FOLLOW: (
-        layers.BatchNormalization,
-        layers.LayerNormalization,
-        layers.GroupNormalization,
-        layers.PReLU,
-        LayerScale,
+        "BatchNormalization",
+        "LayerNormalization",
+        "GroupNormalization",
+        "PReLU",
+        "LayerScale",
     ),
     Role.PASS: (
-        layers.Activation,
-        layers.ReLU,
-        layers.LeakyReLU,
-        layers.ELU,
-        layers.ThresholdedReLU,
-        layers.Softmax,
-        layers.UnitNormalization,
-        layers.Identity,
-        layers.ActivityRegularization,
-        layers.Dropout,
-        layers.SpatialDropout1D,
-        layers.SpatialDropout2D,
-        layers.SpatialDropout3D,
-        layers.AlphaDropout,
-        layers.GaussianDropout,
-        layers.GaussianNoise,
-        layers.AveragePooling1D,
-        layers.AveragePooling2D,
-        layers.AveragePooling3D,
-        layers.MaxPooling1D,
-        layers.MaxPooling2D,
-        layers.MaxPooling3D,
-        layers.GlobalAveragePooling1D,
-        layers.GlobalAveragePooling2D,
-        layers.GlobalAveragePooling3D,
-        layers.GlobalMaxPooling1D,
-        layers.GlobalMaxPooling2D,
-        layers.GlobalMaxPooling3D,
-        layers.ZeroPadding1D,
-        layers.ZeroPadding2D,
-        layers.ZeroPadding3D,
-        layers.Cropping1D,
-        layers.Cropping2D,
-        layers.Cropping3D,
-        Clip,
-        layers.UpSampling1D,
-        layers.UpSampling2D,
-        layers.UpSampling3D,
-        layers.Permute,
-        layers.RepeatVector,
-        layers.Resizing,
-        layers.CenterCrop,
-        layers.RandomCrop,
-        layers.RandomFlip,
-        layers.RandomRotation,
-        layers.RandomTranslation,
-        layers.RandomZoom,
-        layers.RandomContrast,
-        layers.RandomBrightness,
+        "Activation",
+        "ReLU",
+        "LeakyReLU",
+        "ELU",
+        "ThresholdedReLU",
+        "Softmax",
+        "UnitNormalization",
+        "Identity",
+        "ActivityRegularization",
+        "Dropout",
+        "SpatialDropout1D",
+        "SpatialDropout2D",
+        "SpatialDropout3D",
+        "AlphaDropout",
+        "GaussianDropout",
+        "GaussianNoise",
+        "AveragePooling1D",
+        "AveragePooling2D",
+        "AveragePooling3D",
+        "MaxPooling1D",
+        "MaxPooling2D",
+        "MaxPooling3D",
+        "GlobalAveragePooling1D",
+        "GlobalAveragePooling2D",
+        "GlobalAveragePooling3D",
+        "GlobalMaxPooling1D",
+        "GlobalMaxPooling2D",
+        "GlobalMaxPooling3D",
+        "ZeroPadding1D",
+        "ZeroPadding2D",
+        "ZeroPadding3D",
+        "Cropping1D",
+        "Cropping2D",
+        "Cropping3D",
+        "Clip",
+        "UpSampling1D",
+        "UpSampling2D",
+        "UpSampling3D",
+        "Permute",
+        "RepeatVector",
+        "Resizing",
+        "CenterCrop",
+        "RandomCrop",
+        "RandomFlip",
+        "RandomRotation",
+        "RandomTranslation",
+        "RandomZoom",
+        "RandomContrast",
+        "RandomBrightness",
     ),
     Role.MERGE: (
-        layers.Add,
-        layers.Subtract,
-        layers.Multiply,
-        layers.Average,
-        layers.Maximum,
-        layers.Minimum,
+        "Add",
+        "Subtract",
+        "Multiply",
+        "Average",
+        "Maximum",
+        "Minimum",
     ),
-    Role.CONCATENATE: (layers.Concatenate,),
-    Role.RESHAPE: (layers.Flatten, layers.Reshape),
-    Role.BLOCKS_TO_CHANNELS: (SpaceToDepth,),
-    Role.CHANNELS_TO_BLOCKS: (DepthToSpace,),
-    Role.FIX: (layers.Rescaling, layers.Normalization, Slice),
+    Role.CONCATENATE: ("Concatenate",),
+    Role.RESHAPE: ("Flatten", "Reshape"),
+    Role.BLOCKS_TO_CHANNELS: ("SpaceToDepth",),
+    Role.CHANNELS_TO_BLOCKS: ("DepthToSpace",),
+    Role.FIX: ("Rescaling", "Normalization", "Slice"),
 }
 
-_ROLE_OF = {layer_class: role for role, classes in _ROLES.items() for layer_class in classes}
+_ROLE_OF = {name: role for role, classes in _ROLES.items() for name in classes}
 
-TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
-SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
+TRANSPOSED = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
 
 _ELEMENTWISE_ACTIVATIONS = frozenset(
-    "linear relu relu6 leaky_relu elu selu gelu swish silu mish sigmoid hard_sigmoid hard_swish "
-    "tanh softplus softsign exponential".split()
+    "linear relu relu6 leaky_relu elu celu selu gelu swish silu mish sigmoid log_sigmoid "
+    "hard_sigmoid hard_swish hard_silu hard_tanh tanh softplus softsign exponential".split()
 )
 _SOFTMAX_ACTIVATIONS = frozenset(["softmax", "log_softmax"])
 
@@ -137,38 +135,51 @@ _ELEMENTWISE_FUNCTIONS = frozenset(
     "math.sigmoid math.tanh math.softplus nn.relu nn.relu6 nn.leaky_relu nn.elu nn.gelu nn.silu "
     "clip_by_value cast identity stop_gradient".split()
 )
+# Operations of keras.ops, likewise.
+_ELEMENTWISE_OPERATIONS = frozenset(
+    "numpy.Add numpy.Subtract numpy.Multiply numpy.Divide numpy.TrueDivide numpy.Maximum "
+    "numpy.Minimum numpy.Power numpy.Negative numpy.Absolute numpy.Abs numpy.Square numpy.Sqrt "
+    "numpy.Exp numpy.Tanh numpy.Clip nn.Sigmoid nn.Softplus nn.Relu nn.Relu6 nn.LeakyRelu nn.Elu "
+    "nn.Gelu nn.Silu nn.HardSigmoid nn.HardSilu core.Cast core.StopGradient".split()
+)
 
 
-def role(layer: keras.layers.Layer) -> Role | None:
+def role(layer: Layer) -> Role | None:
     """The layer's role, or None for a class that is not known. Subclasses do not count."""
-    if isinstance(layer, TFOpLambda):
-        known = layer.get_config()["function"] in _ELEMENTWISE_FUNCTIONS
+    if function := _function(layer):
+        known = function in _ELEMENTWISE_FUNCTIONS | _ELEMENTWISE_OPERATIONS
         return Role.MERGE if known else None
-    if type(layer) is layers.Rescaling and np.ndim(layer.scale) == np.ndim(layer.offset) == 0:
+    name = class_name(layer)
+    if name == "Rescaling" and np.ndim(layer.scale) == np.ndim(layer.offset) == 0:
         return Role.PASS
-    if type(layer) is Slice and layer.slices[-1] == (None, None, None):
+    if name == "Slice" and layer.slices[-1] == (None, None, None):
         return Role.PASS
     if getattr(layer, "groups", 1) > 1 and is_depthwise(layer):
         return Role.DEPTHWISE
-    return _ROLE_OF.get(type(layer))
+    return _ROLE_OF.get(name)
 
 
-def standing_for(node) -> keras.layers.Layer:
-    """The layer of Keras's node, or the layer that stands for an operation with other constants."""
-    layer = node.layer
-    if role(layer) is Role.MERGE and not _has_constant_for_each_channel(node):
-        return layer
-    return layer_of(node) if isinstance(layer, TFOpLambda) else layer
+def standing_for(call: LayerCall) -> Layer:
+    """The layer that is called, or the layer that stands for an operation with other constants."""
+    plain = role(call.called) is Role.MERGE and not call.has_vectors
+    return call.called if plain else call.layer
 
 
-def is_depthwise(layer: keras.layers.Layer) -> bool:
+def _function(layer: Layer) -> str:
+    """Name of the function of an operation, in `tf` or `keras.ops`; '' for a layer."""
+    if class_name(layer) == "TFOpLambda":
+        return layer.get_config()["function"]
+    return operation_name(layer)
+
+
+def is_depthwise(layer: Layer) -> bool:
     """Whether a grouped convolution has one input channel in each group."""
     return hasattr(layer, "kernel") and layer.kernel.shape[-2] == 1
 
 
-def softmax_over_channels(layer: keras.layers.Layer, rank: int) -> bool:
+def softmax_over_channels(layer: Layer, rank: int) -> bool:
     """Whether the layer shares a sum out among the channels of a tensor of this rank."""
-    if type(layer) in (layers.Softmax, layers.UnitNormalization):
+    if class_name(layer) in ("Softmax", "UnitNormalization"):
         axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
         return any(axis in (-1, rank - 1) for axis in axes)
     if (inner := activation_layer(layer)) is not None:
@@ -176,50 +187,38 @@ def softmax_over_channels(layer: keras.layers.Layer, rank: int) -> bool:
     return activation_name(layer) in _SOFTMAX_ACTIVATIONS
 
 
-def problem(node, layer: keras.layers.Layer, shuffles: bool) -> str | None:
-    """Why the call that Keras's node stands for cannot be widened, or None.
+def problem(call: LayerCall, layer: Layer, shuffles: bool) -> str | None:
+    """Why a call cannot be widened, or None.
 
     Args:
-      node: the call.
+      call: the call.
       layer: from `standing_for`.
       shuffles: whether it is a part of a channel shuffle (`wrpn_tf.widening.shuffles`).
     """
+    function, name = _function(layer), class_name(layer)
     if role(layer) is None:
-        if isinstance(layer, TFOpLambda):
-            return (
-                f"the function tf.{layer.get_config()['function']} is not known to be elementwise"
-            )
+        if function:
+            library = "keras.ops" if operation_name(layer) else "tf"
+            return f"the function {library}.{function} is not known to be elementwise"
         return "the class is not known"
     if getattr(layer, "data_format", "channels_last") not in ("channels_last", None):
         return "data_format must be channels_last"
     inner = activation_layer(layer)
     known = activation_name(layer) in _ELEMENTWISE_ACTIVATIONS | _SOFTMAX_ACTIVATIONS
     if not known if inner is None else role(inner) is not Role.PASS:
-        name = activation_name(layer).rpartition(".")[2]
-        return f"activation {name!r} is not known to be elementwise"
-    shape = node.output_shapes
+        activation = activation_name(layer).rpartition(".")[2]
+        return f"activation {activation!r} is not known to be elementwise"
+    shape = call.output_shape
     rank = len(shape)
-    if type(layer) in (layers.BatchNormalization, layers.LayerNormalization) and (
-        list(layer.axis) != [rank - 1]
-    ):
+    last = {"BatchNormalization", "LayerNormalization"}
+    if name in last and [axis % rank for axis in np.ravel(layer.axis)] != [rank - 1]:
         return "it must normalize over the last axis alone"
-    if type(layer) is layers.GroupNormalization and layer.axis not in (-1, rank - 1):
+    if name == "GroupNormalization" and layer.axis not in (-1, rank - 1):
         return "it must group the last axis"
-    if type(layer) is layers.Permute and layer.dims[-1] != rank - 1 and not shuffles:
+    if name == "Permute" and layer.dims[-1] != rank - 1 and not shuffles:
         return "it moves the channels to another axis"
-    if isinstance(layer, TFOpLambda) and _has_constant_for_each_channel(node):
+    if function and call.has_vectors:
         return "one of its arguments is a constant for each channel"
-    if role(layer) is Role.RESHAPE and None in (*node.input_shapes[1:], *shape[1:]):
+    if role(layer) is Role.RESHAPE and None in (*call.input_shape[1:], *shape[1:]):
         return "the size of its input is not known"
     return None
-
-
-def _has_constant_for_each_channel(node) -> bool:
-    tensors = {id(tensor) for tensor in node.keras_inputs}
-    for argument in (*node.call_args, *node.call_kwargs.values()):
-        if isinstance(argument, list | tuple):
-            if len(argument) > 1 and not any(id(item) in tensors for item in argument):
-                return True
-        elif isinstance(argument, np.ndarray | tf.Tensor) and np.size(argument) > 1:
-            return True
-    return False

@@ -17,14 +17,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-import tf_keras as keras
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from tf_keras import layers
 
-from wrpn_tf.tfmot import traversal
-from wrpn_tf.tfmot.moving_layers import Slice
+from wrpn_tf.fronts import front_of
+from wrpn_tf.graph.calls import LayerCall
+from wrpn_tf.graph.roles import Layer, class_name
 from wrpn_tf.widening import channel_roles
 from wrpn_tf.widening.channel_roles import Role, role
 from wrpn_tf.widening.shuffles import ShufflePart, find_shuffles
@@ -44,7 +42,7 @@ class Call:
         channels are split into, flattened.
     """
 
-    layer: keras.layers.Layer
+    layer: Layer
     inputs: tuple[Layout, ...]
     outputs: tuple[Layout, ...]
     shuffle: ShufflePart | None = None
@@ -55,7 +53,7 @@ class Channels:
     """The channels of a network.
 
     Attributes:
-      calls: in the order of `traversal.replay`.
+      calls: in the order of the front's `replay`.
       owned: layouts of the layers that choose their channels, in execution order.
       classes: class of each id, int [ids]; ids of one class have equally many copies.
       pinned: classes that must keep one copy, and why.
@@ -67,33 +65,34 @@ class Channels:
     """
 
     calls: list[Call]
-    owned: dict[keras.layers.Layer, Layout]
+    owned: dict[Layer, Layout]
     classes: np.ndarray
     pinned: dict[int, str]
-    problems: dict[keras.layers.Layer, str]
-    firsts: set[keras.layers.Layer]
-    alike: list[tuple[keras.layers.Layer, np.ndarray]]
-    single: list[tuple[keras.layers.Layer, Layout]]
+    problems: dict[Layer, str]
+    firsts: set[Layer]
+    alike: list[tuple[Layer, np.ndarray]]
+    single: list[tuple[Layer, Layout]]
 
 
-def trace(model: keras.Model) -> Channels:
+def trace(model: Any) -> Channels:
     """Follows the channels through a built Sequential or Functional model."""
     return _Tracer(model).trace()
 
 
 class _Tracer:
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: Any):
         self.model = model
+        self.front = front_of(model)
         self.size = 0
         self.ties: list[np.ndarray] = []
         self.pins: list[tuple[Layout, str]] = []
-        self.problems: dict[keras.layers.Layer, str] = {}
+        self.problems: dict[Layer, str] = {}
         self.calls: list[Call] = []
-        self.owned: dict[keras.layers.Layer, Layout] = {}
-        self.firsts: set[keras.layers.Layer] = set()
-        self.alike: list[tuple[keras.layers.Layer, np.ndarray]] = []
-        self.single: list[tuple[keras.layers.Layer, Layout]] = []
-        self.first_calls: dict[keras.layers.Layer, Call] = {}
+        self.owned: dict[Layer, Layout] = {}
+        self.firsts: set[Layer] = set()
+        self.alike: list[tuple[Layer, np.ndarray]] = []
+        self.single: list[tuple[Layer, Layout]] = []
+        self.first_calls: dict[Layer, Call] = {}
         self.shuffles = find_shuffles(model)
 
     def trace(self) -> Channels:
@@ -101,7 +100,7 @@ class _Tracer:
         self.input_ids = self.size
         for layout in inputs:
             self.pin(layout, "the model's inputs keep their channels")
-        for layout in traversal.replay(self.model, inputs, self.visit):
+        for layout in self.front.replay(self.model, inputs, self.visit):
             self.pin(layout, "the model's outputs keep their channels")
         classes = self.solve()
         pinned: dict[int, str] = {}
@@ -141,17 +140,18 @@ class _Tracer:
         self.pins.append((layout, reason))
 
     def visit(self, node: Any, inputs: list[Layout], arguments: Mapping[str, Any]) -> list[Layout]:
-        shuffle = self.shuffles.get(id(node))
-        layer = shuffle.layer if shuffle else channel_roles.standing_for(node)
-        problem = channel_roles.problem(node, layer, shuffle is not None)
+        facts = self.front.layer_call(node)
+        shuffle = self.shuffles.get(facts.outputs[0])
+        layer = shuffle.layer if shuffle else channel_roles.standing_for(facts)
+        problem = channel_roles.problem(facts, layer, shuffle is not None)
         if problem is None and shuffle is not None:
             self.tie_rows(inputs[0][:, None])
             outputs = [inputs[0][shuffle.order]]
         elif problem is None:
-            outputs = [self.output(node, layer, inputs)]
+            outputs = [self.output(facts, layer, inputs)]
         else:
             self.problems.setdefault(layer, problem)
-            outputs = [self.new(tensor.shape[-1] or 1) for tensor in tf.nest.flatten(node.outputs)]
+            outputs = [self.new(shape[-1] or 1) for shape in facts.output_shapes]
             for layout in (*inputs, *outputs):
                 self.pin(layout, f"{layer.name} keeps its channels")
         call = Call(
@@ -174,14 +174,14 @@ class _Tracer:
         ):
             self.tie(one, other)
 
-    def output(self, node: Any, layer: keras.layers.Layer, inputs: list[Layout]) -> Layout:
+    def output(self, facts: LayerCall, layer: Layer, inputs: list[Layout]) -> Layout:
         layout = inputs[0]
-        rank = len(node.output_shapes)
+        rank = len(facts.output_shape)
         match role(layer):
             case Role.CHOOSE:
                 layout = self.choose(layer, layout)
             case Role.DEPTHWISE:
-                multiplier = tf.nest.flatten(node.outputs)[0].shape[-1] // len(layout)
+                multiplier = int(facts.output_shape[-1] or 0) // len(layout)
                 layout = np.repeat(layout, multiplier)
             case Role.FOLLOW:
                 self.follow(layer, layout)
@@ -193,16 +193,16 @@ class _Tracer:
                 else:
                     layout = self.tie_rows(np.stack(inputs))
             case Role.RESHAPE:
-                positions = math.prod(node.input_shapes[1:-1])
-                rows = np.tile(layout, positions).reshape(-1, node.output_shapes[-1])
+                positions = math.prod(size or 0 for size in facts.input_shape[1:-1])
+                rows = np.tile(layout, positions).reshape(-1, int(facts.output_shape[-1] or 0))
                 layout = self.tie_rows(rows)
             case Role.BLOCKS_TO_CHANNELS:
                 layout = np.tile(layout, layer.block_size**2)
             case Role.CHANNELS_TO_BLOCKS:
                 layout = self.tie_rows(layout.reshape(layer.block_size**2, -1))
-            case Role.FIX if type(layer) is Slice:
+            case Role.FIX if class_name(layer) == "Slice":
                 self.pin(layout, f"{layer.name} keeps its channels")
-                layout = self.new(tf.nest.flatten(node.outputs)[0].shape[-1])
+                layout = self.new(int(facts.output_shape[-1] or 0))
                 self.pin(layout, f"{layer.name} keeps its channels")
             case Role.FIX:
                 self.pin(layout, f"{layer.name} keeps its channels")
@@ -210,7 +210,7 @@ class _Tracer:
             self.single.append((layer, layout))
         return layout
 
-    def choose(self, layer: keras.layers.Layer, layout: Layout) -> Layout:
+    def choose(self, layer: Layer, layout: Layout) -> Layout:
         groups = getattr(layer, "groups", 1)
         self.tie_rows(layout.reshape(groups, -1))
         if (layout < self.input_ids).all():
@@ -221,15 +221,15 @@ class _Tracer:
             self.tie_rows(self.owned[layer].reshape(groups, -1))
         return self.owned[layer]
 
-    def follow(self, layer: keras.layers.Layer, layout: Layout) -> None:
-        if type(layer) is layers.LayerNormalization:
+    def follow(self, layer: Layer, layout: Layout) -> None:
+        if class_name(layer) == "LayerNormalization":
             self.alike.append((layer, layout[None]))
-        elif type(layer) is layers.GroupNormalization:
+        elif class_name(layer) == "GroupNormalization":
             rows = layout.reshape(layer.groups, -1)
             self.tie_rows(rows)
             self.alike.append((layer, rows))
 
-    def merge(self, layer: keras.layers.Layer, inputs: list[Layout]) -> Layout:
+    def merge(self, layer: Layer, inputs: list[Layout]) -> Layout:
         channels = max(map(len, inputs))
         whole = [layout for layout in inputs if len(layout) == channels]
         for layout in inputs:

@@ -11,10 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import tf_keras as keras
-from tf_keras import layers
 
-from wrpn_tf.widening.channel_roles import SEPARABLE, TRANSPOSED, LayerScale, Role, role
+from wrpn_tf.graph.roles import Layer, class_name
+from wrpn_tf.widening.channel_roles import SEPARABLE, TRANSPOSED, Role, role
 from wrpn_tf.widening.channels import Call
 
 
@@ -29,18 +28,18 @@ def widened_config(call: Call, copies: np.ndarray) -> dict[str, Any]:
     if _is_as_it_was(call, copies):
         return {}
     outputs = int(copies[call.outputs[0]].sum())
-    if call.shuffle is not None and type(layer) is layers.Permute:
+    if call.shuffle is not None and class_name(layer) == "Permute":
         return {"dims": (*layer.dims, len(layer.dims) + 1)}
     if call.shuffle is not None and call.shuffle.splits:
         return {"target_shape": (*layer.target_shape, int(copies[call.outputs[0]][0]))}
     match role(layer):
         case Role.CHOOSE:
-            return {"units" if type(layer) is layers.Dense else "filters": outputs}
+            return {"units" if class_name(layer) == "Dense" else "filters": outputs}
         case Role.DEPTHWISE if hasattr(layer, "groups") and layer.groups > 1:
             return {"filters": outputs, "groups": int(copies[call.inputs[0]].sum())}
-        case Role.RESHAPE if type(layer) is layers.Reshape and layer.target_shape[-1] != -1:
+        case Role.RESHAPE if class_name(layer) == "Reshape" and layer.target_shape[-1] != -1:
             return {"target_shape": (*layer.target_shape[:-1], outputs)}
-        case Role.FOLLOW if type(layer) is LayerScale:
+        case Role.FOLLOW if class_name(layer) == "LayerScale":
             return {"projection_dim": outputs}
     return {}
 
@@ -61,14 +60,14 @@ def widened_weights(
         return weights
     reads, writes = copies[call.inputs[0]], copies[call.outputs[0]]
     match role(layer):
-        case Role.CHOOSE if type(layer) in SEPARABLE:
+        case Role.CHOOSE if class_name(layer) in SEPARABLE:
             depthwise, pointwise, *vectors = weights
             between = np.repeat(reads, layer.depth_multiplier)
             pointwise = _share(pointwise, between, -2, noise, random)
             kernels = [_copy_depthwise(depthwise, between), np.repeat(pointwise, writes, axis=-1)]
         case Role.CHOOSE:
             kernel, *vectors = weights
-            inputs, outputs = (-1, -2) if type(layer) in TRANSPOSED else (-2, -1)
+            inputs, outputs = (-1, -2) if class_name(layer) in TRANSPOSED else (-2, -1)
             group = reads[: kernel.shape[inputs]]  # all groups are alike
             kernel = _share(kernel, group, inputs, noise, random)
             kernels = [np.repeat(kernel, writes, axis=outputs)]
@@ -115,9 +114,9 @@ def _copy_depthwise(kernel: np.ndarray, copies: np.ndarray) -> np.ndarray:
     return np.repeat(flat, copies, axis=-1).reshape(*kernel.shape[:-2], -1, multiplier)
 
 
-def _copy_vector(layer: keras.layers.Layer, weight: np.ndarray, copies: np.ndarray) -> np.ndarray:
+def _copy_vector(layer: Layer, weight: np.ndarray, copies: np.ndarray) -> np.ndarray:
     """Repeats a weight with a value for each channel; a scalar or a shared one stays."""
-    shared = type(layer) is layers.PReLU and weight.ndim in (layer.shared_axes or ())
+    shared = class_name(layer) == "PReLU" and weight.ndim in (layer.shared_axes or ())
     if shared or weight.ndim == 0:
         return weight
     return np.repeat(weight, copies, axis=-1)

@@ -8,14 +8,15 @@ same to copies with one more axis of size k.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tf_keras as keras
-from tf_keras import layers
 
-from wrpn_tf.tfmot import traversal
+from wrpn_tf.fronts import front_of
+from wrpn_tf.graph.calls import LayerCall
+from wrpn_tf.graph.roles import Layer, class_name
 from wrpn_tf.widening.channel_roles import standing_for
 
 
@@ -30,47 +31,51 @@ class ShufflePart:
     """
 
     order: np.ndarray
-    layer: keras.layers.Layer
+    layer: Layer
     splits: bool = False
 
 
-def find_shuffles(model: keras.Model) -> dict[int, ShufflePart]:
-    """The calls of all shuffles in a model and in those nested in it, by the id of Keras's node."""
+def find_shuffles(model: Any) -> dict[int, ShufflePart]:
+    """The calls of all shuffles in a model and in those nested in it, by what `outputs` tells."""
     return dict(_find(model))
 
 
-def _find(model: keras.Model) -> Iterator[tuple[int, ShufflePart]]:
-    nodes = list(traversal.graph_nodes(model))
-    results = {id(tensor) for tensor in model.outputs}
-    readers: dict[int, list[Any]] = {}
-    for node in nodes:
-        for tensor in node.keras_inputs:
-            readers.setdefault(id(tensor), []).append(node)
+def _find(model: Any) -> Iterator[tuple[int, ShufflePart]]:
+    front = front_of(model)
+    calls: list[LayerCall] = list(map(front.layer_call, front.graph_nodes(model)))
+    results = set(map(id, model.outputs))
+    readers: dict[int, list[LayerCall]] = {}
+    for call in calls:
+        for tensor in call.inputs:
+            readers.setdefault(tensor, []).append(call)
 
-    def only_reader(node: Any) -> Any:
-        found = readers.get(id(node.outputs), [])
-        return found[0] if len(found) == 1 and id(node.outputs) not in results else None
+    def only_reader(call: LayerCall) -> LayerCall | None:
+        (tensor, *_) = call.outputs
+        found = readers.get(tensor, [])
+        return found[0] if len(found) == 1 and tensor not in results else None
 
-    for node in nodes:
-        if isinstance(node.layer, keras.Model):
-            yield from _find(node.layer)
-        elif type(standing_for(node)) is layers.Reshape:
-            permutation = only_reader(node)
+    for call in calls:
+        if call.is_nested:
+            yield from _find(call.called)
+        elif class_name(standing_for(call)) == "Reshape":
+            permutation = only_reader(call)
             back = permutation and only_reader(permutation)
-            if back:
-                yield from _parts(node, permutation, back)
+            if permutation and back:
+                yield from _parts(call, permutation, back)
 
 
-def _parts(split: Any, permutation: Any, back: Any) -> Iterator[tuple[int, ShufflePart]]:
+def _parts(
+    split: LayerCall, permutation: LayerCall, back: LayerCall
+) -> Iterator[tuple[int, ShufflePart]]:
     """The three calls, if they are a shuffle."""
-    made = [standing_for(node) for node in (split, permutation, back)]
-    if [type(layer) for layer in made] != [layers.Reshape, layers.Permute, layers.Reshape]:
+    made = [standing_for(call) for call in (split, permutation, back)]
+    if list(map(class_name, made)) != ["Reshape", "Permute", "Reshape"]:
         return
     before, between, permuted, behind = (
-        split.input_shapes,
-        split.output_shapes,
-        permutation.output_shapes,
-        back.output_shapes,
+        split.input_shape,
+        split.output_shape,
+        permutation.output_shape,
+        back.output_shape,
     )
     kept = len(before) - 1
     leading = {shape[:kept] for shape in (before, between, permuted, behind)}
@@ -79,8 +84,9 @@ def _parts(split: Any, permutation: Any, back: Any) -> Iterator[tuple[int, Shuff
     dims = tuple(made[1].dims)
     if dims[: kept - 1] != tuple(range(1, kept)):
         return
-    channels = np.arange(before[-1])
-    shuffled = channels.reshape(between[kept:]).transpose([dim - kept for dim in dims[kept - 1 :]])
+    axes = [int(size or 0) for size in between[kept:]]
+    channels = np.arange(math.prod(axes))
+    shuffled = channels.reshape(axes).transpose([dim - kept for dim in dims[kept - 1 :]])
     orders = channels, shuffled.ravel(), channels
-    for node, layer, order in zip((split, permutation, back), made, orders, strict=True):
-        yield id(node), ShufflePart(order=order, layer=layer, splits=node is split)
+    for call, layer, order in zip((split, permutation, back), made, orders, strict=True):
+        yield call.outputs[0], ShufflePart(order=order, layer=layer, splits=call is split)

@@ -6,20 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import tf_keras as keras
 
+from wrpn_tf.fronts import front_of
+from wrpn_tf.graph.roles import Layer, class_name, operation_name
 from wrpn_tf.graph.rules import decide
-from wrpn_tf.tfmot import traversal
 from wrpn_tf.widening.channel_roles import Role, role
 from wrpn_tf.widening.channels import Call, Channels, trace
 from wrpn_tf.widening.replication import widened_config, widened_weights
 from wrpn_tf.widening.widths import FirstLayer, WidthRule, check_factor, count_copies
 
 Initialization = Literal["preserve", "fresh"]
+Model = Any
+"""A model of a Keras."""
 
 
 def widen(
-    model: keras.Model,
+    model: Model,
     factor: float,
     rules: Sequence[WidthRule] = (),
     *,
@@ -27,7 +29,7 @@ def widen(
     first_layer: FirstLayer = "widen",
     noise: float = 0.1,
     seed: int | None = None,
-) -> keras.Model:
+) -> Model:
     """A copy of `model` with `factor` times as many filters and units in its layers.
 
     The model's inputs and outputs keep their channels: the classes stay. Layers whose outputs are
@@ -35,7 +37,8 @@ def widen(
     inlined; a layer that is used several times stays one layer).
 
     Args:
-      model: built Sequential or Functional tf_keras model, trained or fresh; float, not quantized.
+      model: built Sequential or Functional model of Keras 3 or tf_keras, trained or fresh; float,
+        not quantized.
       factor: on filters and units, at least 0.25; products are rounded to integers, halves up. In
         groups of a grouped convolution and where channels must be alike, the share of a group is
         rounded.
@@ -55,7 +58,8 @@ def widen(
         (all are listed), a rule that decides for no layer or cannot be followed, or a layer whose
         function cannot be preserved.
     """
-    traversal.check_model(model, "widen")
+    front = front_of(model, "widen")
+    front.check_model(model, "widen")
     check_factor(factor, "factor")
     _check_option("initialization", initialization, ("preserve", "fresh"))
     _check_option("first_layer", first_layer, ("widen", "keep"))
@@ -69,8 +73,8 @@ def widen(
     copies = count_copies(channels, factor, decided, first_layer)
     if initialization == "preserve":
         _check_preserved(channels, copies)
-    rebuilder = _Rebuilder(channels.calls, copies, initialization, noise, seed)
-    return traversal.rebuild_calls(model, rebuilder.visit)
+    rebuilder = _Rebuilder(front, channels.calls, copies, initialization, noise, seed)
+    return front.rebuild_calls(model, rebuilder.visit)
 
 
 def _check_option(name: str, value: str, allowed: tuple[str, str]) -> None:
@@ -78,7 +82,7 @@ def _check_option(name: str, value: str, allowed: tuple[str, str]) -> None:
         raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}; got {value!r}.")
 
 
-def _check_possible(channels: Channels, decided: dict[keras.layers.Layer, WidthRule]) -> None:
+def _check_possible(channels: Channels, decided: dict[Layer, WidthRule]) -> None:
     """Raises ValueError naming the layers that cannot be widened and that no rule keeps."""
     problems = [
         f"{layer.name} ({type(layer).__name__}: {problem})"
@@ -123,34 +127,38 @@ class _Rebuilder:
 
     def __init__(
         self,
+        front: Any,
         calls: Sequence[Call],
         copies: np.ndarray,
         initialization: Initialization,
         noise: float,
         seed: int | None,
     ):
+        self.front = front
         self.calls: Iterator[Call] = iter(calls)
         self.copies = copies
         self.preserve = initialization == "preserve"
         self.noise = noise
         self.random = np.random.default_rng(seed)
-        self.layers: dict[keras.layers.Layer, keras.layers.Layer] = {}
+        self.layers: dict[Layer, Layer] = {}
         self.names: set[str] = set()
 
     def visit(self, node: Any, tensors: list[Any], arguments: Mapping[str, Any]) -> Any:
         call = next(self.calls)
         layer = call.layer
         if layer in self.layers:
-            return traversal.call_as(node, self.layers[layer], tensors, arguments)
-        changes = widened_config(call, self.copies) | {"name": self.unique(layer.name)}
+            return self.front.call_as(node, self.layers[layer], tensors, arguments)
+        changes = widened_config(call, self.copies)
+        if not operation_name(layer):
+            changes["name"] = self.unique(layer.name)
         new = self.layers[layer] = type(layer).from_config(layer.get_config() | changes)
-        if layer is node.layer:
-            outputs = traversal.call_as(node, new, tensors, arguments)
+        if layer is self.front.layer_call(node).called:
+            outputs = self.front.call_as(node, new, tensors, arguments)
         else:
             outputs = new(tensors if len(tensors) > 1 else tensors[0])
-        if self.preserve or role(layer) is Role.FIX:
+        if not operation_name(layer) and (self.preserve or role(layer) is Role.FIX):
             new.set_weights(widened_weights(call, self.copies, self.noise, self.random))
-        if isinstance(new, keras.layers.Normalization):
+        if class_name(new) == "Normalization":
             new.finalize_state()  # it computes with copies of its weights
         return outputs
 

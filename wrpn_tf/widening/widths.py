@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
-import tf_keras as keras
 
+from wrpn_tf.graph.roles import Layer
 from wrpn_tf.graph.rules import LayerRule
 from wrpn_tf.models.layers import MIN_WIDTH, widen_filters
 from wrpn_tf.widening.channels import Channels
@@ -53,7 +53,7 @@ class WidthRule(LayerRule):
 def count_copies(
     channels: Channels,
     factor: float,
-    rules: Mapping[keras.layers.Layer, WidthRule],
+    rules: Mapping[Layer, WidthRule],
     first_layer: FirstLayer,
 ) -> np.ndarray:
     """The number of copies of each channel, int64 [ids].
@@ -67,7 +67,7 @@ def count_copies(
     """
     counts = np.full(channels.classes.max(initial=-1) + 1, -1)
     counts[list(channels.pinned)] = 1
-    decided_by: dict[int, keras.layers.Layer] = {}
+    decided_by: dict[int, Layer] = {}
     for layer, rule in rules.items():
         if layer not in channels.owned:
             continue
@@ -108,7 +108,7 @@ def count_copies(
     return copies
 
 
-def classes_of(channels: Channels, layer: keras.layers.Layer) -> np.ndarray:
+def classes_of(channels: Channels, layer: Layer) -> np.ndarray:
     """The classes of a layer's own channels, each once, in the order of its channels."""
     classes, first = np.unique(channels.classes[channels.owned[layer]], return_index=True)
     return classes[np.argsort(first)]
