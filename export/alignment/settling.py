@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 import wrpn_tf
 from export.alignment.kernel_scales import settle_scales
 from export.alignment.offsets import settled
@@ -41,6 +43,9 @@ def settle(model: Any, *, weights: str = "int8", kernel_sets: Sequence[str] = TA
     from all accumulators, `export.alignment.bias_candidates.threshold_margin`. It is kept where a
     place is found that has it: seldom with weights of 8 bits, whose accumulators lie close
     together.
+
+    Of a layer that is used several times each use has an offset for this, which training leaves at
+    0.
 
     A model that is to be stored as 'int4' or 'int2' moves to where its int8 file, which other
     kernels run, is exact by default as well.
@@ -81,6 +86,11 @@ def settle(model: Any, *, weights: str = "int8", kernel_sets: Sequence[str] = TA
             if (kernel := group.body.name) in quantized:
                 settle_scales(graph, operator, *quantized[kernel], kernel_sets)
             continue
+        if owner.kind is Kind.USE:
+            assert operator.trained is not None
+            move = settled(graph, operator)["offset"] - operator.trained["offset"]
+            owner.layer.offset.assign(np.asarray(owner.layer.offset, np.float64) + move)
+            continue
         if owner.kind is Kind.KERNEL:
             owner.layer.bias.assign(settled(graph, operator, kernel_sets=kernel_sets)["offset"])
             continue
@@ -95,6 +105,8 @@ def settle(model: Any, *, weights: str = "int8", kernel_sets: Sequence[str] = TA
 
 def _bias_owner(group: Group[LayerView]) -> LayerView | None:
     """The layer whose offset the operator of a group has as its bias, or None."""
+    if group.use is not None:
+        return group.use
     view = group.affine or group.body
     has_offset = (view.kind is Kind.KERNEL and view.layer.use_bias) or (
         class_name(view.layer) == "BatchNormalization" and view.layer.center

@@ -119,6 +119,14 @@ def _clipped(view: LayerView, grid: QuantizationParameters) -> QuantizationParam
     return dataclasses.replace(grid, low=max(grid.low, 0)) if view.kind is Kind.RELU else grid
 
 
+def _with_use(affine: Affine, use: LayerView | None) -> Affine:
+    """With the offset of one use of a layer that is used several times."""
+    if use is None:
+        return affine
+    offset = np.asarray(use.layer.offset, np.float64)
+    return dataclasses.replace(affine, offset=affine.offset + offset)
+
+
 class _Lowering:
     """Produces tensors on demand, each once."""
 
@@ -183,9 +191,10 @@ class _Lowering:
                 affine = folding.own_bias(body.layer, self._channels(body))
                 if group.affine is not None:
                     affine = folding.affine(group.affine.layer, self._channels(body), body.layer)
+                affine = _with_use(affine, group.use)
                 return self._kernel(body, view, grid, affine)
             case Kind.AFFINE:
-                affine = folding.affine(body.layer, self._channels(body))
+                affine = _with_use(folding.affine(body.layer, self._channels(body)), group.use)
                 # Of pixels, which are rounded with a shift.
                 affine = dataclasses.replace(affine, offset=affine.offset + view.shift)
                 return self._affine(self.produce(body.inputs[0], None), view, grid, affine)

@@ -40,6 +40,7 @@ class Step:
       inputs: names of the layers it reads.
       shape: of its output, without the batch.
       weights: number of kernel values; 0 for a layer without a kernel.
+      again: whether another step has the same kernel, before it.
       weight_bits: of the kernel: 1 to 8, or 32.
       output_bits: of the quantizer at its output, or None where it has none.
     """
@@ -51,6 +52,7 @@ class Step:
     inputs: tuple[str, ...]
     shape: tuple[int, ...]
     weights: int = 0
+    again: bool = False
     weight_bits: int = OFF
     output_bits: int | None = None
 
@@ -121,7 +123,10 @@ def is_quantized(model: Any) -> bool:
 def quantized_dataflow(model: Any) -> Dataflow:
     """The steps of a quantized model, with its own bits and without TF-MOT's prefix of names."""
     fusion = fusion_groups(model)
-    names = {name: layer.layer.name for name, layer in fusion.layers.items()}
+    names = {
+        name: name.removeprefix("quant_") if layer.again else layer.layer.name
+        for name, layer in fusion.layers.items()
+    }
     return Dataflow(
         [_quantized_step(layer, names) for layer in fusion.layers.values()],
         [names[name] for name in fusion.results],
@@ -164,6 +169,7 @@ def planned_dataflow(
             weights=_kernel_size(
                 node.name, node.kind, node.layer, [node.origin.weights[i] for i in node.weights]
             ),
+            again=node.use_of is not None,
             weight_bits=bits[node.part_of].weight if is_kernel else OFF,
             output_bits=output_bits,
         )
@@ -188,6 +194,7 @@ def _quantized_step(layer: LayerView, names: Mapping[str, str]) -> Step:
         inputs=tuple(names[name] for name in layer.inputs),
         shape=_known(layer.name, layer.output_shape),
         weights=layer.kernel.codes.size if layer.kernel else size,
+        again=layer.again,
         weight_bits=layer.kernel.bits if layer.kernel else OFF,
         output_bits=output_bits,
     )

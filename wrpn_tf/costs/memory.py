@@ -81,6 +81,7 @@ def measure_memory(flow: Dataflow, batch_size: int) -> Memory:
     ]
     outputs = [(step, bits) for step, bits in maps if step.kind is Kind.KERNEL]
     widest = max(step.size for step, _ in inputs) + max(step.size for step, _ in outputs)
+    kernels = [step for step in kernels if not step.again]
     weights = sum(step.weights for step in kernels)
     return Memory(
         batch_size=batch_size,

@@ -27,7 +27,7 @@ class LayerCost:
       name: the layer.
       shape: of its output, without the batch.
       fmas: multiply-accumulates for the batch.
-      weights: number of kernel values.
+      weights: number of kernel values; 0 for another use of a layer that is counted already.
       weight_bits: 1 to 8, or 32.
       activation_bits: bits of the layer's input, 1 to 8, or 32.
     """
@@ -184,7 +184,7 @@ def _layer_cost(flow: Dataflow, step: Step, batch_size: int) -> LayerCost:
         name=step.name,
         shape=step.shape,
         fmas=step.weights * flow.uses(step) * batch_size,
-        weights=step.weights,
+        weights=0 if step.again else step.weights,
         weight_bits=step.weight_bits,
         activation_bits=flow.input_bits(step),
     )

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from wrpn_tf.graph.fusion import Fusion
 from wrpn_tf.graph.nodes import Network, Node, Shape, known_sizes
 from wrpn_tf.graph.roles import (
     Kind,
@@ -30,11 +31,13 @@ def decomposed(network: Network, layers: Any, names: Collection[str] | None = No
     an average of tensors a sum and a factor, resizing by whole factors the enlargement or pooling
     that it is (`_resized`). Layers over sequences become layers over images
     (`wrpn_tf.graph.sequences`). `Node.part_of` says of each node what it was made of; the last part
-    of a node has its output. New layers are not built.
+    of a node has its output. A layer with weights that is used several times has no quantizer of
+    its output: a layer `Use` behind each use has. New layers are not built.
 
     Args:
       network: the network.
-      layers: the namespace of the layers of the model's Keras, `tf_keras.layers`.
+      layers: the namespace of the layers of the model's Keras: `tf_keras.layers`, and with
+        `Use` where a layer with weights is used several times.
       names: of the nodes to decompose; None: all.
     """
     network = over_images(network, layers, names)
@@ -44,11 +47,44 @@ def decomposed(network: Network, layers: Any, names: Collection[str] | None = No
         sources = [ends[name] for name in node.inputs]
         node = dataclasses.replace(node, inputs=tuple(source.name for source in sources))
         if names is None or node.part_of in names:
-            nodes.extend(_parts(node, sources, layers))
+            nodes.extend(_use(part, node) for part in _parts(node, sources, layers))
         else:
             nodes.append(node)
         ends[node.name] = nodes[-1]
     results = tuple(ends[name].name for name in network.results)
+    network = dataclasses.replace(network, nodes=tuple(nodes), results=results)
+    return _with_uses(network, layers)
+
+
+def _use(part: Node, whole: Node) -> Node:
+    """A part of a node, as the use of that part of the layer's first use, if it has weights."""
+    if whole.use_of is None or not part.weights:
+        return dataclasses.replace(part, use_of=None)
+    return dataclasses.replace(part, use_of=whole.use_of + part.name.removeprefix(whole.name))
+
+
+def _with_uses(network: Network, layers: Any) -> Network:
+    """The network with a layer `Use` behind each use of a layer that has several.
+
+    But for those that another layer with weights follows in their fusion group, and is used once.
+    """
+    several = {node.use_of for node in network.nodes}
+    fusion = Fusion(network.nodes, network.results)
+    last = {group: [node for node in group.layers if node.weights][-1:] for group in fusion.groups}
+    nodes: list[Node] = []
+    stands_for: dict[str, str] = {}
+    for node in network.nodes:
+        inputs = tuple(stands_for.get(name, name) for name in node.inputs)
+        nodes.append(dataclasses.replace(node, inputs=inputs))
+        is_use = node.use_of is not None or node.name in several
+        if is_use and node in last[fusion.group(node.name)]:
+            layer = layers.Use(name=f"{node.name}_use")
+            use = dataclasses.replace(
+                node, name=layer.name, layer=layer, inputs=(node.name,), weights=(), changes={}
+            )
+            nodes.append(dataclasses.replace(use, use_of=None))
+            stands_for[node.name] = layer.name
+    results = tuple(stands_for.get(name, name) for name in network.results)
     return dataclasses.replace(network, nodes=tuple(nodes), results=results)
 
 

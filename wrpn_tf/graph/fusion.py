@@ -42,8 +42,9 @@ Item = TypeVar("Item", bound=Fusable)
 # What computes in one operator with the layer that alone reads it.
 _FUSES: dict[Kind, tuple[Kind, ...]] = {
     Kind.INPUT: (Kind.INPUT,),  # The quantizer of an input is a layer of its own.
-    Kind.KERNEL: (Kind.AFFINE, Kind.RELU),
-    Kind.AFFINE: (Kind.RELU,),
+    Kind.KERNEL: (Kind.AFFINE, Kind.RELU, Kind.USE),
+    Kind.AFFINE: (Kind.RELU, Kind.USE),
+    Kind.USE: (Kind.RELU,),
     Kind.ADD: (Kind.RELU,),
     Kind.MULTIPLY: (Kind.RELU,),
 }
@@ -68,6 +69,11 @@ class Group(Generic[Item]):
     def end(self) -> Item:
         """The layer whose output is the operator's."""
         return self.layers[-1]
+
+    @property
+    def use(self) -> Item | None:
+        """What the use of a layer that has several has for itself, or None."""
+        return next((layer for layer in self.layers if layer.kind is Kind.USE), None)
 
     @property
     def affine(self) -> Item | None:

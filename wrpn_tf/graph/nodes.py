@@ -19,7 +19,7 @@ def known_sizes(shape: Shape) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Node:
-    """A layer in a network where each layer is used once.
+    """One use of a layer in a network.
 
     Attributes:
       name: the layer's name in the network, whatever `layer` calls itself.
@@ -32,6 +32,7 @@ class Node:
       trainable: whether the layer trains: neither it nor a model that it is nested in is frozen.
       arguments: of the layer's call, by name, but for the first, which are the inputs.
       part_of: the node that decomposition made it of; its own name where it is whole.
+      use_of: the node of the first use of its layer, if the layer has weights and this is another.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Node:
     trainable: bool = True
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     part_of: str = ""
+    use_of: str | None = None
 
     def __post_init__(self):
         if not self.part_of:

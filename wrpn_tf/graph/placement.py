@@ -81,7 +81,7 @@ class Placement:
                 return self._joint(node)
             case Kind.SIGMOID | Kind.SOFTMAX if self._integer and self._fusion.readers(name):
                 return Range(fixed=_PROBABILITIES)
-            case Kind.KERNEL | Kind.AFFINE | Kind.ADD | Kind.MULTIPLY if self._integer:
+            case Kind.KERNEL | Kind.AFFINE | Kind.ADD | Kind.MULTIPLY | Kind.USE if self._integer:
                 return Range()
         return None
 

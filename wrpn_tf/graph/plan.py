@@ -140,6 +140,13 @@ def both_methods(
     return for_weights, for_activations
 
 
+def of_all_uses(network: Network, annotated: Mapping[str, LayerPlan]) -> dict[str, LayerPlan]:
+    """What layers are asked to have, by the names of all their uses in a network."""
+    uses = [(node.name, node.use_of) for node in network.nodes if node.use_of is not None]
+    again = {name: annotated[first] for name, first in uses if first in annotated}
+    return {**annotated, **again}
+
+
 def placed(
     network: Network,
     annotated: Mapping[str, LayerPlan],
@@ -177,6 +184,8 @@ def placed(
     inputs = {node.name for node in network.nodes if not node.inputs}
     plans = {}
     for node in network.nodes:
+        if node.use_of is not None:  # The first use has what all have.
+            continue
         weight = own[node.name].weight if node.name in own else None
         output = placement.output(node.name)
         if output and input_range and node.inputs[0] in inputs:

@@ -26,6 +26,7 @@ class Kind(enum.Enum):
     CONCATENATE = enum.auto()  # or the larger or smaller of two: one grid for all
     AVERAGE = enum.auto()  # or bilinear upsampling
     PASS = enum.auto()  # moves or selects values: they stay on their grid
+    USE = enum.auto()  # what one use of a layer has for itself: an offset that settling moves
 
 
 _KINDS: dict[str, Kind] = {
@@ -55,6 +56,7 @@ _KINDS: dict[str, Kind] = {
     "GlobalAveragePooling1D": Kind.AVERAGE,
     "QuantizedAveragePooling2D": Kind.AVERAGE,
     "QuantizedUpSampling2D": Kind.AVERAGE,
+    "Use": Kind.USE,
     "Element": Kind.PASS,
     "MaxPooling2D": Kind.PASS,
     "MaxPooling1D": Kind.PASS,

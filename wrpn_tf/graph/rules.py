@@ -133,7 +133,20 @@ def assign_bits(
             weight = weight if rule.weight_bits is None else rule.weight_bits
             activation = activation if rule.activation_bits is None else rule.activation_bits
         bits[node.name] = LayerBits(weight=weight, activation=activation)
+    _share_bits(nodes, bits)
     return bits
+
+
+def _share_bits(nodes: Sequence[Node], bits: dict[str, LayerBits]) -> None:
+    """Gives all uses of a layer, which has one kernel, the most bits of any, in place."""
+    again = [(node.name, node.use_of) for node in nodes if node.use_of is not None]
+    for name, first in again:
+        one, other = bits[name], bits[first]
+        bits[first] = LayerBits(
+            weight=max(one.weight, other.weight), activation=max(one.activation, other.activation)
+        )
+    for name, first in again:
+        bits[name] = bits[first]
 
 
 def edge_layers(nodes: Sequence[Node]) -> tuple[set[str], set[str]]:

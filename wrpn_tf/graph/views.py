@@ -48,6 +48,7 @@ class LayerView:
       grid: the grid of its output, or None where it has none of its own.
       observes: whether the layer quantizes its output (its grid is None until it saw data).
       shift: what is added to its output before it is rounded: see `wrpn_tf.quantizers.pixel_grid`.
+      again: whether it is another use of a layer with weights.
     """
 
     name: str
@@ -59,6 +60,7 @@ class LayerView:
     grid: QuantizationParameters | None
     observes: bool
     shift: float = 0.0
+    again: bool = False
 
 
 def layer_view(
@@ -92,4 +94,5 @@ def layer_view(
         grid=output[0].grid(output[1]) if output else None,
         observes=output is not None,
         shift=output[0].shift(output[1]) if output else 0.0,
+        again=node.use_of is not None,
     )

@@ -1,7 +1,5 @@
 """The names that each front has, see `wrpn_tf.fronts`."""
 
-from keras import layers as layers
-
 from wrpn_tf.keras3 import moving_layers as moving_layers
 from wrpn_tf.keras3.acceptance import check_accepted as check_accepted
 from wrpn_tf.keras3.calls import call_as as call_as
@@ -15,6 +13,7 @@ from wrpn_tf.keras3.model import input_names as input_names
 from wrpn_tf.keras3.model import interface_of as interface_of
 from wrpn_tf.keras3.model import nested_inputs as nested_inputs
 from wrpn_tf.keras3.model import packed_inputs as packed_inputs
+from wrpn_tf.keras3.moving_layers import NAMESPACE
 from wrpn_tf.keras3.quantization import annotate as annotate
 from wrpn_tf.keras3.quantization import apply as apply
 from wrpn_tf.keras3.quantization import assemble as assemble
@@ -24,3 +23,5 @@ from wrpn_tf.keras3.traversal import check_model as check_model
 from wrpn_tf.keras3.traversal import graph_nodes as graph_nodes
 from wrpn_tf.keras3.traversal import read as read
 from wrpn_tf.keras3.traversal import replay as replay
+
+layers = NAMESPACE

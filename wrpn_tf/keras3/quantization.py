@@ -10,7 +10,7 @@ import keras
 
 from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.nodes import Network, Node
-from wrpn_tf.graph.plan import LayerPlan, placed
+from wrpn_tf.graph.plan import LayerPlan, of_all_uses, placed
 from wrpn_tf.graph.roles import Kind, class_name
 from wrpn_tf.keras3 import traversal
 from wrpn_tf.keras3.acceptance import check_accepted
@@ -24,6 +24,7 @@ from wrpn_tf.keras3.layers import (
     weight_quantizer,
 )
 from wrpn_tf.keras3.model import with_interface_of
+from wrpn_tf.keras3.moving_layers import NAMESPACE
 from wrpn_tf.keras3.output_quantizers import RangeQuantizer
 
 
@@ -48,21 +49,17 @@ def quantize(
         for node in network.nodes
         if node.name in annotated and node.kind is not Kind.INPUT
     }
-    network, plans = placed(decomposed(network, keras.layers, asked), asked, integer, input_range)
-    inputs = {node.name for node in network.nodes if not node.inputs}
-    on_grid: dict[str, Any] = {}
+    asked = of_all_uses(network, asked)
+    network, plans = placed(decomposed(network, NAMESPACE, asked), asked, integer, input_range)
+
+    def on_grid(node: Node, tensor: Any) -> Any:
+        return QuantizedInput(RangeQuantizer(input_range), name=f"quantize_{node.name}")(tensor)
 
     def call(node: Node, tensors: Any) -> Any:
-        if integer and inputs.intersection(node.inputs):
-            given = tensors if isinstance(tensors, list) else [tensors]
-            given = [
-                _quantized_input(name, tensor, on_grid, input_range) if name in inputs else tensor
-                for name, tensor in zip(node.inputs, given, strict=True)
-            ]
-            tensors = given if len(given) > 1 else given[0]
         return _call(node, tensors, plans.get(node.name))
 
-    return with_interface_of(model, *traversal.build(network, call))
+    built = traversal.build(network, call, on_grid if integer else None)
+    return with_interface_of(model, *built)
 
 
 def assemble(model: Any, network: Network) -> keras.Model:
@@ -105,15 +102,6 @@ def apply(
     )
     network = dataclasses.replace(network, nodes=nodes)
     return quantize(model, network, annotated, integer, input_range)
-
-
-def _quantized_input(
-    name: str, tensor: Any, made: dict[str, Any], input_range: tuple[float, float] | None
-) -> Any:
-    """An input of the model on its grid; `made` keeps those that exist."""
-    if name not in made:
-        made[name] = QuantizedInput(RangeQuantizer(input_range), name=f"quantize_{name}")(tensor)
-    return made[name]
 
 
 def _call(node: Node, tensors: Any, plan: LayerPlan | None) -> Any:

@@ -100,14 +100,11 @@ def _other_arguments(node: Any) -> dict[str, Any]:
 
 
 def read(model: keras.Model) -> Network:
-    """The nodes of a model, flat: nested models are inlined, and each layer is used once.
+    """The nodes of a model, flat: nested models are inlined.
 
-    A layer without weights that is used several times becomes several nodes. Operations that layers
-    stand for (`wrpn_tf.keras3.operations`) are read as those layers. Nothing is built, and no
-    weight's value is read.
-
-    Raises:
-      ValueError: if a layer with weights is used more than once; all such layers are named.
+    A layer that is used several times is several nodes, and several layers of one name have
+    different ones. Operations that layers stand for (`wrpn_tf.keras3.operations`) are read as those
+    layers. Nothing is built, and no weight's value is read.
     """
     check_model(model)
     frozen = set(_frozen_layers(model))
@@ -120,15 +117,13 @@ def read(model: keras.Model) -> Network:
     nodes = list(inputs)
     names = set(_names(model))
     uses: dict[str, int] = {}
-    shared = set()
+    firsts: dict[int, str] = {}  # By the id of a layer with weights: the node of its first use.
 
-    def unique(operation: Any) -> str:
-        count = uses[operation.name] = uses.get(operation.name, 0) + 1
+    def unique(name: str) -> str:
+        count = uses[name] = uses.get(name, 0) + 1
         if count == 1:
-            return operation.name
-        if getattr(operation, "weights", ()):
-            shared.add(operation.name)
-        candidates = (f"{operation.name}_{index}" for index in itertools.count(count))
+            return name
+        candidates = (f"{name}_{index}" for index in itertools.count(count))
         name = next(candidate for candidate in candidates if candidate not in names)
         names.add(name)
         return name
@@ -142,8 +137,10 @@ def read(model: keras.Model) -> Network:
             arguments = {name: arguments[name] for name in ("training",) if name in arguments}
         shapes = _output_shapes(keras_node, layer, [source.shape for source in sources])
         whole = layer is origin and isinstance(layer, keras.layers.Layer)
+        name = unique(origin.name)
+        first = firsts.setdefault(id(origin), name) if getattr(origin, "weights", ()) else name
         node = Node(
-            name=unique(origin),
+            name=name,
             layer=layer,
             inputs=tuple(source.name for source in sources),
             shape=shapes[0],
@@ -151,6 +148,7 @@ def read(model: keras.Model) -> Network:
             weights=tuple(range(len(layer.weights))) if whole else (),
             trainable=id(origin) not in frozen,
             arguments=arguments,
+            use_of=None if first == name else first,
         )
         nodes.append(node)
         if len(shapes) == 1:
@@ -169,38 +167,46 @@ def read(model: keras.Model) -> Network:
         return elements
 
     results = replay(model, inputs, visit)
-    if shared:
-        raise ValueError(
-            f"Layers with weights that are used more than once (or names that occur twice) cannot "
-            f"be quantized: {', '.join(sorted(shared))}. Give each use a layer of its own."
-        )
     return Network(
         name=model.name, nodes=tuple(nodes), results=tuple(result.name for result in results)
     )
 
 
-def build(network: Network, call: Call) -> tuple[list[Any], list[Any]]:
+def build(network: Network, call: Call, enter: Call | None = None) -> tuple[list[Any], list[Any]]:
     """The symbolic inputs and outputs of a network's nodes.
 
     Args:
       network: the nodes.
-      call: called in execution order with each node but the inputs, and the tensor that it reads (a
-        list where there are several); returns the output.
+      call: called in execution order with each node but the inputs and the further uses of a layer,
+        and the tensor that it reads (a list where there are several); returns the output.
+      enter: called with each input that is read, and its tensor; returns what its readers get.
     """
     values: dict[str, Any] = {}
+    entered: dict[str, Any] = {}
+    several = {node.use_of for node in network.nodes}
+    layers: dict[str | None, Any] = {}
     inputs = []
     for node in network.nodes:
-        tensors = [values[name] for name in node.inputs]
+        tensors = [entered.get(name, values[name]) for name in node.inputs]
         if isinstance(node.layer, Element):
             values[node.name] = tensors[0][node.layer.index]
         elif node.inputs:
-            results = tree.flatten(call(node, tensors if len(tensors) > 1 else tensors[0]))
+            given = tensors if len(tensors) > 1 else tensors[0]
+            if node.use_of is None:
+                results = tree.flatten(call(node, given))
+                if node.name in several:
+                    layers[node.name] = results[0]._keras_history.operation
+            else:
+                layer = layers[node.use_of]
+                results = tree.flatten(layer(given, **call_arguments(node, layer)))
             values[node.name] = results if len(results) > 1 else results[0]
         else:
             values[node.name] = keras.Input(
                 batch_shape=node.shape, dtype=node.layer.dtype, name=node.name
             )
             inputs.append(values[node.name])
+            if enter is not None and any(node.name in other.inputs for other in network.nodes):
+                entered[node.name] = enter(node, values[node.name])
     return inputs, [values[name] for name in network.results]
 
 

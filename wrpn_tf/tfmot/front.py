@@ -1,7 +1,5 @@
 """The names that each front has, see `wrpn_tf.fronts`."""
 
-from tf_keras import layers as layers
-
 from wrpn_tf.tfmot import moving_layers as moving_layers
 from wrpn_tf.tfmot.acceptance import check_accepted as check_accepted
 from wrpn_tf.tfmot.calls import layer_call as layer_call
@@ -13,6 +11,7 @@ from wrpn_tf.tfmot.interface import input_names as input_names
 from wrpn_tf.tfmot.interface import interface_of as interface_of
 from wrpn_tf.tfmot.interface import nested_inputs as nested_inputs
 from wrpn_tf.tfmot.interface import packed_inputs as packed_inputs
+from wrpn_tf.tfmot.moving_layers import NAMESPACE
 from wrpn_tf.tfmot.quantization import annotate as annotate
 from wrpn_tf.tfmot.quantization import apply as apply
 from wrpn_tf.tfmot.quantization import assemble as assemble
@@ -24,3 +23,5 @@ from wrpn_tf.tfmot.traversal import graph_nodes as graph_nodes
 from wrpn_tf.tfmot.traversal import read as read
 from wrpn_tf.tfmot.traversal import rebuild_calls as rebuild_calls
 from wrpn_tf.tfmot.traversal import replay as replay
+
+layers = NAMESPACE

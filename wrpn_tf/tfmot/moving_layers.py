@@ -5,6 +5,7 @@ Models that are read get them in the place of such operations (`wrpn_tf.tfmot.op
 
 from __future__ import annotations
 
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -124,3 +125,31 @@ class Clip(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments, serialized."""
         return super().get_config() | {"minimum": self.minimum, "maximum": self.maximum}
+
+
+@keras.saving.register_keras_serializable("wrpn_tf")
+class Use(keras.layers.Layer):
+    """What one use of a layer with weights has for itself, if the layer is used several times.
+
+    An offset of each channel, 0 until `export.settle` moves it, and not trained; and the quantizer
+    of the output. The layer has one kernel with one scale, whatever reads its outputs.
+    """
+
+    def build(self, input_shape: Any) -> None:
+        """Adds the offset of each channel."""
+        self.offset = self.add_weight(
+            name="offset", shape=input_shape[-1:], initializer="zeros", trainable=False
+        )
+        super().build(input_shape)
+
+    def call(self, inputs: Any) -> Any:
+        """Adds the offset."""
+        return inputs + self.offset
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """That of the input."""
+        return input_shape
+
+
+NAMESPACE = types.SimpleNamespace(**vars(keras.layers), Use=Use)
+"""The layers of Keras, and what a decomposed network has besides."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.python.core.quantization.keras import (
     quantize_layer,
@@ -15,9 +14,10 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 
 from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.nodes import Network, Node
-from wrpn_tf.graph.plan import LayerPlan, layer_plan, placed
+from wrpn_tf.graph.plan import LayerPlan, layer_plan, of_all_uses, placed
 from wrpn_tf.graph.roles import Kind, class_name, kind
 from wrpn_tf.tfmot import traversal
+from wrpn_tf.tfmot.moving_layers import NAMESPACE
 from wrpn_tf.tfmot.one_grid_layers import QuantizedAveragePooling2D, QuantizedUpSampling2D
 from wrpn_tf.tfmot.output_quantizers import RangeQuantizer
 from wrpn_tf.tfmot.quantize_config import OutputQuantizer, WRPNQuantizeConfig
@@ -59,7 +59,9 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
             for layer in model.layers
             if layer.name in layer_quantize_map and kind(layer) is not Kind.INPUT
         }
-        network = decomposed(traversal.read(model), keras.layers, annotated)
+        network = traversal.read(model)
+        annotated = of_all_uses(network, annotated)
+        network = decomposed(network, NAMESPACE, annotated)
         network, plans = placed(network, annotated, self._integer, self._input_range)
         plan = {name: WRPNQuantizeConfig.of(layer) for name, layer in plans.items()}
         model = self._insert(network, plan)
@@ -68,27 +70,17 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
 
     def _insert(self, network: Network, plan: dict[str, WRPNQuantizeConfig]) -> keras.Model:
         """Puts quantizers behind the inputs and replaces average pooling that owns a grid."""
-        inputs = {node.name for node in network.nodes if not node.inputs}
 
-        def on_grid(tensor):
-            name = tensor._keras_history.layer.name
-            if name not in inputs:
-                return tensor
-            if name not in quantized_inputs:
-                quantized_inputs[name] = quantize_layer.QuantizeLayer(
-                    RangeQuantizer(self._input_range), name=f"quantize_{name}"
-                )(tensor)
-            return quantized_inputs[name]
+        def on_grid(node, tensor):
+            quantizer = RangeQuantizer(self._input_range)
+            return quantize_layer.QuantizeLayer(quantizer, name=f"quantize_{node.name}")(tensor)
 
         def call(node, tensors):
-            if self._integer:
-                tensors = tf.nest.map_structure(on_grid, tensors)
             if node.kind is Kind.AVERAGE and node.name in plan:
                 return _on_one_grid(node, tensors, plan.pop(node.name).output)
             return traversal.call_node(node, tensors)
 
-        quantized_inputs: dict[str, Any] = {}
-        return traversal.build(network, call)
+        return traversal.build(network, call, on_grid if self._integer else None)
 
 
 class WRPNScheme(quantize_scheme.QuantizeScheme):

@@ -17,6 +17,7 @@ from wrpn_tf.graph.support import arguments_problem
 from wrpn_tf.tfmot.operations import layer_of
 
 Call = Callable[[Node, Any], Any]
+Enter = Callable[[Node, Any], Any]
 Visit = Callable[[Any, list[Any], Mapping[str, Any]], Any]
 _OPERATIONS = (tf_op_layer.ClassMethod, tf_op_layer.InstanceProperty, TFOpLambda)
 
@@ -133,14 +134,11 @@ def call_as(
 
 
 def read(model: keras.Model) -> Network:
-    """The nodes of a model, flat: nested models are inlined, and each layer is used once.
+    """The nodes of a model, flat: nested models are inlined.
 
-    A layer without weights that is used several times becomes several nodes. Operations of
-    TensorFlow that layers stand for (`wrpn_tf.tfmot.operations`) are read as those layers. Nothing
-    is built, and no weight's value is read.
-
-    Raises:
-      ValueError: if a layer with weights is used more than once; all such layers are named.
+    A layer that is used several times is several nodes, and several layers of one name have
+    different ones. Operations of TensorFlow that layers stand for (`wrpn_tf.tfmot.operations`) are
+    read as those layers. Nothing is built, and no weight's value is read.
     """
     check_model(model)
     frozen = set(_frozen_layers(model))
@@ -151,15 +149,13 @@ def read(model: keras.Model) -> Network:
     nodes = list(inputs)
     names = set(_layer_names(model))
     uses: dict[str, int] = {}
-    shared = set()
+    firsts: dict[int, str] = {}  # By the id of a layer with weights: the node of its first use.
 
-    def unique(layer: keras.layers.Layer) -> str:
-        count = uses[layer.name] = uses.get(layer.name, 0) + 1
+    def unique(name: str) -> str:
+        count = uses[name] = uses.get(name, 0) + 1
         if count == 1:
-            return layer.name
-        if layer.weights:
-            shared.add(layer.name)
-        candidates = (f"{layer.name}_{index}" for index in itertools.count(count))
+            return name
+        candidates = (f"{name}_{index}" for index in itertools.count(count))
         name = next(candidate for candidate in candidates if candidate not in names)
         names.add(name)
         return name
@@ -171,8 +167,10 @@ def read(model: keras.Model) -> Network:
         if layer is not keras_node.layer:  # It stands for the constants of the operation too.
             arguments = {name: arguments[name] for name in ("training",) if name in arguments}
         shapes = _output_shapes(keras_node, layer, [source.shape for source in sources])
+        name = unique(keras_node.layer.name)
+        first = firsts.setdefault(id(keras_node.layer), name) if keras_node.layer.weights else name
         node = Node(
-            name=unique(keras_node.layer),
+            name=name,
             layer=layer,
             inputs=tuple(source.name for source in sources),
             shape=shapes[0],
@@ -180,6 +178,7 @@ def read(model: keras.Model) -> Network:
             weights=tuple(range(len(layer.weights))) if layer is keras_node.layer else (),
             trainable=id(keras_node.layer) not in frozen,
             arguments=arguments,
+            use_of=None if first == name else first,
         )
         nodes.append(node)
         if len(shapes) == 1:
@@ -198,39 +197,49 @@ def read(model: keras.Model) -> Network:
         return elements
 
     results = replay(model, inputs, visit)
-    if shared:
-        raise ValueError(
-            f"Layers with weights that are used more than once (or names that occur twice) cannot "
-            f"be quantized: {', '.join(sorted(shared))}. Give each use a layer of its own."
-        )
     return Network(
         name=model.name, nodes=tuple(nodes), results=tuple(result.name for result in results)
     )
 
 
-def build(network: Network, call: Call | None = None) -> keras.Model:
+def build(network: Network, call: Call | None = None, enter: Enter | None = None) -> keras.Model:
     """A functional model of a network's nodes, with the weights that they come from.
 
     Args:
       network: the nodes.
-      call: called in execution order with each node but the inputs, and the tensor that it reads (a
-        list where there are several); returns the output. None: `call_node`.
+      call: called in execution order with each node but the inputs and the further uses of a layer,
+        and the tensor that it reads (a list where there are several); returns the output. None:
+        `call_node`.
+      enter: called with each input that is read, and its tensor; returns what its readers get.
     """
     call = call or call_node
     values: dict[str, Any] = {}
+    entered: dict[str, Any] = {}
+    several = {node.use_of for node in network.nodes}
+    layers: dict[str | None, keras.layers.Layer] = {}
     inputs = []
     for node in network.nodes:
-        tensors = [values[name] for name in node.inputs]
+        tensors = [entered.get(name, values[name]) for name in node.inputs]
         if isinstance(node.layer, Element):
             values[node.name] = tensors[0][node.layer.index]
         elif node.inputs:
-            results = tf.nest.flatten(call(node, tensors if len(tensors) > 1 else tensors[0]))
+            inputs_of_node = tensors if len(tensors) > 1 else tensors[0]
+            if node.use_of is None:
+                results = tf.nest.flatten(call(node, inputs_of_node))
+                if node.name in several:
+                    layers[node.name] = results[0]._keras_history.layer
+            else:
+                layer = layers[node.use_of]
+                outputs_of_node = layer(inputs_of_node, **call_arguments(node, layer))
+                results = tf.nest.flatten(outputs_of_node)
             values[node.name] = results if len(results) > 1 else results[0]
         else:
             values[node.name] = keras.Input(
                 batch_shape=node.shape, dtype=node.layer.dtype, name=node.name
             )
             inputs.append(values[node.name])
+            if enter is not None and any(node.name in other.inputs for other in network.nodes):
+                entered[node.name] = enter(node, values[node.name])
     outputs = [values[name] for name in network.results]
     return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=network.name)
 
@@ -278,6 +287,8 @@ def new_layer(node: Node) -> keras.layers.Layer:
 
 def copy_weights(node: Node, layer: keras.layers.Layer) -> None:
     """Gives a built layer the weights of its node; a kernel over sequences has no height."""
+    if not node.weights:
+        return
     values = node.origin.get_weights()
     layer.set_weights(
         [

@@ -708,8 +708,58 @@ def with_metric(keras):
 
 
 def used_twice(keras):
-    source, conv = image(keras), keras.layers.Conv2D(2, 3, padding="same", name="twice")
-    return keras.Model(source, conv(conv(source)))
+    layers, source = keras.layers, image(keras)
+    conv = layers.Conv2D(2, 3, padding="same", name="twice")
+    bn = layers.BatchNormalization(name="bn")
+    x = layers.Flatten()(layers.Add()([bn(conv(bn(conv(source)))), source]))
+    return keras.Model(source, layers.Dense(2, name="head")(x))
+
+
+def one_layer(model, quantized):
+    """One kernel with one scale, trained by both uses; quantizers of the outputs of their own."""
+    assert names(quantized.trainable_weights) == [
+        *("twice/kernel", "twice/bias", "quant_twice/kernel_scale", "bn/gamma", "bn/beta", *HEAD),
+    ]
+    ranges = {
+        view.name.removeprefix("quant_"): view.grid
+        for view in wrpn_tf.view(quantized)
+        if view.kind is wrpn_tf.Kind.USE
+    }
+    assert ranges.keys() == {"bn_use", "bn_2_use"}
+    assert len(set(ranges.values())) == 2
+    floats = wrpn_tf.quantize_model(model, 32, 32, first_last="paper")
+    histories = []
+    for copy in (model, floats):
+        before = dict(zip(names(copy.weights), copy.get_weights(), strict=True))
+        fitted(copy, epochs=2)
+        after = dict(zip(names(copy.weights), copy.get_weights(), strict=True))
+        histories.append({n: after[n] - before[n] for n in names(model.weights)})
+    for name, moved in histories[0].items():
+        np.testing.assert_allclose(histories[1][name], moved, rtol=1e-3, atol=1e-6)
+
+
+def towers(keras):
+    """Two nested models whose layers have equal names."""
+    layers, source = keras.layers, image(keras)
+
+    def tower(name):
+        inner = keras.Input((6, 6, 2))
+        x = layers.BatchNormalization(name="bn")(layers.Conv2D(2, 3, name="conv")(inner))
+        return keras.Model(inner, x, name=name)(source)
+
+    x = layers.Add()([tower("color"), tower("depth")])
+    return keras.Model(source, layers.Dense(2, name="head")(layers.Flatten()(x)))
+
+
+def two_layers(model, quantized):
+    kernels = {name for name in names(quantized.trainable_weights) if "conv" in name}
+    assert kernels == {
+        *("conv/kernel", "conv/bias", "quant_conv/kernel_scale"),
+        *("conv_2/kernel", "conv_2/bias", "quant_conv_2/kernel_scale"),
+    }
+    floats = wrpn_tf.quantize_model(model, 32, 32, first_last="paper")
+    expected = model.predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(floats.predict(IMAGES, verbose=0), expected, rtol=1e-5, atol=1e-6)
 
 
 case("own train_step", with_own_step, refused="Adversarial 'robust' has its own train_step")
@@ -726,7 +776,8 @@ case(
     keras3=NotImplementedError,
 )
 case("add_metric", with_metric, refused="add_metric", keras3=NotImplementedError)
-case("a layer with weights used twice", used_twice, refused="more than once.*twice")
+case("a layer with weights used twice", used_twice, one_layer)
+case("towers with equal names", towers, two_layers)
 case(
     "a quantized model",
     lambda k: wrpn_tf.quantize_model(backbone(k)),

@@ -607,13 +607,29 @@ def test_a_subclass_of_a_supported_layer_is_not_supported():
         wrpn_tf.quantize_model(sequential(Standardized(2, 1, name="conv")))
 
 
-def test_a_layer_with_weights_that_is_used_twice_is_named():
-    def build(x):
-        shared = layers.Conv2D(2, 1, name="shared")
-        return shared(layers.ReLU()(shared(x)))
+def test_each_use_of_a_layer_has_an_output_quantizer():
+    """Behind the layer, if that has weights: it has one kernel, of the most bits of all uses."""
 
-    with pytest.raises(ValueError, match=r"used more than once.*: shared"):
-        wrpn_tf.quantize_model(functional((4, 4, 2), build))
+    def build(x):
+        shared, relu = layers.Conv2D(2, 1, name="shared"), layers.ReLU(name="relu")
+        x = relu(shared(relu(shared(layers.Conv2D(2, 1, name="first")(x)))))
+        return shared(layers.Conv2D(2, 1, name="between")(x))
+
+    quantized = wrpn_tf.quantize_model(functional((4, 4, 2), build), 2, 4)
+    views = {view.name: view for view in wrpn_tf.view(quantized)}
+    assert [name for name, view in views.items() if view.observes] == [
+        *("quantize_image", "quant_first", "quant_relu", "quant_relu_2", "quant_between"),
+        "quant_shared_3_use",
+    ]
+    uses = [view for view in views.values() if view.layer is views["quant_shared"].layer]
+    assert [(view.name, view.again) for view in uses] == [
+        ("quant_shared", False),
+        ("quant_shared_2", True),
+        ("quant_shared_3", True),
+    ]
+    assert {view.kernel.bits for view in uses} == {8}
+    assert views["quant_between"].kernel.bits == 2
+    assert [layer.name for layer in quantized.layers].count("quant_shared") == 1
 
 
 class Subclassed(keras.Model):
