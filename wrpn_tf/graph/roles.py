@@ -145,7 +145,8 @@ def activation_name(layer: Layer) -> str:
     activation = getattr(layer, "activation", None)
     if activation is None:
         return "linear"
-    if (inner := activation_layer(layer)) is not None:
+    inner = activation_layer(layer)
+    if inner is not None:
         return class_name(inner) or f"{type(inner).__module__}.{type(inner).__name__}"
     name = getattr(activation, "__name__", str(activation))
     if name == "<lambda>":
