@@ -39,7 +39,7 @@ clean:
 # Stamps: what is newer than setup.cfg and pyproject.toml is not installed again.
 .venv/installed: setup.cfg pyproject.toml | .venv/bin/python
 	@echo "Installing wrpn-tf and TensorFlow into .venv: about 3 GB, a few minutes."
-	$(PIP) install --editable .
+	$(PIP) install --editable '.[train]'
 	@touch $@
 
 .venv/installed-dev: setup.cfg pyproject.toml | .venv/bin/python

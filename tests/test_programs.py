@@ -223,3 +223,31 @@ def test_an_interrupted_training_says_how_to_resume(tmp_path):
         "interrupted; the same command resumes from the last checkpoint in the workdir"
     )
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train.digits", "--workdir=none"],
+        ["wrpn_tf.cost", "--arch=digits_cnn"],
+    ],
+)
+def test_what_needs_tensorflow_says_so_without_it(command):
+    hidden = """import importlib.machinery, sys
+class Hidden(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name in ("tensorflow", "tf_keras"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Hidden)
+import runpy
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+    process = python(hidden, *command)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert re.fullmatch(
+        r"error: this needs (tensorflow|tf_keras), which is not installed: "
+        r"pip install 'wrpn-tf\[train\]'\n",
+        errors,
+    )

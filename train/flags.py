@@ -164,7 +164,7 @@ def run(program: Callable[[], Mapping[str, Any] | None]) -> NoReturn:
         logging.set_verbosity(logging.WARNING)  # TensorFlow logs every checkpoint it writes.
         try:
             result = program()
-        except UserError:
+        except (UserError, ModuleNotFoundError):
             raise
         except Exception as error:
             _tell(error)

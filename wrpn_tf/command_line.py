@@ -43,6 +43,7 @@ _NOTICE = re.compile(
 )
 _NO_GPU = re.compile(rb"E\d{4} .*(cuInit|CUDA)")
 _GPU = pathlib.Path("/dev/nvidia0")
+_TRAIN_EXTRA = ("tensorflow", "tf_keras", "tensorflow_model_optimization", "tensorflow_datasets")
 _PROBLEM = re.compile(r"flag --(?P<name>[^=]+)=(?P<value>.*?): (?P<reason>.*)", re.DOTALL)
 
 _called_as = ""
@@ -109,6 +110,13 @@ def run(
             sys.stdout.flush()
         except BrokenPipeError:
             raise
+        except ModuleNotFoundError as error:
+            if error.name not in _TRAIN_EXTRA:
+                raise
+            sys.exit(
+                f"error: this needs {error.name}, which is not installed: "
+                "pip install 'wrpn-tf[train]'"
+            )
         except errors as error:
             sys.exit(f"error: {printable(str(error), keep=_LINES)}")
         return status
