@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import sys
 from typing import Any
 
 from absl import flags
@@ -22,8 +23,11 @@ from export.flatbuffer import reader
 from export.kernel_sets.rules import KERNEL_SETS
 from export.tools.benchmarking import Measurement, measure
 from wrpn_tf import command_line
-from wrpn_tf.terminal import cell
+from wrpn_tf.terminal import cell, printable
 
+_MODEL = flags.DEFINE_multi_string(
+    "model", [], "The .tflite file, if it is not named without a flag."
+)
 _THREADS = flags.DEFINE_list("threads", ["1", "2"], "Numbers of threads.")
 _KERNEL_SETS = flags.DEFINE_multi_enum(
     "kernels", list(KERNEL_SETS), KERNEL_SETS, "Kernels; repeat the flag."
@@ -36,10 +40,9 @@ _PLOT = flags.DEFINE_string("plot", None, "Also draw the latencies into this .pn
 
 def main(paths: list[str]) -> None:
     """Runs the program."""
-    if not paths:
-        raise ValueError("name a .tflite file: python -m export.benchmark model.tflite")
+    paths = command_line.model_files("export.benchmark", paths, _MODEL.value)
     models = {path: reader.read_path(path) for path in paths}
-    measured = measure(
+    measured, problems = measure(
         models, _KERNEL_SETS.value, _thread_counts(), rounds=_ROUNDS.value, runs=_RUNS.value
     )
     if _PLOT.value:
@@ -50,6 +53,8 @@ def main(paths: list[str]) -> None:
         print(json.dumps([_record(row) for row in measured], indent=1))
     else:
         _show(measured)
+    for problem in problems:
+        print(f"not measured: {printable(problem)}", file=sys.stderr)
 
 
 def _thread_counts() -> list[int]:

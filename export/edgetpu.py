@@ -22,10 +22,15 @@ from export.edge_tpu.preflight import CACHE_BYTES, Prediction, predict
 from export.flatbuffer import reader
 from export.flatbuffer.reader import Model
 from export.ir.files import write_bytes
+from export.kernel_sets.rules import KERNEL_SETS
 from export.runtime import runner
 from export.runtime.isolation import Isolated
 from wrpn_tf import command_line
+from wrpn_tf.terminal import cell
 
+_MODEL = flags.DEFINE_multi_string(
+    "model", [], "The .tflite file, if it is not named without a flag."
+)
 _FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "What to print.")
 _ALL = flags.DEFINE_bool("all", False, "A row for every operator; else neighbours share one.")
 _FIX = flags.DEFINE_bool("fix", False, "Change what can be changed without changing an integer.")
@@ -41,12 +46,14 @@ class Preflight:
       prediction: the verdicts.
       fixes: what --fix did.
       on_cpu: operators that the compiler left on the CPU; None: not compiled.
+      note: which kernel sets do not load it; empty where all do.
     """
 
     path: str
     prediction: Prediction
     fixes: tuple[str, ...] = ()
     on_cpu: frozenset[int] | None = None
+    note: str = ""
 
     @property
     def maps(self) -> bool:
@@ -56,8 +63,7 @@ class Preflight:
 
 def main(paths: list[str]) -> int:
     """Runs the program; returns 0 only where every operator maps to the Edge TPU."""
-    if not paths:
-        raise ValueError("name a .tflite file: python -m export.edgetpu model.tflite")
+    paths = command_line.model_files("export.edgetpu", paths, _MODEL.value)
     if _FIX.value != bool(_OUTPUT.value) or (_FIX.value and len(paths) > 1):
         raise ValueError("--fix takes one model and --output=fixed.tflite")
     files = [_preflight(path) for path in paths]
@@ -69,6 +75,8 @@ def main(paths: list[str]) -> int:
             tables.show(
                 console, file.path, file.prediction, file.fixes, file.on_cpu, every=_ALL.value
             )
+            if file.note:
+                console.print(cell(file.note))
     return 0 if all(file.maps for file in files) else 1
 
 
@@ -76,7 +84,7 @@ def _preflight(path: str) -> Preflight:
     model = reader.read_path(path)
     fixes: tuple[str, ...] = ()
     prediction = predict(model)
-    _check_runs(path, model)
+    note = _check_runs(path, model)
     if _FIX.value:
         content, done = fix(model)
         write_bytes(_OUTPUT.value, content)
@@ -87,18 +95,31 @@ def _preflight(path: str) -> Preflight:
         compiled = compiler.compile_model(path)
         every = range(len(model.main.operators))
         on_cpu = frozenset(compiler.left_on_cpu(model, compiled) if compiled else every)
-    return Preflight(path=path, prediction=prediction, fixes=fixes, on_cpu=on_cpu)
+    return Preflight(path=path, prediction=prediction, fixes=fixes, on_cpu=on_cpu, note=note)
 
 
-def _check_runs(path: str, model: Model) -> None:
-    """A file must load in an interpreter to be compiled; custom operators are the compiler's."""
+def _check_runs(path: str, model: Model) -> str:
+    """A file must load in an interpreter to be compiled; custom operators are the compiler's.
+
+    Returns:
+      A sentence on the kernel sets that do not load it; empty where all do.
+
+    Raises:
+      ValueError: none loads it.
+    """
     if any(operator.custom for operator in model.main.operators):
-        return
-    try:
-        with Isolated(runner.Runner, model.content, "reference"):
-            pass
-    except ValueError as error:
-        raise ValueError(f"{path} does not load in LiteRT: {error}") from error
+        return ""
+    problems = {}
+    for kernel_set in KERNEL_SETS:
+        try:
+            with Isolated(runner.Runner, model.content, kernel_set):
+                pass
+        except ValueError as error:
+            problems[kernel_set] = str(error)
+    if len(problems) == len(KERNEL_SETS):
+        raise ValueError(f"{path} does not load in LiteRT: {problems[KERNEL_SETS[0]]}")
+    failing = (f"{kernel_set} kernels ({problem})" for kernel_set, problem in problems.items())
+    return f"It does not load with {' and '.join(failing)}." if problems else ""
 
 
 def _record(file: Preflight) -> dict[str, Any]:
@@ -112,6 +133,7 @@ def _record(file: Preflight) -> dict[str, Any]:
         "cache_bytes": CACHE_BYTES,
         "streamed_bytes": prediction.streamed_bytes,
         "fixes": list(file.fixes),
+        "note": file.note,
         "compiled_on_cpu": None if file.on_cpu is None else sorted(file.on_cpu),
         "operators": [
             dataclasses.asdict(finding) | {"verdict": finding.verdict.value}

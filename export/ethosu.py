@@ -1,4 +1,4 @@
-"""Compiles .tflite files for Arm Ethos-U with Vela, and shows what that gives, side by side.
+"""What Vela, the compiler of Arm Ethos-U, makes of .tflite files, side by side.
 
     python -m export.ethosu model.tflite [more.tflite] --accelerator=ethos-u55-256
     python -m export.ethosu model.tflite --accelerator=ethos-u65-512 --system=Embedded --layers
@@ -17,6 +17,9 @@ from absl import flags
 
 from wrpn_tf import command_line
 
+_MODEL = flags.DEFINE_multi_string(
+    "model", [], "The .tflite file, if it is not named without a flag."
+)
 _ACCELERATOR = flags.DEFINE_string(
     "accelerator", "ethos-u55-256", "As Vela names it: ethos-u55-256, ethos-u65-512, ethos-u85-256."
 )
@@ -37,8 +40,7 @@ _JSON = flags.DEFINE_bool("json", False, "Print JSON.")
 
 def main(paths: list[str]) -> int:
     """Runs the program; returns 0 only where the NPU runs everything."""
-    if not paths:
-        raise ValueError("name a .tflite file: python -m export.ethosu model.tflite")
+    paths = command_line.model_files("export.ethosu", paths, _MODEL.value)
 
     from rich.console import Console
 

@@ -26,7 +26,9 @@ from export.tools.evaluation import Accuracy, evaluate, labels_of_classes
 from wrpn_tf import command_line
 from wrpn_tf.terminal import printable
 
-_MODEL = flags.DEFINE_string("model", None, "The .tflite file.", required=True)
+_MODEL = flags.DEFINE_multi_string(
+    "model", [], "The .tflite file, if it is not named without a flag."
+)
 _DATASET = flags.DEFINE_string("dataset", None, "Name of a TFDS data set.")
 _SPLIT = flags.DEFINE_string("split", "test", "Its split, or a slice of one: validation[:100].")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS data; default: TFDS's own.")
@@ -46,18 +48,19 @@ _BATCH = 32
 _BATCH_VALUES = 2**25  # Of larger images a batch has fewer.
 
 
-def main() -> None:
+def main(paths: list[str]) -> None:
     """Runs the program."""
+    (path,) = command_line.model_files("export.evaluate", paths, _MODEL.value, most=1)
     if bool(_DATASET.value) == bool(_FOLDER.value):
         raise ValueError("give --dataset=NAME or --folder=PATH")
     if not 0 < _FRACTION.value <= 1:
         raise ValueError("--crop_fraction must be above 0 and at most 1")
     logging.set_verbosity(logging.WARNING)  # TFDS reports at INFO what it reads.
-    model = reader.read_path(_MODEL.value)
+    model = reader.read_path(path)
     try:
         description = classifier.interface(model, _normalization())
     except ValueError as error:
-        raise ValueError(f"{_MODEL.value}: {error}") from error
+        raise ValueError(f"{path}: {error}") from error
 
     from export.tools import images  # TensorFlow, which takes seconds: after the file was looked at
 
@@ -88,7 +91,7 @@ def main() -> None:
     seconds = time.perf_counter() - started
     if _FORMAT.value == "json":
         record = {
-            "model": _MODEL.value,
+            "model": path,
             "data": data.name,
             **dataclasses.asdict(accuracy),
             "classes": description.classes,
@@ -105,7 +108,7 @@ def main() -> None:
         print(json.dumps(record, indent=1))
     else:
         print(
-            f"{printable(_MODEL.value)} on {printable(data.name)}: {accuracy.images:,} images, "
+            f"{printable(path)} on {printable(data.name)}: {accuracy.images:,} images, "
             f"top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} ({seconds:.1f} s)"
         )
 
@@ -123,4 +126,4 @@ def _normalization() -> classifier.Normalization | None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, arguments="model.tflite")

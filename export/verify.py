@@ -15,7 +15,9 @@ from absl import flags
 from wrpn_tf import command_line
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training.", required=True)
-_MODEL = flags.DEFINE_string("model", None, "The .tflite file.", required=True)
+_MODEL = flags.DEFINE_multi_string(
+    "model", [], "The .tflite file, if it is not named without a flag."
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS data; default: as in training.")
 _IMAGES = flags.DEFINE_integer(
     "images",
@@ -27,8 +29,10 @@ _AGREEMENT = flags.DEFINE_float("min_agreement", 0.998, "Least share of equal to
 _ACCURACY = flags.DEFINE_float("max_accuracy_gap", 0.001, "Largest gap in top-1 accuracy.", 0, 1)
 
 
-def main() -> int:
+def main(paths: list[str]) -> int:
     """Runs the program; returns 1 if a check fails."""
+    (path,) = command_line.model_files("export.verify", paths, _MODEL.value, most=1)
+
     from rich.console import Console
 
     from export.flatbuffer import reader
@@ -36,7 +40,7 @@ def main() -> int:
     from export.verification.verifier import verify_graph
     from export.verification.workdir import Workdir
 
-    workdir, content = Workdir.load(_WORKDIR.value), read_bytes(_MODEL.value)
+    workdir, content = Workdir.load(_WORKDIR.value), read_bytes(path)
     data = workdir.load_data(_DATA_DIR.value)
     verification = verify_graph(
         workdir.model,
@@ -53,4 +57,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, arguments="model.tflite")

@@ -134,6 +134,28 @@ def run(
     raise AssertionError("absl ends the process")
 
 
+def model_files(
+    program: str, found: Sequence[str], named: Sequence[str], most: int | None = None
+) -> list[str]:
+    """The .tflite files of a program, which takes them as arguments or by --model=.
+
+    Args:
+        program: Its module.
+        found: The arguments.
+        named: The values of --model.
+        most: How many the program takes; None: any number.
+
+    Raises:
+        ValueError: There are none, or too many.
+    """
+    paths = [*found, *named]
+    if not paths:
+        raise ValueError(f"name a .tflite file: python -m {program} model.tflite")
+    if most is not None and len(paths) > most:
+        raise ValueError(f"name one .tflite file, not {len(paths)}: {', '.join(paths)}")
+    return paths
+
+
 class _QuietTensorFlow(importlib.abc.MetaPathFinder):
     """Imports TensorFlow without the notices that its C++ prints while no log level is set yet."""
 

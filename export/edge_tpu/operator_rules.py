@@ -18,10 +18,11 @@ _SAME_GRID = frozenset(
 )
 
 # Points where the compiler was seen to map an operator, or not to; in elements of the output.
-_RESHAPE_MAPS = 2_304
-_TRANSPOSE_MAPS, _TRANSPOSE_FAILS = 57_600, 230_400
-_CONCATENATION_FAILS = 300_000
-_RESIZE_MAPS, _RESIZE_FAILS = 48 * 48 * 24, 513 * 513
+_RESHAPE_MAPS = {3: 2_304, 4: 408_000}  # By the rank of the output.
+_TRANSPOSE_MAPS, _TRANSPOSE_FAILS = 57_600, 108_800
+_CONCATENATION_MAPS, _CONCATENATION_FAILS = 17_680, 300_000
+_RESIZE_MAPS = {"RESIZE_BILINEAR": 48 * 48 * 24, "RESIZE_NEAREST_NEIGHBOR": 819_200}
+_RESIZE_FAILS = 513 * 513
 _SOFTMAX_LONGEST = 16_000
 _PROBABILITIES = QuantizationParameters(scale=1 / 256, low=0, high=255, bits=8)
 
@@ -72,34 +73,24 @@ def _concatenation_too_large(site: Site) -> bool:
 
 
 @rule(
-    "A concatenation of tensors of rank 3 maps up to a size that is not known.",
+    "A concatenation of tensors of rank 3 was seen mapped up to 17,680 elements.",
     "Concatenate along the depth of an image, or compile it to know.",
     "CONCATENATION",
     verdict=Verdict.UNKNOWN_SIZE,
 )
 def _concatenation_unknown(site: Site) -> bool:
-    return len(site.outputs[0].shape) == 3
+    return len(site.outputs[0].shape) == 3 and site.outputs[0].size > _CONCATENATION_MAPS
 
 
 @rule(
-    "Dilation must be the same along height and width.",
+    "Dilation must be the same along height and width, or 1 along one of them.",
     "Use equal dilation rates.",
     "CONV_2D",
     "DEPTHWISE_CONV_2D",
 )
 def _unequal_dilation(site: Site) -> bool:
-    return site.option("dilationHFactor", 1) != site.option("dilationWFactor", 1)
-
-
-@rule(
-    "The compiler rejects grouped convolutions.",
-    "Split a grouped convolution into one for each group.",
-    "CONV_2D",
-    verdict=Verdict.REJECTED,
-)
-def _grouped(site: Site) -> bool:
-    source, kernel = site.inputs[:2]
-    return source.shape[-1:] != kernel.shape[-1:]
+    factors = {site.option("dilationHFactor", 1), site.option("dilationWFactor", 1)}
+    return len(factors) > 1 and 1 not in factors
 
 
 @rule(
@@ -172,13 +163,14 @@ def _prelu_slopes(site: Site) -> bool:
 
 
 @rule(
-    "Softmax must be one-dimensional, of at most 16,000 elements.",
+    "Softmax must be one-dimensional of at most 16,000 elements, or over rows of 2.",
     "Give the logits as output and compute the softmax on the CPU.",
     "SOFTMAX",
 )
 def _softmax_shape(site: Site) -> bool:
     shape = site.outputs[0].shape
-    return math.prod(shape[:-1]) > 1 or math.prod(shape) > _SOFTMAX_LONGEST
+    rows = math.prod(shape[:-1]) > 1 and shape[-1] != 2
+    return rows or math.prod(shape) > _SOFTMAX_LONGEST
 
 
 @rule(
@@ -203,17 +195,28 @@ def _strided(site: Site) -> bool:
 
 
 @rule(
-    "A reshape was seen mapped up to 2,304 elements only.",
+    "A reshape of 408,000 elements from rank 4 to rank 3 was not mapped.",
+    "Give the parts before it as outputs.",
+    "RESHAPE",
+)
+def _reshape_too_large(site: Site) -> bool:
+    before, after = site.inputs[0], site.outputs[0]
+    return (len(before.shape), len(after.shape)) == (4, 3) and after.size >= _RESHAPE_MAPS[4]
+
+
+@rule(
+    "A reshape was seen mapped up to 2,304 elements, or 408,000 to rank 4, only.",
     "Make it smaller, or compile it to know.",
     "RESHAPE",
     verdict=Verdict.UNKNOWN_SIZE,
 )
 def _reshape_unknown(site: Site) -> bool:
-    return site.outputs[0].size > _RESHAPE_MAPS
+    output = site.outputs[0]
+    return output.size > _RESHAPE_MAPS.get(len(output.shape), _RESHAPE_MAPS[3])
 
 
 @rule(
-    "A transpose of 230,400 elements was not mapped.",
+    "A transpose of 108,800 elements was not mapped.",
     "Choose a layout that needs no transpose.",
     "TRANSPOSE",
 )
@@ -222,7 +225,7 @@ def _transpose_too_large(site: Site) -> bool:
 
 
 @rule(
-    "A transpose was seen mapped up to 57,600 elements, and not of 230,400.",
+    "A transpose was seen mapped up to 57,600 elements, and not of 108,800.",
     "Make it smaller, or compile it to know.",
     "TRANSPOSE",
     verdict=Verdict.UNKNOWN_SIZE,
@@ -243,7 +246,7 @@ def _resize_too_large(site: Site) -> bool:
 
 
 @rule(
-    "Resizing was seen mapped by factors of 1 and 2 up to 55,296 elements only.",
+    "Resizing was seen mapped by factors of 1 and 2 only, to 55,296 elements, nearest to 819,200.",
     "Resize by 2 at a time, or compile it to know.",
     "RESIZE_BILINEAR",
     "RESIZE_NEAREST_NEIGHBOR",
@@ -251,7 +254,7 @@ def _resize_too_large(site: Site) -> bool:
 )
 def _resize_unknown(site: Site) -> bool:
     ratio, _ = _resize(site)
-    return ratio not in (1, 2) or site.outputs[0].size > _RESIZE_MAPS
+    return ratio not in (1, 2) or site.outputs[0].size > _RESIZE_MAPS[site.operator.name]
 
 
 def _resize(site: Site) -> tuple[float, int]:

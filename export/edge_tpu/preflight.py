@@ -18,6 +18,8 @@ from export.flatbuffer.reader import Model, Operator, Subgraph
 # Of the 8 MiB on the chip, what is left for parameters beside the program and activations.
 CACHE_BYTES = int(7.9 * 2**20)
 COMPILED_OPERATOR = "edgetpu-custom-op"
+_ETHOS_U = "ethos-u"
+_NOBODY = "No output of the model needs it."
 _UNKNOWN = (Verdict.UNKNOWN_SIZE, Verdict.UNKNOWN_VERSION)
 
 
@@ -58,8 +60,9 @@ class Prediction:
 
     @property
     def maps(self) -> bool:
-        """Whether every operator is on the TPU."""
-        return all(finding.verdict is Verdict.TPU for finding in self.findings)
+        """Whether every operator that is used is on the TPU."""
+        used = (finding for finding in self.findings if finding.verdict is not Verdict.UNUSED)
+        return all(finding.verdict is Verdict.TPU for finding in used)
 
     @property
     def streamed_bytes(self) -> int:
@@ -81,7 +84,10 @@ def predict(model: Model) -> Prediction:
     graph = model.main
     if any(operator.name == COMPILED_OPERATOR for operator in graph.operators):
         raise ValueError("this file is compiled for the Edge TPU already; give the one before")
+    if any(operator.name == _ETHOS_U for operator in graph.operators):
+        raise ValueError("this file is compiled for Arm Ethos-U; give the one before")
     broken = [_first_broken(Site(operator=op, subgraph=graph)) for op in graph.operators]
+    unused = _unused(graph)
     rejecting = next(
         (i for i, rule in enumerate(broken) if rule and rule.verdict is Verdict.REJECTED), None
     )
@@ -89,12 +95,29 @@ def predict(model: Model) -> Prediction:
         findings = _rejected(graph, broken, rejecting)
     else:
         findings = _flow(graph, broken)
+        findings = [
+            _finding(graph, i, Verdict.UNUSED, _NOBODY, "") if i in unused else finding
+            for i, finding in enumerate(findings)
+        ]
     on_tpu = [
         operator
         for operator, finding in zip(graph.operators, findings, strict=True)
         if finding.verdict in (Verdict.TPU, *_UNKNOWN)
     ]
     return Prediction(findings=tuple(findings), parameter_bytes=_parameter_bytes(graph, on_tpu))
+
+
+def _unused(graph: Subgraph) -> set[int]:
+    """Operators that no output needs, which the compiler drops."""
+    needed, unused = set(graph.outputs), set()
+    for index in reversed(range(len(graph.operators))):
+        operator = graph.operators[index]
+        keeps_state = any(i >= 0 and graph.tensors[i].variable for i in operator.inputs)
+        if needed.isdisjoint(operator.outputs) and not keeps_state:
+            unused.add(index)
+        else:
+            needed.update(operator.inputs)
+    return unused
 
 
 def _first_broken(site: Site) -> Rule | None:

@@ -28,6 +28,7 @@ class Verdict(enum.Enum):
     CPU = "on CPU"
     UNKNOWN_SIZE = "unknown (size)"
     UNKNOWN_VERSION = "unknown (version)"
+    UNUSED = "unused"
     REJECTED = "rejected"
 
 
@@ -131,6 +132,7 @@ _ALL_INPUTS_FLOW = frozenset(
 _SUB_BYTE = ("INT4", "UINT4", "INT2")
 _HIGHEST_BUILTIN_CODE = 145
 _MOST_VALUES = 64
+_ACTIVATION_BYTES = 128 * 2**20
 
 
 def rule(
@@ -151,6 +153,46 @@ def rule(
         return broken
 
     return add
+
+
+@rule(
+    "A batch that is computed (SHAPE, STRIDED_SLICE, PACK) makes the compiler refuse the file.",
+    "Convert the model with a fixed batch of 1.",
+    "SHAPE",
+    verdict=Verdict.REJECTED,
+)
+def _computed_batch(site: Site) -> bool:
+    return True
+
+
+@rule(
+    "Height, width and depth must be known to the compiler.",
+    "Convert the model with a fixed size of its input.",
+    verdict=Verdict.REJECTED,
+)
+def _unknown_size(site: Site) -> bool:
+    return any(-1 in (tensor.signature or ())[1:] for tensor in site.activations)
+
+
+@rule(
+    "The compiler rejects grouped convolutions.",
+    "Split a grouped convolution into one for each group, as export.to_tflite does.",
+    "CONV_2D",
+    verdict=Verdict.REJECTED,
+)
+def _grouped(site: Site) -> bool:
+    source, kernel = site.inputs[:2]
+    return source.shape[-1:] != kernel.shape[-1:]
+
+
+@rule(
+    "Version 4 of TRANSPOSE_CONV fuses an activation, which older parsers leave out silently.",
+    "Write the activation as an operator of its own, behind version 3.",
+    "TRANSPOSE_CONV",
+    verdict=Verdict.REJECTED,
+)
+def _fused_transposed(site: Site) -> bool:
+    return bool(site.option("fusedActivationFunction", 0))
 
 
 @rule(
@@ -195,6 +237,15 @@ def _unsupported(site: Site) -> bool:
 )
 def _other_type(site: Site) -> bool:
     return any(tensor.type not in ("INT8", "UINT8") for tensor in site.activations)
+
+
+@rule(
+    "Activations of more than 128 MiB failed to compile in users' reports.",
+    "Use smaller images, or compile it to know.",
+    verdict=Verdict.UNKNOWN_SIZE,
+)
+def _large_activations(site: Site) -> bool:
+    return sum(tensor.size for tensor in site.activations) > _ACTIVATION_BYTES
 
 
 @rule(

@@ -6,6 +6,7 @@ import dataclasses
 import pathlib
 import re
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -79,7 +80,26 @@ def _arena_bytes(interpreter: object, constants: frozenset[int]) -> int:
         start = view.__array_interface__["data"][0]
         if view.nbytes:
             spans.append((start, start + view.nbytes))
-    return max(end for _, end in spans) - min(start for start, _ in spans) if spans else 0
+    return arena_span(spans)
+
+
+def arena_span(spans: Sequence[tuple[int, int]]) -> int:
+    """Bytes from the first to the last address of tensors, in each place where there are some.
+
+    An arena is no larger than its tensors; what lies farther away from the others than that was
+    allocated by itself, as outputs of dynamic size and converted constants are.
+
+    Args:
+      spans: first address and the one behind the last, of each tensor.
+    """
+    most = sum(end - start for start, end in spans)
+    places: list[list[int]] = []
+    for start, end in sorted(spans):
+        if places and start - places[-1][1] <= most:
+            places[-1][1] = max(places[-1][1], end)
+        else:
+            places.append([start, end])
+    return sum(end - start for start, end in places)
 
 
 def _resident_bytes() -> int | None:

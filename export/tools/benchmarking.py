@@ -49,8 +49,10 @@ def measure(
     *,
     rounds: int,
     runs: int,
-) -> list[Measurement]:
+) -> tuple[list[Measurement], list[str]]:
     """Measures all combinations in turns.
+
+    A model that does not run with one of the kernel sets is measured with the others.
 
     Args:
       models: by name.
@@ -59,21 +61,34 @@ def measure(
       rounds: how often each combination has its turn.
       runs: how often it runs then.
 
+    Returns:
+      The measurements, and a sentence on each kernel set that does not run a model.
+
     Raises:
-      ValueError: a model cannot be run; the message names it.
+      ValueError: a model runs with none of the kernel sets; the message names it.
     """
-    combinations = list(itertools.product(models, kernel_sets, thread_counts))
+    combinations: list[tuple[str, str, int]] = []
+    problems: dict[tuple[str, str], str] = {}
     with contextlib.ExitStack() as stack:
         workers = []
-        for name, kernel_set, threads in combinations:
+        for name, kernel_set, threads in itertools.product(models, kernel_sets, thread_counts):
+            if (name, kernel_set) in problems:
+                continue
             constants = frozenset(
                 index
                 for index, tensor in enumerate(models[name].main.tensors)
                 if tensor.data is not None
             )
-            with _naming(name):
+            try:
                 worker = Isolated(Timed, models[name].content, constants, kernel_set, threads)
+            except ValueError as error:
+                problems[name, kernel_set] = f"{name} does not run with {kernel_set}: {error}"
+                continue
+            combinations.append((name, kernel_set, threads))
             workers.append(stack.enter_context(worker))
+        for name in models:
+            if all((name, kernel_set) in problems for kernel_set in kernel_sets):
+                raise ValueError(problems[name, kernel_sets[0]])
         seconds: list[list[float]] = [[] for _ in workers]
         for _ in range(rounds):
             for (name, _, _), worker, collected in zip(combinations, workers, seconds, strict=True):
@@ -99,7 +114,7 @@ def measure(
                 high=high,
             )
         )
-    return measured
+    return measured, list(problems.values())
 
 
 @contextlib.contextmanager

@@ -9,8 +9,9 @@ import pytest
 import random_graphs
 from PIL import Image
 
-from export.flatbuffer import writer
-from export.tools import latency_plot
+from export.flatbuffer import reader, writer
+from export.runtime import latency
+from export.tools import benchmarking, latency_plot
 from export.tools.benchmarking import Measurement
 
 
@@ -82,3 +83,28 @@ def test_one_file_alone_is_drawn(tmp_path):
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match=r"one\.png"):
         latency_plot.draw([row], str(tmp_path / "one.png" / "two.png"))
+
+
+def test_tensors_far_from_the_arena_do_not_stretch_it():
+    """Outputs of dynamic size and converted constants are allocated by themselves."""
+    assert latency.arena_span([]) == 0
+    assert latency.arena_span([(64, 128), (0, 64), (32, 96)]) == 128
+    assert latency.arena_span([(0, 100), (110, 200)]) == 200  # A gap of alignment.
+    assert latency.arena_span([(0, 100), (44 * 10**12, 44 * 10**12 + 50)]) == 150
+
+
+def test_a_model_is_measured_with_the_kernels_that_run_it(monkeypatch):
+    def start(factory, content, constants, kernel_set, threads):
+        if kernel_set == "reference":
+            raise ValueError("the interpreter died on this file: SIGABRT")
+        return isolated(factory, content, constants, kernel_set, threads)
+
+    isolated = benchmarking.Isolated
+    monkeypatch.setattr(benchmarking, "Isolated", start)
+    model = reader.read(writer.to_flatbuffer(random_graphs.one_operator("conv", 0)))
+    sets = ("xnnpack", "reference")
+    measured, problems = benchmarking.measure({"a": model}, sets, [1], rounds=1, runs=1)
+    assert [row.kernel_set for row in measured] == ["xnnpack"]
+    assert problems == ["a does not run with reference: the interpreter died on this file: SIGABRT"]
+    with pytest.raises(ValueError, match="a does not run with reference: the interpreter died"):
+        benchmarking.measure({"a": model}, ["reference"], [1], rounds=1, runs=1)

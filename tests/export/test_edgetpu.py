@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -17,7 +18,7 @@ import tf_keras as keras
 
 import export
 import wrpn_tf
-from export.edge_tpu import compiler
+from export.edge_tpu import compiler, fixes
 from export.edge_tpu.fixes import fix
 from export.edge_tpu.operator_rules import ALL_RULES
 from export.edge_tpu.preflight import predict
@@ -197,3 +198,49 @@ def test_small_networks_map():
     model = small_networks.quantize(small_networks.network(0), 0)
     assert isinstance(model, keras.Model)
     assert set(verdicts(reader.read(export.to_tflite(model, io="int8")))) == {Verdict.TPU}
+
+
+def test_fix_keeps_the_version_that_a_fused_activation_needs():
+    """An old parser reads version 3 without it, and computes another network."""
+    graph = random_graphs.one_operator("transposed", 0)
+    graph.operators[0] = dataclasses.replace(graph.operators[0], relu=False)
+
+    def fuse(parsed):
+        parsed.operatorCodes[0].version = 4
+        parsed.subgraphs[0].operators[0].builtinOptions.fusedActivationFunction = 1
+
+    model = changed(writer.to_flatbuffer(graph), fuse)
+    content, done = fix(model)
+    assert done == []
+    assert reader.read(content).main.operators[0].version == 4
+    (finding,) = predict(model).findings
+    assert finding.verdict is Verdict.REJECTED and "fuses an activation" in finding.reason
+
+
+def test_a_kernel_set_that_does_not_run_a_file_is_reported(monkeypatch, tmp_path):
+    load = fixes.runner.Runner
+
+    def failing(content, kernel_set="xnnpack", threads=1):
+        if kernel_set == "reference":
+            raise ValueError("no such version")
+        return load(content, kernel_set, threads)
+
+    class Here:
+        def __init__(self, factory, *args):
+            self._object = factory(*args)
+
+        def __enter__(self):
+            return self._object
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(fixes, "Isolated", Here)
+    monkeypatch.setattr(fixes.runner, "Runner", failing)
+    model = reader.read(writer.to_flatbuffer(random_graphs.one_operator("conv", 1)))
+    content, done = fix(model)
+    assert done == ["Not compared with reference kernels: no such version."]
+    assert content == model.content
+    monkeypatch.setattr(fixes.runner, "Runner", lambda *_: failing(None, "reference"))
+    with pytest.raises(ValueError, match="Not compared with xnnpack kernels: no such version"):
+        fix(model)

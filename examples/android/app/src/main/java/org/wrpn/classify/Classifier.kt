@@ -6,7 +6,9 @@ import java.io.FileInputStream
 import java.nio.ByteBuffer
 import java.nio.channels.FileChannel
 import kotlin.math.round
+import org.tensorflow.lite.DataType
 import org.tensorflow.lite.Interpreter
+import org.tensorflow.lite.Tensor
 import org.tensorflow.lite.support.metadata.MetadataExtractor
 import org.tensorflow.lite.support.metadata.schema.NormalizationOptions
 
@@ -46,13 +48,18 @@ class Classifier(context: Context, asset: String) {
         interpreter.run(input, output)
         val scores = result.quantizationParams()
         return labels.mapIndexed { index, label ->
-            label to (output.get(index) - scores.zeroPoint) * scores.scale
+            val code = output.get(index).toInt() and if (isUnsigned(result)) 255 else -1
+            label to (code - scores.zeroPoint) * scores.scale
         }.sortedByDescending { it.second }
     }
 
-    /** The int8 code of a pixel value from 0 to 255. */
+    private fun isUnsigned(tensor: Tensor) = tensor.dataType() == DataType.UINT8
+
+    /** The code of a pixel value from 0 to 255, of a file with uint8 or int8 borders. */
     private fun code(pixel: Int): Byte {
         val real = (pixel - normalization.mean(0)) / normalization.std(0)
-        return (round(real / grid.scale).toInt() + grid.zeroPoint).coerceIn(-128, 127).toByte()
+        val lowest = if (isUnsigned(interpreter.getInputTensor(0))) 0 else -128
+        val code = round(real / grid.scale).toInt() + grid.zeroPoint
+        return code.coerceIn(lowest, lowest + 255).toByte()
     }
 }
