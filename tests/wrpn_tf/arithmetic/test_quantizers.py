@@ -193,7 +193,8 @@ def test_every_pixel_has_its_own_code_however_it_is_computed(ends, zero_point):
 
 
 @given(
-    st.floats(-(2.0**10), 0, width=32, allow_subnormal=False),
+    # TensorFlow makes 0 of what is below 2^-126, such as half of the smallest normal number.
+    st.just(0.0) | st.floats(-(2.0**10), -(2.0**-100), width=32),
     st.floats(2.0**-10, 2.0**10, width=32),
 )
 def test_pixels_of_any_range_have_their_own_codes(minimum, maximum):
