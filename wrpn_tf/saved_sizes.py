@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import os
 import pathlib
+import resource
+import subprocess
+import sys
 import zipfile
+import zlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +22,16 @@ SHARE = 8
 """What a saved model may take, in sizes of its file: it may be compressed, or have an optimizer."""
 LEAST = 2**26
 """Bytes that a saved model may take however small its file is."""
+SECONDS = 60
+"""What reading a file may take, once."""
+MEMORY = 8 * 2**30
+"""Address space of the process that does it."""
+_CHECK = """
+import sys
+sys.path = [path for path in sys.path if path]  # Not the current folder, which `-c` puts first.
+from wrpn_tf.saved_sizes import read_alone
+read_alone(*sys.argv[1:])
+"""
 _MOST_CONFIG = 2**26
 _KINDS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # More may come out of others than is asked.
 
@@ -58,7 +72,49 @@ def too_large(most: int) -> str:
     )
 
 
-def check_archive(archive: zipfile.ZipFile, most: int) -> None:
+def check_file(path: str, most: int) -> None:
+    """Reads a .keras or .h5 file in a process of its own: malformed HDF5 can make a reader hang.
+
+    Raises:
+      ValueError: it stands for more than `most` bytes, links elsewhere, or cannot be read; or that
+        takes more than `SECONDS` or `MEMORY`.
+    """
+    search = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+    try:
+        checked = subprocess.run(
+            [sys.executable, "-c", _CHECK, path, str(most)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": search},
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"it cannot be read within {SECONDS} seconds") from error
+    if checked.returncode:
+        lines = checked.stderr.decode(errors="replace").strip().splitlines()
+        raise ValueError(lines[-1] if lines else "it is damaged: its reader died")
+
+
+def read_alone(path: str, most: str) -> None:
+    """What the process of `check_file` does; ends it with status 1 and a sentence if it fails."""
+    import h5py
+
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    try:
+        if zipfile.is_zipfile(path):  # It may be both.
+            with zipfile.ZipFile(path) as archive:
+                _check_archive(archive, int(most))
+        if h5py.is_hdf5(path):
+            with h5py.File(path, "r") as file:
+                _check_hdf5(file, int(most))
+    except (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError) as error:
+        sys.exit(f"it is damaged: {' '.join(str(error).split())}")
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        sys.exit(" ".join(str(error).split()))
+
+
+def _check_archive(archive: zipfile.ZipFile, most: int) -> None:
     """Raises ValueError where a .keras archive holds more than `most` bytes, or links elsewhere."""
     import h5py
 
@@ -68,10 +124,10 @@ def check_archive(archive: zipfile.ZipFile, most: int) -> None:
             raise ValueError(f"{member.filename} has {member.file_size:,} bytes")
         if member.filename.endswith(".h5"):
             with archive.open(member) as stream, h5py.File(stream, "r") as file:
-                check_hdf5(file, most)
+                _check_hdf5(file, most)
 
 
-def check_hdf5(file: h5py.File, most: int) -> None:
+def _check_hdf5(file: h5py.File, most: int) -> None:
     """Raises ValueError where an HDF5 file stands for more than `most` bytes, or links elsewhere.
 
     Datasets may lie in other files, and parts of one may be links into others: both would be read.
@@ -82,6 +138,7 @@ def check_hdf5(file: h5py.File, most: int) -> None:
     groups, left = [file["/"]], most
     while groups:
         group = groups.pop()
+        dict(group.attrs)
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise ValueError(f"{name!r} is a link to another place or file")
@@ -98,3 +155,5 @@ def check_hdf5(file: h5py.File, most: int) -> None:
                 left -= part.size * part.dtype.itemsize if part.shape is not None else 0
                 if left < 0:
                     raise ValueError(f"its arrays take more than {most:,} bytes")
+                dict(part.attrs)
+                part[()]

@@ -13,7 +13,7 @@ from keras.src.backend.common import global_state
 from wrpn_tf.keras3 import layers as layers  # They are registered when they are imported.
 from wrpn_tf.keras3 import model as model
 from wrpn_tf.keras3 import moving_layers as moving_layers
-from wrpn_tf.saved_sizes import allowance, check_archive, read_member, too_large
+from wrpn_tf.saved_sizes import allowance, check_file, read_member, too_large
 
 _BYTES = 4  # Of a number in float32.
 _UNINITIALIZED = "uninitialized_variables"  # The next scope would give values to those there.
@@ -43,8 +43,8 @@ def load_model(path: str | os.PathLike[str], compile: bool, trust_code: bool) ->
 def _check_size(path: str) -> None:
     """Raises ValueError where a file asks for more memory than it is worth."""
     most = allowance(path)
+    check_file(path, most)
     with zipfile.ZipFile(path) as archive:
-        check_archive(archive, most)
         config = json.loads(read_member(archive, archive.getinfo("config.json")))
     config["compile_config"] = None
     waiting = list(global_state.get_global_attribute(_UNINITIALIZED) or ())

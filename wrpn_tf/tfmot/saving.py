@@ -19,7 +19,7 @@ from tf_keras.protobuf import saved_metadata_pb2
 from tf_keras.src.saving.legacy import saving_utils
 from tf_keras.src.saving.legacy.saved_model import json_utils
 
-from wrpn_tf.saved_sizes import allowance, check_archive, check_hdf5, read_member
+from wrpn_tf.saved_sizes import allowance, check_file, read_member
 from wrpn_tf.tfmot.interface import QuantizedModel
 from wrpn_tf.tfmot.moving_layers import Clip, DepthToSpace, Slice, SpaceToDepth, Use
 from wrpn_tf.tfmot.one_grid_layers import QuantizedAveragePooling2D, QuantizedUpSampling2D
@@ -118,17 +118,18 @@ def _contents(path: str, most: int) -> _Contents:
     if os.path.isdir(path):
         return _saved_model_contents(path)
     if path.endswith(".keras") and zipfile.is_zipfile(path):  # What Keras goes by.
-        return _archive_contents(path, most)
+        check_file(path, most)
+        return _archive_contents(path)
     if h5py.is_hdf5(path):
-        return _hdf5_contents(path, most)
+        check_file(path, most)
+        return _hdf5_contents(path)
     if zipfile.is_zipfile(path):
         raise ValueError("it is a zip archive; rename it to end in .keras if it is a model.")
     raise ValueError(f"it is neither an HDF5 file nor a .keras archive; {_EXPECTED}.")
 
 
-def _archive_contents(path: str, most: int) -> _Contents:
+def _archive_contents(path: str) -> _Contents:
     with zipfile.ZipFile(path) as archive:
-        check_archive(archive, most)
         missing = {"config.json", "metadata.json"} - set(archive.namelist())
         if missing:
             raise ValueError(f"the archive has no {' and no '.join(sorted(missing))}; {_EXPECTED}.")
@@ -139,9 +140,8 @@ def _archive_contents(path: str, most: int) -> _Contents:
     return _Contents(form=".keras", model=model, compiled=compiled)
 
 
-def _hdf5_contents(path: str, most: int) -> _Contents:
+def _hdf5_contents(path: str) -> _Contents:
     with h5py.File(path, "r") as file:
-        check_hdf5(file, most)
         attributes = dict(file.attrs)
     if "model_config" not in attributes:
         raise ValueError(

@@ -291,3 +291,16 @@ def test_links_into_other_files_are_refused(tmp_path):
                 )
         with pytest.raises(ValueError, match=r"'x' (is a link to another place|lie in another)"):
             wrpn_tf.load_model(path)
+
+
+def test_a_file_whose_reader_hangs_is_a_sentence(tmp_path, monkeypatch):
+    """What happens to one in a thousand files with other bytes, within HDF5."""
+    keras.Sequential([layers.Dense(2, input_shape=(2,))]).save(tmp_path / "model.h5")
+    monkeypatch.setattr("wrpn_tf.saved_sizes._CHECK", "import time; time.sleep(60)")
+    monkeypatch.setattr("wrpn_tf.saved_sizes.SECONDS", 1)
+    with pytest.raises(ValueError, match="it cannot be read within 1 seconds"):
+        wrpn_tf.load_model(tmp_path / "model.h5")
+    monkeypatch.setattr("wrpn_tf.saved_sizes._CHECK", "import os; os.abort()")
+    monkeypatch.setattr("wrpn_tf.saved_sizes.SECONDS", 60)
+    with pytest.raises(ValueError, match="it is damaged: its reader died"):
+        wrpn_tf.load_model(tmp_path / "model.h5")
