@@ -35,6 +35,7 @@ MOST_BYTES = 2**30
 MOST_OPERATORS = 10_000
 """The operators, and the tensors, that a saved graph may have."""
 _MOST_STRUCTURE_BYTES = 2**26
+_LARGEST_NUMBER = float(np.finfo(np.float32).max)
 _LZMA_MEMORY = 2**27  # Twice what the highest level takes.
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -252,7 +253,9 @@ def _metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     _typed(labels and tuple(labels), tuple[str, ...] | None)
     for values in (metadata.get("normalization") or {}).values():
         for name in ("mean", "std"):
-            _typed(tuple(values[name]), tuple[float, ...])
+            numbers = _typed(tuple(values[name]), tuple[float, ...])
+            if not all(abs(number) <= _LARGEST_NUMBER for number in numbers):
+                raise ValueError(f"{name} beyond float32")
     return metadata
 
 

@@ -15,7 +15,7 @@ from wrpn_tf import QuantizationParameters
 
 MOST_CODES = 2**28
 """What a tensor may have: a byte each."""
-_LARGEST_SCALE = float(np.finfo(np.float32).max)
+_LARGEST_SCALE = 2.0**119  # Of which every code is a float32 number.
 _LONGEST_NAME = 1024
 _MOST_DIMENSIONS = 8
 

@@ -138,6 +138,12 @@ WRONG = {
     "a shape of reals": at("tensors", "image", "shape", value=[1.0, 6.0]),
     "a scale of infinity": at("tensors", "image", "quantization", "scale", value=float("inf")),
     "a scale beyond float32": at("tensors", "image", "quantization", "scale", value=1e300),
+    "a scale whose codes are beyond float32": at(
+        "tensors", "image", "quantization", "scale", value=2.0**121
+    ),
+    "a normalization beyond float32": at(
+        "metadata", value={"normalization": {"image": {"mean": [1e300], "std": [1.0]}}}
+    ),
     "a scale of text": at("tensors", "image", "quantization", "scale", value="1"),
     "a range of 2**31": at("provenance", "quantization", "image", "high", value=2**31 - 1),
     "trained bits": at("provenance", "quantization", "image", "bits", value=10**6),
