@@ -1,6 +1,7 @@
 """The exported C compiles without a warning and computes every integer of the executor."""
 
 import dataclasses
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from export.ir.graph import IntegerGraph
 from export.ir.operators import Slice, Softmax
 from export.ir.saving import save
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 COMPILER = shutil.which("gcc")
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1"]
 IMAGES = 4
@@ -152,6 +154,26 @@ def test_the_program_writes_all_that_compiles(digits, tmp_path):
     text = (tmp_path / "net_tflite.c").read_text()
     values = text.split("= {")[1].split("}")[0]
     assert bytes(map(int, values.split(","))) == writer.to_flatbuffer(digits)
+
+
+@needs_compiler
+def test_the_example_classifies_pixels(digits, tmp_path):
+    """examples/microcontroller/main.c, with the command that it and the docs give."""
+    save(digits, tmp_path / "graph.npz")
+    command = [sys.executable, "-m", "export.c", f"--model-graph={tmp_path / 'graph.npz'}"]
+    subprocess.run([*command, f"--output={tmp_path}"], check=True, capture_output=True)
+    main = ROOT / "examples" / "microcontroller" / "main.c"
+    sources = [main, tmp_path / "network.c", tmp_path / "wrpn_kernels.c"]
+    program = tmp_path / "classify"
+    flags = [*FLAGS, f"-I{tmp_path}"]
+    subprocess.run([COMPILER, *flags, *sources, "-o", program], check=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 1)).astype(np.uint8)
+    codes = (pixels.astype(int) - 128).astype(np.int8)[None]
+    (scores,) = export.execute(digits, {digits.inputs[0]: codes}, "tflm")[digits.outputs[0]]
+    said = subprocess.run([program], input=pixels.tobytes(), capture_output=True, check=True)
+    assert said.stdout.decode().startswith(f"class {scores.argmax()}, score ")
+    short = subprocess.run([program], input=b"123", capture_output=True)
+    assert short.returncode == 1 and b"the image ends after 3 of 64 bytes" in short.stderr
 
 
 def test_tensors_that_live_together_do_not_overlap(digits):

@@ -1,0 +1,187 @@
+"""What width and bits cost on small devices: one table, and one plot, of trained workdirs.
+
+    python -m benchmarks.devices runs/w8a8 runs/w2a2x2 ... --output=docs/results/devices.md \
+        --plot=docs/results/devices.svg
+
+For each training: test accuracy; bytes of the int8 file, of it through gzip, and of it with kernels
+as look-up tables (TensorFlow Lite Micro); RAM of TensorFlow Lite Micro's interpreter; and for Arm
+Ethos-U, bytes of weights as Vela codes them, in flash and in SRAM, and the milliseconds that it
+estimates. Nothing is run on a device. Needs the extra devices: ethos-u-vela and tflite-micro.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import pathlib
+from typing import Any
+
+from absl import flags
+
+from export.ethos_u import compiler
+from export.flatbuffer import reader, writer
+from export.ir.files import write_bytes
+from export.tflm import compression, interpreter
+from export.verification.workdir import Workdir
+from wrpn_tf import command_line
+
+TARGETS = {
+    "U55-256": ("ethos-u55-256", "Deep_Embedded"),
+    "U65-256": ("ethos-u65-256", "Client_Server"),
+    "U65-512": ("ethos-u65-512", "Embedded"),
+    "U85-256": ("ethos-u85-256", "Flash_High"),
+}
+"""By column: accelerator and system of Vela."""
+
+_OUTPUT = flags.DEFINE_string("output", None, "Also write the table, as Markdown, into this file.")
+_JSON = flags.DEFINE_string("json", None, "Also write all numbers into this .json file.")
+_PLOT = flags.DEFINE_string(
+    "plot", None, "Also draw accuracy against flash on the first Ethos-U into this .svg file."
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """One training.
+
+    Attributes:
+      name: what distinguishes it.
+      width: by what the number of filters is multiplied.
+      weight_bits: of its weights.
+      activation_bits: of its activations.
+      accuracy: on the test images.
+      file_bytes: of the int8 file.
+      gzip_bytes: of it through gzip -9.
+      table_bytes: with kernels as look-up tables; as `file_bytes` where that is no smaller.
+      arena_bytes: RAM of TensorFlow Lite Micro's interpreter.
+      encoded_bytes: weights, as Vela codes them for the first of `TARGETS`.
+      entropy: of a weight, in bits.
+      flash_bytes: what Vela puts into flash for the first of `TARGETS`.
+      sram_bytes: what it puts into SRAM.
+      milliseconds: Vela's estimate, by `TARGETS`.
+    """
+
+    name: str
+    width: float
+    weight_bits: int
+    activation_bits: int
+    accuracy: float
+    file_bytes: int
+    gzip_bytes: int
+    table_bytes: int
+    arena_bytes: int
+    encoded_bytes: int
+    entropy: float
+    flash_bytes: int
+    sram_bytes: int
+    milliseconds: dict[str, float]
+
+
+def measure(path: str) -> Row:
+    """Measures one workdir.
+
+    Raises:
+      ValueError: it holds no finished training, or a compiler does not take its file.
+    """
+    workdir = Workdir.load(path)
+    record = json.loads((pathlib.Path(path) / "record.json").read_text(encoding="utf-8"))
+    content = writer.to_flatbuffer(workdir.graph())
+    try:
+        table_bytes = len(compression.compress(content).content)
+    except ValueError as error:
+        if "would be smaller" not in str(error):
+            raise
+        table_bytes = len(content)
+    model = reader.read(content)
+    compiled = {}
+    for name, (accelerator, short) in TARGETS.items():
+        system, memory = compiler.target(accelerator, short, None)
+        compiled[name] = compiler.compile_model(model, accelerator, system, memory)
+    first = next(iter(compiled.values()))
+    settings = record["flags"]
+    return Row(
+        name=pathlib.Path(path).name,
+        width=settings["width"],
+        weight_bits=settings["wbits"],
+        activation_bits=settings["abits"],
+        accuracy=record["metrics"]["test_accuracy"],
+        file_bytes=len(content),
+        gzip_bytes=len(gzip.compress(content, 9)),
+        table_bytes=table_bytes,
+        arena_bytes=interpreter.arena_bytes(content),
+        encoded_bytes=first.encoded_bytes,
+        entropy=first.entropy,
+        flash_bytes=first.outside_bytes,
+        sram_bytes=first.sram_bytes,
+        milliseconds={name: 1e3 * each.seconds for name, each in compiled.items()},
+    )
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as a Markdown table."""
+    headings = (
+        *("width", "W/A", "accuracy", "file", "gzip", "TFLM, tables", "TFLM RAM"),
+        *("coded weights", "bits, entropy", "NPU flash", "NPU SRAM"),
+        *(f"{name} ms" for name in TARGETS),
+    )
+    lines = [f"| {' | '.join(headings)} |", "|" + "---|" * len(headings)]
+    for row in rows:
+        cells = (
+            *(f"{row.width:g}x", f"{row.weight_bits}/{row.activation_bits}", f"{row.accuracy:.2%}"),
+            *(f"{row.file_bytes:,}", f"{row.gzip_bytes:,}", f"{row.table_bytes:,}"),
+            *(f"{row.arena_bytes:,}", f"{row.encoded_bytes:,}", f"{row.entropy:.2f}"),
+            *(f"{row.flash_bytes:,}", f"{row.sram_bytes:,}"),
+            *(f"{value:.3f}" for value in row.milliseconds.values()),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def draw(rows: list[Row], path: str) -> None:
+    """Accuracy against bytes of flash, a line for each width."""
+    from matplotlib import pyplot
+
+    figure: Any = None
+    figure, axes = pyplot.subplots(figsize=(6, 4))
+    for width in sorted({row.width for row in rows}):
+        found = sorted((r for r in rows if r.width == width), key=lambda row: row.flash_bytes)
+        sizes = [row.flash_bytes / 1024 for row in found]
+        axes.plot(sizes, [100 * row.accuracy for row in found], "o-", label=f"width {width}x")
+        for row, size in zip(found, sizes, strict=True):
+            text = f"{row.weight_bits}/{row.activation_bits}"
+            axes.annotate(
+                text, (size, 100 * row.accuracy), xytext=(4, -10), textcoords="offset points"
+            )
+    axes.set_xlabel(f"KiB of flash on {next(iter(TARGETS))}, compiled by Vela")
+    axes.set_ylabel("test accuracy, %")
+    axes.set_xscale("log")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path)
+    pyplot.close(figure)
+
+
+def main(paths: list[str]) -> None:
+    """Runs the program."""
+    if not paths:
+        raise ValueError("name workdirs: python -m benchmarks.devices runs/w8a8 runs/w2a2x2")
+    for missing in (interpreter, compiler):
+        if not missing.is_installed():
+            raise ValueError(missing.MISSING)
+    rows = sorted(
+        map(measure, paths), key=lambda row: (row.width, -row.weight_bits, -row.activation_bits)
+    )
+    text = table(rows)
+    print(text)
+    if _OUTPUT.value:
+        write_bytes(_OUTPUT.value, f"{text}\n".encode())
+    if _JSON.value:
+        records = [dataclasses.asdict(row) for row in rows]
+        write_bytes(_JSON.value, f"{json.dumps(records, indent=1)}\n".encode())
+    if _PLOT.value:
+        draw(rows, _PLOT.value)
+
+
+if __name__ == "__main__":
+    command_line.run(main, arguments="workdir [more workdirs ...]")
