@@ -13,8 +13,8 @@ from export.lowering.network import lower
 from export.realization.network import realize
 
 _REMEDY = (
-    "export.settle(model), called when training has ended and before the last evaluation, moves what "
-    "can be moved; where it was called, this is what is left. export.prove names the channels."
+    "export.settle(model), called when training has ended and before the last evaluation, moves "
+    "what can be moved; where it was called, this is what is left. export.prove names the channels."
 )
 
 
