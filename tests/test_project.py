@@ -52,6 +52,7 @@ FOUNDATION = {
     Path("wrpn_tf/command_line.py"),
     Path("wrpn_tf/fronts.py"),
     Path("wrpn_tf/lazy.py"),
+    Path("wrpn_tf/siblings.py"),
     Path("wrpn_tf/terminal.py"),
 }
 """What every folder may import, and what imports nothing of ours but each other."""

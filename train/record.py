@@ -1,5 +1,6 @@
 """`record.json`: what a workdir's training was, and how it went."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -42,12 +43,13 @@ class Record:
                 named), or its record cannot be read, or the workdir is not a folder.
         """
         path = pathlib.Path(config.workdir) / "record.json"
+        require_folder(config.workdir)
         try:
             contents = json.loads(path.read_text(encoding="utf-8"))
             recorded = dict(contents["flags"])
         except FileNotFoundError:
             return cls(path, {"flags": config.as_json(), "paper": reported(config)})
-        except (NotADirectoryError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is not the record of a training") from error
         difference = config.difference(recorded)
         if difference:
@@ -130,18 +132,32 @@ class Record:
             raise UserError(str(error)) from error
 
 
+def require_folder(workdir: str | os.PathLike[str]) -> None:
+    """Raises UserError where something other than a folder has the place of a workdir."""
+    path = pathlib.Path(workdir)
+    existing = next((part for part in (path, *path.parents) if os.path.lexists(part)), path)
+    if os.path.lexists(existing) and not existing.is_dir():
+        raise UserError(f"--workdir={workdir} cannot be a folder: {existing} is a file")
+
+
 def require_writable(workdir: str | os.PathLike[str]) -> None:
-    """Creates a workdir where there is none, and writes and removes a file in it.
+    """Writes and removes a file in a workdir; folders that it makes for that are removed too.
 
     Raises:
         UserError: That is not possible.
     """
-    probe = pathlib.Path(workdir) / ".probe"
+    path = pathlib.Path(workdir)
+    probe = path / ".probe"
+    missing = [part for part in (path, *path.parents) if not part.exists()]
     try:
         write_bytes(probe, b"1")
         probe.unlink()
     except (OSError, ValueError) as error:
         raise UserError(f"workdir: {error}") from error
+    finally:
+        for part in missing:
+            with contextlib.suppress(OSError):  # It was not made, or another process uses it.
+                part.rmdir()
 
 
 def _versions() -> dict[str, str | None]:

@@ -7,6 +7,7 @@ name is first used.
 from typing import TYPE_CHECKING
 
 from wrpn_tf.lazy import lazy_names
+from wrpn_tf.siblings import warn_if_hidden
 
 if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf import command_line as command_line
@@ -126,3 +127,5 @@ __all__ = sorted(_PUBLIC)
 
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(__name__, _PUBLIC, _RENAMED)
+
+warn_if_hidden("export")

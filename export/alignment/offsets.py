@@ -59,6 +59,19 @@ def settled(
     return min(attempts, key=lambda attempt: attempt.left.sum()).trained
 
 
+def recoded(graph: IntegerGraph, operator: Weighted, settled: np.ndarray) -> np.ndarray:
+    """Which channels have another code for some input than before they settled, bool."""
+    context, codes = RequantizationContext.of(graph, operator), accumulated_codes(operator)
+    accumulators = AccumulatorRange(codes, context.source.low, context.source.high)
+    assert operator.trained is not None
+    scales = context.source.scale, context.target.scale
+    before, after = (
+        accumulators.at_or_above(ideal.thresholds(each, *scales, context.levels))
+        for each in (operator.trained, settled)
+    )
+    return np.asarray((before != after).any(axis=0))
+
+
 class _Settler:
     """The channels of one operator on their way.
 

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.progress import Progress
 
 import wrpn_tf
 from export.alignment.kernel_scales import settle_scales
-from export.alignment.offsets import settled
+from export.alignment.offsets import recoded, settled
+from export.alignment.report import LayerMoves, Settlement
 from export.alignment.sums import settle_sums
+from export.ir.graph import IntegerGraph
+from export.ir.operators import Sum, Weighted
+from export.ir.trained import TrainedGraph
 from export.kernel_sets.rules import TARGETS, is_per_tensor
 from export.lowering.network import lower
 from export.realization.network import check_kernel_sets, realize
-from wrpn_tf import Group, Kind, LayerView, class_name
+from wrpn_tf import Fusion, Group, Kind, LayerView, class_name
+
+MANY = 0.01
+"""The share of images with another top-1 from which on `settle` warns."""
 
 
-def settle(model: Any, *, weights: str = "int8", kernel_sets: Sequence[str] = TARGETS) -> None:
+def settle(
+    model: Any,
+    *,
+    weights: str = "int8",
+    kernel_sets: Sequence[str] = TARGETS,
+    images: Any = None,
+    progress: bool | None = None,
+) -> Settlement:
     """Moves offsets and scales, in place, so that the device computes the trained codes.
 
     A device's bias is a whole number of accumulator steps and its kernels round, so where an output
@@ -61,46 +78,124 @@ def settle(model: Any, *, weights: str = "int8", kernel_sets: Sequence[str] = TA
       weights: see `export.realize`: whose grid to settle on.
       kernel_sets: see `export.realize`. Where no place suits all kernels, one is sought that suits
         these, then one that suits the first of them; for a microcontroller, ``("tflm",)``.
+      images: see `wrpn_tf.calibrate`: a few hundred, to count those whose top-1 changes.
+      progress: whether to show a bar; None: where the standard error is a terminal.
+
+    Returns:
+      What moved; print it for a table.
 
     Raises:
       LoweringError: if the model has no integer form.
-      ValueError: if there are no such kernel sets.
+      ValueError: if there are no such kernel sets, or the images do not fit the model.
+
+    Warns:
+      UserWarning: if top-1 changes on more than one of a hundred images.
     """
     check_kernel_sets(kernel_sets)
     trained = lower(model)
+    before = None if images is None else _top1(model, images)
+    moves = []
     if settle_sums(model, trained):
-        trained = lower(model)
+        old, trained = trained, lower(model)
+        moves = _moved_sums(old, trained)
     graph = realize(trained, weights=weights, split_groups=False, kernel_sets=kernel_sets)
-    fusion = wrpn_tf.fusion_groups(model)
-    quantized = wrpn_tf.named_kernel_quantizers(model)
+    operators = [operator for operator in graph.weighted if _computes_a_layer(graph, operator)]
+    console = Console(stderr=True)
+    disabled = not (console.is_terminal if progress is None else progress)
+    with Progress(console=console, transient=console.is_terminal, disable=disabled) as bar:
+        task = bar.add_task("settle", total=sum(len(each.bias) for each in operators))
+        fusion = wrpn_tf.fusion_groups(model)
+        for operator in operators:
+            bar.update(task, description=f"settle {operator.output}")
+            moves += _settle_operator(model, fusion, graph, operator, kernel_sets)
+            bar.advance(task, len(operator.bias))
+    if before is None:
+        return Settlement(layers=tuple(moves))
+    changed = float(np.mean(before != _top1(model, images)))
+    if changed > MANY:
+        warnings.warn(
+            f"settle: top-1 changed on {changed:.1%} of {len(before)} images. A hair decides in "
+            "this network; evaluate it after settling, as it is deployed (docs/proof.md).",
+            stacklevel=2,
+        )
+    return Settlement(layers=tuple(moves), images=len(before), top1_changed=changed)
+
+
+def _computes_a_layer(graph: IntegerGraph, operator: Weighted) -> bool:
+    """Whether an operator is that of a layer, and not one that brings codes to another grid."""
     layers = graph.provenance.layers
-    for operator in graph.weighted:
-        split = graph.provenance.split_convolutions.get(operator.output)
-        (name,) = (split.source,) if split else operator.inputs
-        source, target = layers[name], layers[operator.output]
-        if source == target:
-            continue
-        group = fusion.group(target)
-        owner = _bias_owner(group)
-        if owner is None:
-            if (kernel := group.body.name) in quantized:
-                settle_scales(graph, operator, *quantized[kernel], kernel_sets)
-            continue
-        if owner.kind is Kind.USE:
-            assert operator.trained is not None
-            move = settled(graph, operator)["offset"] - operator.trained["offset"]
-            owner.layer.offset.assign(np.asarray(owner.layer.offset, np.float64) + move)
-            continue
-        if owner.kind is Kind.KERNEL:
-            owner.layer.bias.assign(settled(graph, operator, kernel_sets=kernel_sets)["offset"])
-            continue
-        # Gains that move would be no single scale any more.
-        one_scale = is_per_tensor(type(operator), operator.kernel_scale, operator.dtype_bits)
-        has_gain = owner.layer.scale and not one_scale
-        moved = settled(graph, operator, gains=has_gain, kernel_sets=kernel_sets)
-        owner.layer.beta.assign(moved["offset"])
+    split = graph.provenance.split_convolutions.get(operator.output)
+    (source,) = (split.source,) if split else operator.inputs
+    return layers[source] != layers[operator.output]
+
+
+def _settle_operator(
+    model: Any,
+    fusion: Fusion[LayerView],
+    graph: IntegerGraph,
+    operator: Weighted,
+    kernel_sets: Sequence[str],
+) -> list[LayerMoves]:
+    """Settles the layers of one operator; returns what moved."""
+    group = fusion.group(graph.provenance.layers[operator.output])
+    owner, old = _bias_owner(group), operator.trained
+    if owner is None:
+        quantized = wrpn_tf.named_kernel_quantizers(model)
+        if (kernel := group.body.name) not in quantized:
+            return []
+        quantizer, weights, variables = quantized[kernel]
+        before = quantizer.codes(weights.numpy(), variables)[1]
+        settle_scales(graph, operator, quantizer, weights, variables, kernel_sets)
+        after = quantizer.codes(weights.numpy(), variables)[1]
+        factors = np.broadcast_to((after / before).reshape(-1), len(operator.bias))
+        return [
+            LayerMoves(
+                name=operator.output,
+                channels=len(factors),
+                recoded=int(np.count_nonzero(factors != 1)),
+                largest_gain=float(np.abs(factors - 1).max()),
+            )
+        ]
+    assert old is not None
+    # Gains that move would be no single scale any more.
+    one_scale = is_per_tensor(type(operator), operator.kernel_scale, operator.dtype_bits)
+    has_gain = owner.kind is Kind.AFFINE and owner.layer.scale and not one_scale
+    if owner.kind is Kind.USE:
+        new = settled(graph, operator)
+        move = new["offset"] - old["offset"]
+        owner.layer.offset.assign(np.asarray(owner.layer.offset, np.float64) + move)
+    else:
+        new = settled(graph, operator, gains=has_gain, kernel_sets=kernel_sets)
+        offset = owner.layer.bias if owner.kind is Kind.KERNEL else owner.layer.beta
+        offset.assign(new["offset"])
         if has_gain:
-            owner.layer.gamma.assign(moved["gain"])
+            owner.layer.gamma.assign(new["gain"])
+    scale = graph.tensors[operator.output].quantization.scale
+    safe = np.where(old["gain"] == 0, 1, np.abs(old["gain"]))
+    return [
+        LayerMoves(
+            name=operator.output,
+            channels=len(new),
+            recoded=int(np.count_nonzero(recoded(graph, operator, new))),
+            largest_offset=float((np.abs(new["offset"] - old["offset"]) / scale).max()),
+            largest_gain=float((np.abs(new["gain"] - old["gain"]) / safe).max()),
+        )
+    ]
+
+
+def _moved_sums(before: TrainedGraph, after: TrainedGraph) -> list[LayerMoves]:
+    """The sums whose output scales are others now."""
+    shares = {
+        operator.output: after.tensors[operator.output].quantization.scale
+        / before.tensors[operator.output].quantization.scale
+        for operator in before.operators
+        if isinstance(operator, Sum)
+    }
+    return [
+        LayerMoves(name=name, channels=1, recoded=1, largest_gain=abs(share - 1))
+        for name, share in shares.items()
+        if share != 1
+    ]
 
 
 def _bias_owner(group: Group[LayerView]) -> LayerView | None:
@@ -112,3 +207,14 @@ def _bias_owner(group: Group[LayerView]) -> LayerView | None:
         class_name(view.layer) == "BatchNormalization" and view.layer.center
     )
     return view if has_offset else None
+
+
+def _top1(model: Any, images: Any) -> np.ndarray:
+    """The class of each image in the first output, or of all its positions, as bytes."""
+    tops = []
+    for inputs, _ in wrpn_tf.batches(model, images):
+        top = wrpn_tf.infer(model, inputs)[0].argmax(axis=-1)
+        tops += [each.tobytes() for each in top.reshape(len(top), -1)]
+    if not tops:
+        raise ValueError("settle needs at least one batch of images; got none.")
+    return np.array(tops, object)

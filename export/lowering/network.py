@@ -67,6 +67,7 @@ def lower(
             f"export.lower() takes no {name!r}: it gives what was trained, and "
             "export.realize(trained, weights=…, split_groups=…) makes integers of it"
         )
+    _check_finite(model)
     fusion = wrpn_tf.fusion_groups(model)
     views = fusion.layers
     _check_quantized(views)
@@ -75,7 +76,12 @@ def lower(
     for view in views.values():  # In execution order, so that no recursion goes deep.
         if view.grid is not None:
             lowering.produce(view.name, None)
-    outputs = [lowering.produce(name, None) for name in fusion.results]
+    outputs: list[str] = []
+    for name in fusion.results:
+        tensor = lowering.produce(name, None)
+        # A file has each output once, and none that is an input.
+        is_taken = tensor in (*inputs, *outputs)
+        outputs.append(lowering.copy(tensor, views[name]) if is_taken else tensor)
     built = lowering.builder
     built.prune(outputs)
     pixels = {name: _normalization(built.tensors[name].quantization) for name in inputs}
@@ -94,8 +100,33 @@ def _normalization(quantization: QuantizationParameters) -> dict[str, list[float
     return {"mean": [float(quantization.zero_point + 128)], "std": [1.0 / quantization.scale]}
 
 
+def _check_finite(model: Any) -> None:
+    """Raises LoweringError that names the layers whose kernels, scales or ranges are no numbers."""
+    kernels = wrpn_tf.named_kernel_quantizers(model).items()
+    variables = [(name, [kernel, *each.values()]) for name, (_, kernel, each) in kernels]
+    outputs = wrpn_tf.named_output_quantizers(model).items()
+    variables += [(name, list(each.values())) for name, (_, each) in outputs]
+    wrong = [name for name, each in variables if not all(map(_is_finite, each))]
+    if wrong:
+        raise LoweringError(
+            f"Layers whose kernel, scale or range is NaN or infinite: {', '.join(wrong)}. The "
+            "training has diverged."
+        )
+
+
+def _is_finite(variable: Any) -> bool:
+    return bool(np.isfinite(variable.numpy()).all())
+
+
 def _check_quantized(views: Mapping[str, LayerView]) -> None:
-    """Raises LoweringError that names all layers in float or without data."""
+    """Raises LoweringError that names all layers in float, without data or in training."""
+    training = [view.name for view in views.values() if view.always_trains]
+    if training:
+        raise LoweringError(
+            f"Layers called with training=True: {', '.join(training)}. An integer graph has no "
+            "randomness, and no statistics of a batch: quantize the model built without "
+            "training=True, and give it the weights of this one with set_weights."
+        )
     floats, unseen = [], []
     for view in views.values():
         if view.kind is None or (view.kind is Kind.KERNEL and view.kernel is None):
@@ -155,6 +186,11 @@ class _Lowering:
         if (name, grid) not in self._made:
             self._made[name, grid] = self._make(self._views[name], grid)
         return self._made[name, grid]
+
+    def copy(self, source: str, view: LayerView) -> str:
+        """Another tensor with the codes of `source`."""
+        quantization = self.builder.tensors[source].quantization
+        return self.builder.emit(Reshape, [source], view, quantization, part="_copy")
 
     def _make(self, view: LayerView, grid: QuantizationParameters | None) -> str:
         if view.grid is not None and grid is not None and view.grid != grid:

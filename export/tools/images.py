@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import pathlib
 from collections.abc import Iterator
 
@@ -66,7 +67,11 @@ def from_tfds(name: str, split: str, data_dir: str | None) -> Images:
         elements = builder.as_dataset(split=split, as_supervised=True, shuffle_files=False)
         names = tuple(builder.info.features["label"].names)
         count = builder.info.splits[split].num_examples
-    except (tfds.core.DatasetNotFoundError, KeyError, AttributeError, ValueError) as error:
+    except tfds.core.DatasetNotFoundError as error:
+        near = difflib.get_close_matches(name, tfds.list_builders(), 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"TensorFlow Datasets knows no data set {name!r}{hint}") from error
+    except (KeyError, AttributeError, ValueError) as error:
         raise ValueError(f"Cannot read {split!r} of data set {name!r}: {error}") from error
     return Images(name=f"{name}, {split}", class_names=names, count=count, elements=elements)
 

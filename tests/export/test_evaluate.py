@@ -184,3 +184,12 @@ def test_codes_of_pixels():
         halved, normalization=((127.5,), (127.5,)), scale=float(np.float32(2 / 255)), zero_point=-1
     )
     assert np.array_equal(between.encode(pixels), pixels.astype(np.int16) - 128)
+
+
+def test_a_data_set_that_tfds_does_not_know_is_one_sentence():
+    pytest.importorskip("tensorflow_datasets")
+    with pytest.raises(ValueError) as error:
+        images.from_tfds("cifar11", "test", None)
+    said = str(error.value)
+    assert said.startswith("TensorFlow Datasets knows no data set 'cifar11'; did you mean 'cifar10")
+    assert "\n" not in said

@@ -251,3 +251,22 @@ def test_packed_activations_train_the_same_network(tmp_path: pathlib.Path) -> No
 def test_packed_activations_need_quantized_ones(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match=r"packed_activations needs .* abits is 32"):
         config(tmp_path, packed_activations=True)
+
+
+def test_a_workdir_that_is_a_file_is_named(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for workdir in (file, file / "below"):
+        with pytest.raises(UserError, match=rf"--workdir={workdir} cannot be a folder: {file} is"):
+            train(config(workdir))
+
+
+def test_a_training_that_does_not_begin_leaves_no_folder(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError):
+        train(config(tmp_path / "new" / "deep", dataset="cifar10", data_dir=tmp_path / "none"))
+    assert not list(tmp_path.iterdir())
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    with pytest.raises(UserError):
+        train(config(kept / "new", dataset="cifar10", data_dir=tmp_path / "none"))
+    assert kept.is_dir() and not list(kept.iterdir())

@@ -4,7 +4,10 @@ import contextlib
 import logging
 import os
 import pathlib
+import socket
 import sys
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,11 +39,15 @@ def prepared_builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
         builder = tfds.builder(name, data_dir=root)
         if builder.is_prepared():
             return builder
-        how = f"prepare it with: tfds build {name} --data_dir={root or builder.data_path}"
-        if root is not None and not any((root / "downloads" / "manual").glob("*.tar")):
+        parts = builder.info.full_name.count("/") + 1  # NAME/VERSION, or NAME/CONFIG/VERSION.
+        home = pathlib.Path(builder.data_path).parents[parts - 1]
+        how = f"prepare it with: tfds build {name} --data_dir={home}"
+        by_hand = root is not None or builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+        if by_hand and not any((home / "downloads" / "manual").glob("*.tar")):
             raise FileNotFoundError(
                 f"data set {name!r} is not prepared: nothing at {builder.data_path}; {how}"
             )
+        _check_reachable(builder, home, how)
         print(f"preparing the data set {name!r} in {builder.data_path}", file=sys.stderr)
         try:
             builder.download_and_prepare()
@@ -52,6 +59,24 @@ def prepared_builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
                 f"needs is there, {how}"
             ) from error
         return builder
+
+
+def _check_reachable(builder: Any, home: pathlib.Path, how: str) -> None:
+    """Raises FileNotFoundError where no host of a data set is known: TFDS would try for minutes."""
+    hosts = {urllib.parse.urlparse(url).hostname for url in builder.url_infos}
+    if None in hosts or not hosts or any((home / "downloads").glob("*")):
+        return  # Nothing to download, or some of it is there.
+    if urllib.request.getproxies():
+        return
+    for host in hosts:
+        with contextlib.suppress(OSError):
+            socket.getaddrinfo(host, 443)
+            return
+    raise FileNotFoundError(
+        f"data set {builder.name!r} is not at {builder.data_path}, and "
+        f"{', '.join(sorted(map(str, hosts)))} cannot be reached to download it; where there is a "
+        f"network, {how}, or name a folder that has it with --data_dir"
+    )
 
 
 @contextlib.contextmanager

@@ -87,6 +87,8 @@ def decide(rules: Sequence[AnyRule], layers: Iterable[Layer]) -> list[AnyRule | 
     Raises:
       ValueError: naming the rules that decide for no layer.
     """
+    if isinstance(rules, LayerRule) or not all(isinstance(rule, LayerRule) for rule in rules):
+        raise ValueError(f"rules are a list of rules, as [wrpn_tf.Rule(...)]; got {rules!r}.")
     decisions = [next((rule for rule in rules if rule.matches(layer)), None) for layer in layers]
     unused = [rule for rule in rules if not any(rule is decision for decision in decisions)]
     if unused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,8 @@ class LayerView:
       observes: whether the layer quantizes its output (its grid is None until it saw data).
       shift: what is added to its output before it is rounded: see `wrpn_tf.quantizers.pixel_grid`.
       again: whether it is another use of a layer with weights.
+      always_trains: whether it is called with ``training=True``, as in Monte Carlo dropout, and
+        does something else then than in inference.
     """
 
     name: str
@@ -61,6 +64,7 @@ class LayerView:
     observes: bool
     shift: float = 0.0
     again: bool = False
+    always_trains: bool = False
 
 
 def layer_view(
@@ -95,4 +99,6 @@ def layer_view(
         observes=output is not None,
         shift=output[0].shift(output[1]) if output else 0.0,
         again=node.use_of is not None,
+        always_trains=node.arguments.get("training") is True
+        and "training" in inspect.signature(layer.call).parameters,
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from wrpn_tf.fronts import front_of
 from wrpn_tf.quantization.feeding import BATCH_SIZE, batches
-from wrpn_tf.quantization.inspection import Model, output_quantizers
+from wrpn_tf.quantization.inspection import Model, named_output_quantizers, output_quantizers
 
 _VALUES_PER_BATCH = 65536
 
@@ -34,9 +34,11 @@ def calibrate(
       batch_size: images in a batch of an array.
 
     Raises:
-      ValueError: if there are no batches, they do not end, or do not fit the model.
+      ValueError: if there are no batches, they do not end or do not fit the model, or a layer's
+        output is not finite.
     """
     front, entries = front_of(model, "calibrate"), output_quantizers(model)
+    names = list(named_output_quantizers(model))
     samples: list[list[np.ndarray]] = [[] for _ in entries]
     saved = model.get_weights()
     random = np.random.default_rng(0)
@@ -65,5 +67,15 @@ def calibrate(
         model.set_weights(saved)
     if not count:
         raise ValueError("Calibration needs at least one batch of inputs; got none.")
+    wrong = [
+        name
+        for name, values in zip(names, samples, strict=True)
+        if not all(np.isfinite(part).all() for part in values)
+    ]
+    if wrong:
+        raise ValueError(
+            f"With these data the outputs of {', '.join(wrong)} are NaN or infinite; look at the "
+            "data and at the model's weights."
+        )
     for (quantizer, variables), values in zip(entries, samples, strict=True):
         quantizer.calibrate(np.concatenate(values), variables)

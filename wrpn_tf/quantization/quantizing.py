@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from wrpn_tf.arithmetic.bits import check_bits
 from wrpn_tf.arithmetic.methods import ActivationMethod, Method, WeightMethod
@@ -61,6 +64,7 @@ def quantize_model(
         be quantized (all are listed), or a rule that decides for no layer.
     """
     front = front_of(model)
+    input_range = _range(input_range)
     methods = both_methods(method, weight_method, activation_method, weight_bits)
     front.check_accepted(model, first_last == "integer")
     network = canonical(front.read(model), front.layers)
@@ -127,4 +131,22 @@ def quantize_apply(
       ValueError: for a model that is not supported.
       RuntimeError: if a layer lost the configuration that it was meant to carry.
     """
-    return front_of(model).apply(model, integer, input_range)
+    return front_of(model).apply(model, integer, _range(input_range))
+
+
+def _range(value: Any) -> tuple[float, float] | None:
+    """An `input_range` as two floats; raises ValueError for one that is none."""
+    if value is None:
+        return None
+    is_pair = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
+    numbers = np.asarray(value if is_pair else None, object)
+    try:
+        minimum, maximum = map(float, numbers.tolist())
+    except (TypeError, ValueError):
+        minimum = maximum = math.nan
+    if not (minimum <= 0 <= maximum and 0 < maximum - minimum < math.inf):
+        raise ValueError(
+            "input_range must contain 0: it is the real values of the pixels 0 and 255, as in "
+            f"(0, 255), (0, 1) or (-1, 1); got {value!r}."
+        )
+    return minimum, maximum

@@ -45,6 +45,8 @@ def _problems(model: keras.Model, integer: bool) -> Iterator[str]:
     for layer in [model, *layers]:
         if isinstance(layer, keras.Model):
             yield from _model_problems(layer)
+        elif _has_own_losses(layer):
+            yield f"layer {layer.name!r} has losses from add_loss; pass a loss to compile"
     yield from _policy_problems(layers)
     for tensor, name in zip(model.inputs, model.input_names, strict=True):
         if integer and None in tuple(tensor.shape)[1:]:
@@ -78,6 +80,14 @@ def _model_problems(model: keras.Model) -> Iterator[str]:
         )
     if model._callable_losses:
         yield f"{model.name!r} has losses from add_loss; pass a loss to compile"
+
+
+def _has_own_losses(layer: keras.layers.Layer) -> bool:
+    """Whether a layer was given losses beside those of its regularizers."""
+    functions = [loss.args[0] for loss in layer._callable_losses]  # Keras tags each by a partial.
+    functions = [getattr(function, "func", function) for function in functions]
+    own = "_handle_weight_regularization"
+    return any(own not in getattr(function, "__qualname__", "") for function in functions)
 
 
 def _policy_problems(layers: list[keras.layers.Layer]) -> Iterator[str]:

@@ -27,16 +27,12 @@ class QuantizedModel(Functional):
 
 
 def with_interface_of(model: keras.Model, quantized: keras.Model) -> keras.Model:
-    """The quantized model with inputs and outputs as `model` names and nests them.
-
-    With one output, not in a list, it stays a plain model, which does not save the output's name.
-    """
-    if tf.nest.is_nested(model._nested_outputs) or isinstance(model._nested_inputs, dict):
-        quantized = QuantizedModel(
-            tf.nest.pack_sequence_as(model._nested_inputs, quantized.inputs),
-            tf.nest.pack_sequence_as(model._nested_outputs, quantized.outputs),
-            name=quantized.name,
-        )
+    """The quantized model with inputs and outputs as `model` names and nests them."""
+    quantized = QuantizedModel(
+        tf.nest.pack_sequence_as(model._nested_inputs, quantized.inputs),
+        tf.nest.pack_sequence_as(model._nested_outputs, quantized.outputs),
+        name=quantized.name,
+    )
     _name_outputs(quantized, model.output_names)
     return quantized
 

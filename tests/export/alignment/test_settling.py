@@ -1,5 +1,7 @@
 """Settling: what moves in a model, how far at most, and what float32 has as its margin then."""
 
+import warnings
+
 import numpy as np
 import pytest
 import small_networks
@@ -10,9 +12,12 @@ from trained_layers import clearance, needed_clearance
 
 import export
 import wrpn_tf
+from export.alignment import settling
 from export.ir.operators import DepthwiseConv2D, FullyConnected
-from export.kernel_sets import narrow_weights
+from export.kernel_sets import ideal, narrow_weights
 from export.kernel_sets.narrow_weights import Storage
+from export.realization.accumulator_range import AccumulatorRange, accumulated_codes
+from export.realization.context import RequantizationContext
 
 
 def network(
@@ -123,3 +128,112 @@ def test_offsets_move_by_at_most_half_a_code(monkeypatch: pytest.MonkeyPatch) ->
     assert 0.2 < moved[0] < 0.25
     assert 0.4 < moved[1] < 0.45
     assert np.abs(moved[2:]).max() < 0.01
+
+
+# The report.
+
+
+def test_the_report_says_what_moved():
+    after = layers.BatchNormalization(name="bn"), layers.ReLU(name="relu")
+    model = network(0, layers.Conv2D(24, 3, use_bias=False), *after, weight_bits=8)
+    (view,) = (view for view in wrpn_tf.view(model) if view.name.endswith("bn"))
+    graph, operator = only_operator(model)
+    scale = graph.tensors["relu"].quantization.scale
+    gamma, beta = view.layer.gamma.numpy(), view.layer.beta.numpy()
+    before = thresholds(graph, operator)
+    report = export.settle(model)
+    (row,) = report.layers
+    assert (row.name, row.channels, report.channels) == ("relu", 24, 24)
+    moved = np.abs(view.layer.beta.numpy() - beta.astype(np.float64)).max() / scale
+    assert row.largest_offset == pytest.approx(moved) and 0 < moved <= 1
+    gains = np.abs(view.layer.gamma.numpy() / gamma.astype(np.float64) - 1)
+    assert row.largest_gain == pytest.approx(gains.max(), rel=1e-5) and gains.max() > 0
+    graph, operator = only_operator(model)
+    other = (thresholds(graph, operator) != before).any(axis=0)
+    assert row.recoded == report.recoded == np.count_nonzero(other) > 0
+    assert report.top1_changed is None
+    text = str(report)
+    assert "relu" in text and text.endswith(
+        f"Another code for some input: {row.recoded} of 24 channels"
+    )
+    assert repr(report) == text
+    again = export.settle(model)
+    assert again.recoded == 0
+
+
+def thresholds(graph, operator):
+    """The reachable accumulators at which a channel's trained codes rise."""
+    context, codes = RequantizationContext.of(graph, operator), accumulated_codes(operator)
+    wanted = ideal.thresholds(
+        operator.trained, context.source.scale, context.target.scale, context.levels
+    )
+    reach = AccumulatorRange(codes, context.source.low, context.source.high)
+    return reach.at_or_above(wanted)
+
+
+def test_the_report_names_sums_and_scales_of_kernels():
+    image = keras.Input((4, 4, 48), name="image")
+    x = layers.Conv2D(48, 1, use_bias=False, name="conv")(image)
+    model = keras.Model(image, layers.Add(name="add")([x, image]))
+    small_networks.randomize(model, 3)
+    rules = [wrpn_tf.Rule(name="conv", weight_bits=1)]
+    model = small_networks.quantize(model, 3, rules=rules)
+    (kernel,) = (view.kernel for view in wrpn_tf.view(model) if view.kernel)
+    before = {layer.name: layer.grid.scale for layer in wrpn_tf.view(model) if layer.grid}
+    report = export.settle(model)
+    rows = {row.name: row for row in report.layers}
+    (moved,) = (view.kernel for view in wrpn_tf.view(model) if view.kernel)
+    shares = np.abs(moved.scale / kernel.scale - 1).reshape(-1)
+    assert rows["conv"].recoded == np.count_nonzero(shares) > 0
+    assert rows["conv"].largest_gain == pytest.approx(shares.max())
+    assert rows["conv"].largest_offset == 0
+    after = {layer.name: layer.grid.scale for layer in wrpn_tf.view(model) if layer.grid}
+    share = abs(after["quant_add"] / before["quant_add"] - 1)
+    assert share > 0 and rows["add"].largest_gain == pytest.approx(share)
+    assert (rows["add"].channels, rows["add"].recoded) == (1, 1)
+
+
+def random_images(count):
+    return np.random.default_rng(5).uniform(0, 1, (count, 6, 6, 4)).astype(np.float32)
+
+
+def test_images_count_whose_top1_changes():
+    model = network(1, layers.Conv2D(6, 6), layers.Flatten(), weight_bits=8)
+    images = random_images(40)
+    logits = model.predict(images, verbose=0)
+    report = export.settle(model, images=images)
+    changed = (logits.argmax(-1) != model.predict(images, verbose=0).argmax(-1)).mean()
+    assert (report.images, report.top1_changed) == (40, changed)
+    assert f"Top-1 changed on {changed:.2%} of 40 images" in str(report)
+
+
+def test_many_changes_are_said(monkeypatch):
+    model = network(1, layers.Conv2D(6, 6), layers.Flatten(), weight_bits=8)
+    images = random_images(200)
+    tops = iter([np.zeros(200), np.arange(200) < 3])
+    monkeypatch.setattr(settling, "_top1", lambda model, images: next(tops))
+    with pytest.warns(UserWarning, match=r"top-1 changed on 1\.5% of 200 images"):
+        assert export.settle(model, images=images).top1_changed == 0.015
+    tops = iter([np.zeros(200), np.arange(200) < 2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert export.settle(model, images=images).top1_changed == 0.01
+
+
+def test_progress_is_shown_where_it_is_wanted(capfd):
+    model = network(1, layers.Conv2D(6, 6), layers.Flatten(), weight_bits=8)
+    export.settle(model)
+    assert "settle" not in capfd.readouterr().err
+    export.settle(model, progress=True)
+    assert "settle" in capfd.readouterr().err
+
+
+def test_images_that_do_not_fit_move_nothing():
+    model = network(1, layers.Conv2D(6, 6), layers.Flatten(), weight_bits=8)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="'image' takes"):
+        export.settle(model, images=np.zeros((2, 5, 5, 4)))
+    with pytest.raises(ValueError, match="at least one batch"):
+        export.settle(model, images=[])
+    for old, new in zip(before, model.get_weights(), strict=True):
+        assert_same(new, old)

@@ -213,3 +213,68 @@ def test_metadata_is_the_users_and_the_inputs():
         "image": {"mean": [grid.zero_point + 128.0], "std": [1 / grid.scale]}
     }
     assert export.realize(graph).metadata == graph.metadata
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("what", ["kernel", "scale", "range"])
+def test_layers_with_weights_that_are_no_numbers_are_named(what, wrong):
+    model = small_networks.quantize(small_networks.network(1), 1)
+    if what == "range":
+        name, (_, variables) = next(iter(wrpn_tf.named_output_quantizers(model).items()))
+        variable = variables["maximum"]
+    else:
+        name, (_, kernel, variables) = next(iter(wrpn_tf.named_kernel_quantizers(model).items()))
+        variable = kernel if what == "kernel" else variables["scale"]
+    variable.assign(np.full_like(variable, wrong))
+    with pytest.raises(export.LoweringError, match=rf"NaN or infinite: {name}\."):
+        export.lower(model)
+
+
+@pytest.mark.parametrize("identity", [None, layers.Dropout(0.5), layers.Activation("linear")])
+def test_one_tensor_is_two_outputs(identity):
+    """A file has an output once: the other is a copy."""
+    image = keras.Input((4, 4, 2), name="image")
+    x = layers.Dense(3, name="logits")(layers.Flatten()(image))
+    outputs = [x, x if identity is None else identity(x), layers.ReLU(name="relu")(x)]
+    model = small_networks.quantize(keras.Model(image, outputs), 0)
+    graph = export.lower(model)
+    assert len(set(graph.outputs)) == 3
+    images = np.random.default_rng(0).uniform(0, 1, (8, 4, 4, 2)).astype(np.float32)
+    export.settle(model)
+    found = export.verify(model, export.to_tflite(model), images)
+    assert found.verified and [row.different for row in found.outputs] == [0, 0, 0]
+
+
+def test_an_input_is_an_output():
+    image = keras.Input((4, 4, 2), name="image")
+    model = keras.Model(image, [layers.Conv2D(3, 1)(image), layers.Dropout(0.5)(image)])
+    model = small_networks.quantize(model, 0)
+    images = np.random.default_rng(0).uniform(0, 1, (8, 4, 4, 2)).astype(np.float32)
+    found = export.verify(model, export.to_tflite(model), images)
+    assert found.outputs[1].different == 0 and found.different == 0
+
+
+NORMALIZED = layers.BatchNormalization(name="bn")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [layers.Dropout(0.5, name="drop"), layers.GaussianNoise(0.1, name="drop"), NORMALIZED],
+)
+def test_layers_that_always_train_are_named(layer):
+    """A file would compute the mean of what Keras does, at best."""
+
+    def build(**call):
+        image = keras.Input((4, 4, 2), name="image")
+        x = layers.Conv2D(3, 3, name="conv")(image)
+        x = layer.from_config(layer.get_config())(x, **call)
+        return keras.Model(image, layers.Dense(2)(layers.Flatten()(x)))
+
+    model = small_networks.quantize(build(training=True), 0)
+    with pytest.raises(
+        export.LoweringError, match=rf"called with training=True: (quant_)?{layer.name}\."
+    ):
+        export.lower(model)
+    plain = small_networks.quantize(build(), 0)
+    plain.set_weights(model.get_weights())
+    assert export.lower(plain).operators

@@ -2,11 +2,14 @@
 
 import os
 import pathlib
+import socket
+import urllib.request
 
 import numpy as np
 import pytest
 
 from wrpn_tf import datasets
+from wrpn_tf.data import preparation
 
 DATA = pathlib.Path(
     os.environ.get("WRPN_TF_DATA") or pathlib.Path(__file__).parents[4] / "shared" / "data"
@@ -65,6 +68,38 @@ def test_a_missing_data_set_says_where_it_looked_and_what_to_do(tmp_path: pathli
         datasets.load("cifar10", tmp_path)
     assert f"nothing at {tmp_path / 'cifar10'}" in str(error.value)
     assert f"tfds build cifar10 --data_dir={tmp_path}" in str(error.value)
+
+
+def test_without_a_network_it_says_so_at_once(tmp_path, monkeypatch) -> None:
+    """TFDS tries for minutes."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    asked = []
+
+    def unknown(host, port, *rest):
+        asked.append(host)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", None)
+    builder = tfds.builder
+    monkeypatch.setattr(tfds, "builder", lambda name, data_dir: builder(name, data_dir=tmp_path))
+    with pytest.raises(FileNotFoundError) as error:
+        datasets.load("cifar10")
+    assert asked == ["www.cs.toronto.edu"]
+    assert "www.cs.toronto.edu cannot be reached" in str(error.value)
+    assert f"tfds build cifar10 --data_dir={tmp_path}," in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_imagenet_without_archives_names_tfdss_own_folder(tmp_path, monkeypatch) -> None:
+    tfds = pytest.importorskip("tensorflow_datasets")
+    builder = tfds.builder
+    monkeypatch.setattr(tfds, "builder", lambda name, data_dir: builder(name, data_dir=tmp_path))
+    with pytest.raises(FileNotFoundError) as error:
+        preparation.prepared_builder("imagenet2012", None)
+    assert f"tfds build imagenet2012 --data_dir={tmp_path}" in str(error.value).split("5.1.0;")[1]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(

@@ -266,3 +266,13 @@ def test_data_that_do_not_fit_are_named(data, steps, sentence):
     model = wrpn_tf.quantize_model(keras.Model(image, layers.Conv2D(2, 1)(image)), 4, 4)
     with pytest.raises(ValueError, match=sentence):
         wrpn_tf.calibrate(model, data, steps)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_data_that_are_no_numbers_are_named_and_change_nothing(wrong):
+    model = quantized()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"the outputs of quantize_image, .* NaN or infinite"):
+        wrpn_tf.calibrate(model, np.full_like(images(model, 2), wrong))
+    for old, new in zip(before, model.get_weights(), strict=True):
+        assert_same(new, old)

@@ -775,6 +775,21 @@ case(
     refused="has losses from add_loss",
     keras3=NotImplementedError,
 )
+
+
+def with_loss_of_a_layer(keras):
+    model = backbone(keras)
+    conv = model.layers[1].get_layer("conv")
+    conv.add_loss(lambda: tf.reduce_sum(conv.kernel))
+    return model
+
+
+case(
+    "add_loss of a layer",
+    with_loss_of_a_layer,
+    refused="layer 'conv' has losses from add_loss",
+    keras3=ValueError,
+)
 case("add_metric", with_metric, refused="add_metric", keras3=NotImplementedError)
 case("a layer with weights used twice", used_twice, one_layer)
 case("towers with equal names", towers, two_layers)

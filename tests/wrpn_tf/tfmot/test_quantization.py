@@ -674,7 +674,17 @@ def test_a_quantized_model_is_not_quantized_again():
         ({"weight_bits": 16}, "weight_bits .*; got 16"),
         ({"activation_bits": True}, "activation_bits .*; got True"),
         ({"input_range": (0.5, 1.0)}, r"must contain 0.*\(0.5, 1.0\)"),
+        *(
+            ({"input_range": value}, "input_range must contain 0: .*; got ")
+            for value in (255, 0, (0,), (0, 1, 2), "01", (None, 1), ("a", "b"), {"image": (0, 1)})
+        ),
+        *(
+            ({"input_range": value}, "input_range must contain 0: .*; got ")
+            for value in ((0, 0), (1, 0), (0, np.nan), (0, np.inf), (-np.inf, 0), np.array([1, 2]))
+        ),
         ({"rules": [Rule(name="absent", weight_bits=2)]}, "absent"),
+        ({"rules": Rule(name="absent", weight_bits=2)}, "rules are a list of rules"),
+        ({"rules": ["conv*"]}, "rules are a list of rules"),
     ],
 )
 def test_invalid_options(options, message):
@@ -686,6 +696,13 @@ def test_invalid_options(options, message):
 def test_invalid_annotations(options):
     with pytest.raises(ValueError, match=f"got {next(iter(options.values()))!r}"):
         wrpn_tf.quantize_annotate(layers.Dense(2), **options)
+
+
+@pytest.mark.parametrize("value", [(0, 255), [0, 255], np.array([0, 255]), (0, np.float32(255))])
+def test_an_input_range_is_any_pair(value):
+    quantized = wrpn_tf.quantize_model(convnet(), input_range=value)
+    (grid,) = (view.grid for view in wrpn_tf.view(quantized) if view.name.startswith("quantize_"))
+    assert (grid.scale, grid.zero_point) == (1, -128)
 
 
 # Import order.

@@ -1,0 +1,553 @@
+"""Random small models through everything: quantize, train, save, load, settle, export, verify.
+
+    python -m benchmarks.random_models --models=200
+
+A model is of random structure, attributes, arguments of calls, dtypes and names. Each goes through
+`quantize_model`, `calibrate`, two steps of training, saving and loading in each form, `settle`,
+`to_tflite` and `verify`. It has to come through equal, or be refused by one sentence that names
+something of it. Prints how many of which, and exits with status 1 if anything else happens: another
+exception, a copy that computes something else, a file that does.
+"""
+
+from __future__ import annotations
+
+import collections
+import copy
+import dataclasses
+import pathlib
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from absl import flags, logging
+from tf_keras import layers
+
+import export
+import wrpn_tf
+from wrpn_tf import command_line
+
+_MODELS = flags.DEFINE_integer("models", 200, "How many models to try.", 1)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the first of them.")
+_SHOW = flags.DEFINE_boolean("show", False, "Print what happens to each model.")
+
+Pick = Callable[[Sequence[Any]], Any]
+"""Chooses one of a sequence."""
+
+_IMAGES = 16
+_NAMES = ("x", "Stage.1", "a-b", "in>out", "0", "relu", "x_1", "UPPER", "quant_x", "training")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """A model, and what is done with it.
+
+    Attributes:
+      model: a float model.
+      images: what it takes: an array, or a list of them.
+      weight_bits: see `quantize_model`.
+      activation_bits: see `quantize_model`.
+      options: of `quantize_model`.
+      parts: what it is made of, for messages.
+    """
+
+    model: keras.Model
+    images: Any
+    weight_bits: int
+    activation_bits: int
+    options: dict[str, Any]
+    parts: tuple[str, ...]
+
+
+class Refused(Exception):
+    """A step was refused, by a sentence."""
+
+
+class Wrong(Exception):
+    """Something is not as it should be."""
+
+
+# What models are made of.
+
+
+@keras.saving.register_keras_serializable("random_models")
+class Doubled(layers.Layer):
+    """A layer of the user's own."""
+
+    def call(self, inputs):
+        """Twice the inputs."""
+        return 2 * inputs
+
+
+class _Builder:
+    """A model in the making.
+
+    Args:
+      pick: chooses.
+    """
+
+    def __init__(self, pick: Pick) -> None:
+        self.pick = pick
+        self.parts: list[str] = []
+        self._names = {"image", "other"}
+        self.seen: list[Any] = []
+
+    def one_in(self, count: int) -> bool:
+        """True once in `count` times."""
+        return self.pick(range(count)) == 0
+
+    def named(self) -> dict[str, Any]:
+        """A name, seldom."""
+        if not self.one_in(3):
+            return {}
+        name = self.pick(_NAMES)
+        if name in self._names:
+            return {}
+        self._names.add(name)
+        return {"name": name}
+
+    def apply(self, what: str, make: Callable[[], Any], inputs: Any) -> Any:
+        """What `make` makes of the inputs; these where Keras does not take them."""
+        try:
+            outputs = make()
+        except (ValueError, TypeError, tf.errors.InvalidArgumentError):
+            return inputs
+        sizes = [size for size in tuple(outputs.shape)[1:] if size is not None]
+        if not sizes or min(sizes) < 1 or np.prod(sizes) > 4096:
+            return inputs
+        self.parts.append(what)
+        self.seen.append(outputs)
+        return outputs
+
+    def layer(self, inputs: Any, layer: keras.layers.Layer, **call: Any) -> Any:
+        """The layer's output, called with arguments now and then."""
+        if self.one_in(12):
+            layer.trainable = False
+        said = ", ".join(f"{key}={value}" for key, value in call.items())
+        what = f"{type(layer).__name__}({said})" if said else type(layer).__name__
+        return self.apply(what, lambda: layer(inputs, **call), inputs)
+
+    def training(self) -> dict[str, Any]:
+        """The argument of a call, seldom."""
+        return {"training": self.pick([True, False])} if self.one_in(6) else {}
+
+    def weights(self) -> dict[str, Any]:
+        """Regularizers, constraints and the like of a layer with a kernel."""
+        options: dict[str, Any] = {"use_bias": self.pick([True, True, False])} | self.named()
+        common = (None, None, None, "relu", "relu", "relu", tf.nn.relu6, layers.ReLU(6.0))
+        seldom = ("sigmoid", "swish", "hard_sigmoid", "tanh", "gelu")
+        options["activation"] = self.pick(seldom) if self.one_in(6) else self.pick(common)
+        if self.one_in(6):
+            options["activity_regularizer"] = self.pick(["l1", "l2", keras.regularizers.L1L2(1e-3)])
+        if self.one_in(6):
+            options["bias_regularizer"] = "l2"
+        return options
+
+    def kernel(self, name: str) -> dict[str, Any]:
+        """Of the kernel itself."""
+        options: dict[str, Any] = {}
+        if self.one_in(5):
+            options[f"{name}_regularizer"] = self.pick(["l2", keras.regularizers.L1(1e-4)])
+        if self.one_in(8):
+            options[f"{name}_constraint"] = self.pick(["non_neg", keras.constraints.MaxNorm(1.0)])
+        return options
+
+
+def _convolution(build: _Builder, x: Any) -> Any:
+    pick = build.pick
+    size, step = pick([1, 2, 3, (1, 3)]), pick([1, 1, 1, 2])
+    shape = {"padding": pick(["same", "valid"]), "strides": step, **build.weights()}
+    match pick(["plain", "plain", "plain", "depthwise", "separable", "transposed", "grouped"]):
+        case "depthwise":
+            extra = {"depth_multiplier": pick([1, 1, 2])} | build.kernel("depthwise")
+            return build.layer(x, layers.DepthwiseConv2D(size, **shape, **extra))
+        case "separable":
+            return build.layer(x, layers.SeparableConv2D(pick([2, 4]), size, **shape))
+        case "transposed":
+            layer = layers.Conv2DTranspose(pick([2, 3]), size, **shape)
+            return build.layer(x, layer)
+        case "grouped":
+            groups = pick([2, 4])
+            return build.layer(x, layers.Conv2D(4, size, groups=groups, **shape))
+    extra = build.kernel("kernel") | {"dilation_rate": pick([1, 1, 1, 2]) if step == 1 else 1}
+    return build.layer(x, layers.Conv2D(pick([2, 3, 4, 6]), size, **shape, **extra))
+
+
+def _normalization(build: _Builder, x: Any) -> Any:
+    options = {"center": build.pick([True, True, False]), "scale": build.pick([True, True, False])}
+    options |= {"epsilon": build.pick([1e-3, 1e-5]), **build.named()}
+    return build.layer(x, layers.BatchNormalization(**options), **build.training())
+
+
+def _activation(build: _Builder, x: Any) -> Any:
+    functions = ("relu", "relu6", "sigmoid", "swish", "tanh", "hard_sigmoid", "elu", "linear")
+    choices: list[Callable[[], keras.layers.Layer]] = [
+        lambda: layers.ReLU(build.pick([None, None, 6.0, 1.5]), **build.named()),
+        lambda: layers.ReLU(negative_slope=build.pick([0.0, 0.1])),
+        lambda: layers.LeakyReLU(build.pick([0.1, 0.25])),
+        lambda: layers.ReLU(),
+        lambda: layers.Activation(build.pick(functions), **build.named()),
+        lambda: layers.Softmax(),
+    ]
+    return build.layer(x, build.pick(choices)())
+
+
+def _spatial(build: _Builder, x: Any) -> Any:
+    pick = build.pick
+    pool = {"padding": pick(["same", "valid"]), "strides": pick([None, 1, 2])}
+    choices: list[Callable[[], keras.layers.Layer]] = [
+        lambda: layers.MaxPooling2D(pick([2, 3]), **pool),
+        lambda: layers.AveragePooling2D(pick([2, 3]), **pool),
+        lambda: layers.ZeroPadding2D(pick([1, ((0, 1), (1, 0))])),
+        lambda: layers.Cropping2D(pick([1, ((0, 1), (1, 0))])),
+        lambda: layers.UpSampling2D(pick([2, (1, 2)]), interpolation=pick(["nearest", "bilinear"])),
+        lambda: layers.Dropout(pick([0.0, 0.3])),
+        lambda: layers.SpatialDropout2D(0.2),
+        lambda: layers.GaussianNoise(0.1),
+        lambda: layers.Permute(pick([(2, 1, 3), (1, 2, 3)])),
+        lambda: layers.Rescaling(pick([0.5, -2.0, 0.25]), pick([0.0, 0.25])),
+    ]
+    layer = pick(choices)()
+    takes = isinstance(layer, layers.Dropout | layers.SpatialDropout2D | layers.GaussianNoise)
+    return build.layer(x, layer, **(build.training() if takes else {}))
+
+
+def _merge(build: _Builder, x: Any) -> Any:
+    same = [seen for seen in build.seen if seen.shape == x.shape] or [x]
+    other = build.pick(same)
+    classes = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate")
+    layer = getattr(layers, build.pick(classes))(**build.named())
+    operands = build.pick([[x, other], [other, x], [x, other, x]])
+    return build.apply(type(layer).__name__, lambda: layer(operands), x)
+
+
+def _operation(build: _Builder, x: Any) -> Any:
+    operations: dict[str, Callable[[], Any]] = {
+        "x * 2": lambda: x * 2.0,
+        "x + 0.5": lambda: x + 0.5,
+        "1 - x": lambda: 1.0 - x,
+        "-x": lambda: -x,
+        "x / 3": lambda: x / 3.0,
+        "x * x": lambda: x * x,
+        "tf.nn.relu": lambda: tf.nn.relu(x),
+        "tf.nn.relu6": lambda: tf.nn.relu6(x),
+        "tf.nn.silu": lambda: tf.nn.silu(x),
+        "tf.nn.silu, beta": lambda: tf.nn.silu(x, beta=2.0),
+        "tf.sigmoid": lambda: tf.sigmoid(x),
+        "tf.abs": lambda: tf.abs(x),
+        "tf.clip_by_value": lambda: tf.clip_by_value(x, -0.5, 1.0),
+        "tf.maximum": lambda: tf.maximum(x, 0.25),
+        "channels": lambda: x * tf.constant(np.arange(1, x.shape[-1] + 1, dtype=np.float32)),
+        "slice": lambda: x[:, 1:],
+        "tf.reverse": lambda: x[..., ::-1],
+        "mean": lambda: tf.reduce_mean(x, axis=-1, keepdims=True),
+    }
+    name = build.pick(list(operations))
+    return build.apply(name, operations[name], x)
+
+
+def _nested(build: _Builder, x: Any) -> Any:
+    """A model in the model, frozen now and then; or one with a layer that is used twice."""
+    inner = keras.Input(x.shape[1:])
+    y = layers.Conv2D(build.pick([2, 3]), build.pick([1, 3]), padding="same")(inner)
+    y = layers.ReLU()(layers.BatchNormalization()(y))
+    nested = keras.Model(inner, y, **build.named())
+    nested.trainable = not build.one_in(3)
+    return build.layer(x, nested, **build.training())
+
+
+def _seldom(build: _Builder, x: Any) -> Any:
+    choices: list[Callable[[], keras.layers.Layer]] = [
+        Doubled,
+        lambda: layers.PReLU(shared_axes=build.pick([None, [1, 2]])),
+        layers.LayerNormalization,
+        lambda: layers.Lambda(lambda y: y + 1),
+        lambda: layers.Dense(3),
+        lambda: layers.Reshape((-1, x.shape[-1])),
+        lambda: layers.ActivityRegularization(l2=1e-3),
+        lambda: layers.Normalization(mean=0.5, variance=2.0),
+    ]
+    return build.layer(x, build.pick(choices)())
+
+
+_BLOCKS = (
+    *(_convolution,) * 8,
+    *(_normalization,) * 4,
+    *(_activation,) * 4,
+    *(_spatial,) * 4,
+    *(_merge,) * 4,
+    *(_operation,) * 2,
+    *(_nested,) * 2,
+    _seldom,
+)
+
+
+def draw(pick: Pick) -> Case:
+    """A random model and what to do with it."""
+    build = _Builder(pick)
+    size, channels = pick([4, 5, 6, 8]), pick([1, 2, 3, 4])
+    dtype = pick(["float32", "float32", "float32", "uint8", "float16"])
+    image = keras.Input((size, size, channels), name=pick(["image", "x.0", None]), dtype=dtype)
+    input_range, pixels = _preprocessing(build, image, dtype)
+    x = pixels
+    build.seen.append(x)
+    inputs = [image]
+    if dtype == "float32" and build.one_in(6):
+        inputs.append(keras.Input((size, size, channels), name="other"))
+        x = layers.Add()([x, layers.Conv2D(channels, 1)(inputs[-1])])
+    for _ in range(pick([1, 2, 3, 4, 5])):
+        x = pick(_BLOCKS)(build, x)
+    outputs = _head(build, x)
+    model = keras.Model(inputs if len(inputs) > 1 else image, outputs)
+    random = np.random.default_rng(pick(range(1000)))
+    _randomize(model, random)
+    ends = input_range or (0.0, 1.0)
+    images = [_pixels(random, (_IMAGES, size, size, channels), ends, dtype) for _ in inputs]
+    _take_statistics(model, images if len(images) > 1 else images[0])
+    options = {"input_range": input_range, "first_last": "integer"}
+    if build.one_in(6):
+        options["method"] = pick(["calibrated", "paper"])
+    if build.one_in(6):
+        options["per_channel"] = False
+    bits = pick([(8, 8), (8, 8), (4, 4), (2, 4), (1, 2), (3, 8), (8, 1)])
+    return Case(
+        model=model,
+        images=images if len(images) > 1 else images[0],
+        weight_bits=bits[0],
+        activation_bits=bits[1],
+        options=options,
+        parts=tuple(build.parts),
+    )
+
+
+def _preprocessing(build: _Builder, image: Any, dtype: str) -> tuple[Any, Any]:
+    """The range of the images, and what the model makes of them first."""
+    kinds = ["in the model"] if dtype == "uint8" else ["before the model", "in the model", "none"]
+    match build.pick(kinds):
+        case "before the model":
+            return build.pick([(0, 1), (-1, 1), (-2.1, 2.6), (0, 255)]), image
+        case "none":
+            return None, image
+    scale, offset = build.pick([(1 / 255, 0.0), (1 / 127.5, -1.0), (1 / 64, -2.0)])
+    if dtype == "float32" and build.one_in(2):
+        return (0, 255), image * scale + offset
+    return (0, 255), layers.Rescaling(scale, offset)(image)
+
+
+def _pixels(random: np.random.Generator, shape: tuple, ends: Any, dtype: str) -> np.ndarray:
+    pixels = random.integers(0, 256, shape)
+    reals = pixels * ((ends[1] - ends[0]) / 255) + ends[0]
+    return reals.astype(dtype)
+
+
+def _head(build: _Builder, x: Any) -> Any:
+    """The outputs: one or several, as they are, in a list or in a dictionary."""
+    pick = build.pick
+    if len(x.shape) == 4 and pick([True, True, False]):
+        flat = pick([layers.Flatten, layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D])
+        x = flat()(x)
+    elif len(x.shape) == 3:
+        x = layers.Flatten()(x)
+    outputs = x
+    if len(x.shape) == 2:
+        activation = pick([None, None, "softmax", "sigmoid", "relu"])
+        outputs = layers.Dense(pick([1, 3, 5]), activation=activation, name="logits")(x)
+    match pick(["bare", "bare", "bare", "list", "dictionary", "twice", "features"]):
+        case "list":
+            return [outputs]
+        case "dictionary":
+            return {"scores": outputs}
+        case "twice":
+            return [outputs, outputs]
+        case "features":
+            return [outputs, x]
+    return outputs
+
+
+def _randomize(model: keras.Model, random: np.random.Generator) -> None:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            _randomize(layer, random)
+        elif isinstance(layer, layers.BatchNormalization):
+            for weight in layer.weights:
+                low = 0.5 if "gamma" in weight.name or "variance" in weight.name else -0.3
+                weight.assign(random.uniform(low, low + 1, weight.shape))
+        elif not isinstance(layer, layers.Normalization):
+            for weight in layer.weights:
+                weight.assign(random.normal(0, 0.5, weight.shape))
+
+
+def _take_statistics(model: keras.Model, images: Any) -> None:
+    """Moving statistics of batch normalization are those of the images, as after a training."""
+    found = [each for each in model._flatten_layers() if type(each) is layers.BatchNormalization]
+    momenta = [layer.momentum for layer in found]
+    for layer in found:
+        layer.momentum = 0.0
+    model(images, training=True)
+    for layer, momentum in zip(found, momenta, strict=True):
+        layer.momentum = momentum
+
+
+# What is done with them.
+
+
+def run(case: Case) -> None:
+    """Takes a model through everything.
+
+    Raises:
+      Refused: a step said no, and why.
+      Wrong: something else is not as it should be.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        _run(case, pathlib.Path(folder))
+
+
+def _run(case: Case, folder: pathlib.Path) -> None:
+    model, images = case.model, case.images
+    quantized = _step(
+        "quantize_model",
+        lambda: wrpn_tf.quantize_model(
+            model, case.weight_bits, case.activation_bits, **case.options
+        ),
+    )
+    _check_interface(model, quantized)
+    _step("calibrate", lambda: wrpn_tf.calibrate(quantized, images))
+    is_random = _is_random(quantized, images)
+    if (case.weight_bits, case.activation_bits) == (8, 8) and not is_random:
+        _check_function(case, quantized)
+    outputs = tf.nest.flatten(quantized(images))
+    random = np.random.default_rng(0)
+    targets = [random.normal(size=output.shape).astype(np.float32) for output in outputs]
+    targets = tf.nest.pack_sequence_as(quantized._nested_outputs, targets)
+    quantized.compile(keras.optimizers.SGD(1e-3), "mse")
+    quantized.fit(images, targets, batch_size=8, verbose=0)  # Two steps.
+    if not is_random:
+        _check_copies(quantized, images, folder)
+    _step("settle", lambda: export.settle(quantized))
+    file = _step("to_tflite", lambda: export.to_tflite(quantized))
+    found = _step("verify", lambda: export.verify(quantized, file, images))
+    if found.different or found.wrong_kernels:
+        raise Wrong(f"verify: {'; '.join(found.failures)}")
+    for row in found.layers:
+        codes = row.difference
+        if codes.different and not row.unproven and codes.largest > 1:
+            raise Wrong(f"verify: {codes.name} differs from Keras by {codes.largest}")
+
+
+def _step(what: str, do: Callable[[], Any]) -> Any:
+    """What a step gives; its error, if it is the user's, as `Refused`."""
+    try:
+        return do()
+    except ValueError as error:
+        sentence = str(error)
+        if "\n" in sentence or not sentence or "Exception encountered" in sentence:
+            raise
+        raise Refused(f"{what}: {sentence}") from error
+
+
+def _check_interface(model: keras.Model, quantized: keras.Model) -> None:
+    for what in ("input_names", "output_names"):
+        if getattr(model, what) != getattr(quantized, what):
+            raise Wrong(f"{what}: {getattr(model, what)}, then {getattr(quantized, what)}")
+    tf.nest.assert_same_structure(model._nested_outputs, quantized._nested_outputs)
+    tf.nest.assert_same_structure(model._nested_inputs, quantized._nested_inputs)
+    trainable = {weight.name for weight in model.trainable_weights}
+    scales = ("kernel_scale", "output_scale", "output_clip")
+    kept = {w.name for w in quantized.trainable_weights if not any(s in w.name for s in scales)}
+    if len(trainable) != len(kept) and not any("PReLU" in str(type(la)) for la in model.layers):
+        raise Wrong(f"trained weights: {sorted(trainable)}, then {sorted(kept)}")
+
+
+def _is_random(model: keras.Model, images: Any) -> bool:
+    one, other = (tf.nest.flatten(model(images, training=False)) for _ in range(2))
+    return not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _check_function(case: Case, quantized: keras.Model) -> None:
+    """8 bits stand for the float model, but for a little."""
+    reals = tf.nest.flatten(case.model(case.images, training=False))
+    found = tf.nest.flatten(quantized(case.images, training=False))
+    if case.options.get("method") == "paper":
+        return
+    for name, real, other in zip(case.model.output_names, reals, found, strict=True):
+        spread = np.std(real) + 1e-6
+        error = np.mean(np.abs(np.asarray(real) - np.asarray(other))) / spread
+        if not error < 0.5:
+            raise Wrong(f"output {name!r} is off by {error:.2f} deviations with 8 bits")
+
+
+def _check_copies(model: keras.Model, images: Any, folder: pathlib.Path) -> None:
+    """Every form of saving gives the same outputs."""
+    expected = [np.asarray(part) for part in tf.nest.flatten(model(images, training=False))]
+    known = wrpn_tf.custom_objects()
+
+    def saved(name: str, **options: Any) -> keras.Model:
+        model.save(folder / name, **options)
+        return wrpn_tf.load_model(folder / name)
+
+    def from_json() -> keras.Model:
+        other = keras.models.model_from_json(model.to_json(), custom_objects=known)
+        model.save_weights(folder / "weights.h5")
+        other.load_weights(folder / "weights.h5")
+        return other
+
+    def cloned() -> keras.Model:
+        other = keras.models.clone_model(model)
+        other.set_weights(model.get_weights())
+        return other
+
+    for name, make in {
+        ".keras": lambda: saved("a.keras"),
+        ".h5": lambda: saved("a.h5"),
+        "SavedModel": lambda: saved("folder", save_traces=False),
+        "to_json": from_json,
+        "clone_model": cloned,
+        "deepcopy": lambda: copy.deepcopy(model),
+    }.items():
+        other = make()
+        found = [np.asarray(part) for part in tf.nest.flatten(other(images, training=False))]
+        if not all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True)):
+            raise Wrong(f"{name}: the loaded model computes something else")
+        if name != "clone_model" and other.output_names != model.output_names:
+            raise Wrong(f"{name}: outputs {model.output_names}, then {other.output_names}")
+
+
+def outcome(seed: int) -> tuple[str, str, Case | None]:
+    """'equal', 'refused' or 'wrong' for one seed, what was said, and the model."""
+    random = np.random.default_rng(seed)
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    case = None
+    try:
+        case = draw(lambda values: values[int(random.integers(len(values)))])
+        run(case)
+    except Refused as refusal:
+        return "refused", str(refusal), case
+    except Wrong as wrong:
+        return "wrong", str(wrong), case
+    except Exception:  # Whatever it is, it is not a sentence.
+        return "wrong", traceback.format_exc(), case
+    return "equal", "", case
+
+
+def main() -> int:
+    """Runs the program; returns 1 if something is wrong."""
+    counts: collections.Counter[str] = collections.Counter()
+    logging.set_verbosity(logging.ERROR)  # Keras says at INFO what it saves.
+    warnings.simplefilter("ignore")
+    for seed in range(_SEED.value, _SEED.value + _MODELS.value):
+        what, said, case = outcome(seed)
+        counts[what] += 1
+        if _SHOW.value or what == "wrong":
+            parts = ", ".join(case.parts) if case else ""
+            print(f"seed {seed}: {what}; {parts}\n  {said}", flush=True)
+    print(", ".join(f"{what}: {count}" for what, count in sorted(counts.items())))
+    return int(counts["wrong"] > 0)
+
+
+if __name__ == "__main__":
+    command_line.run(main)
