@@ -1,5 +1,7 @@
 """Random models come through everything equal, or are refused by a sentence; a few of them here."""
 
+import types
+
 import pytest
 import tf_keras as keras
 from hypothesis import HealthCheck, given, settings
@@ -49,7 +51,7 @@ def test_a_refusal_names_the_step():
 
 def test_a_copy_that_computes_something_else_is_found(monkeypatch):
     case = small(keras.layers.Conv2D(3, 3, name="conv"))
-    monkeypatch.setattr(random_models.copy, "deepcopy", lambda model: altered(model))
+    monkeypatch.setattr(random_models, "copy", types.SimpleNamespace(deepcopy=altered))
     with pytest.raises(random_models.Wrong, match="deepcopy: the loaded model computes something"):
         random_models.run(case)
 

@@ -99,7 +99,8 @@ def settle(
         old, trained = trained, lower(model)
         moves = _moved_sums(old, trained)
     graph = realize(trained, weights=weights, split_groups=False, kernel_sets=kernel_sets)
-    operators = [operator for operator in graph.weighted if _computes_a_layer(graph, operator)]
+    is_move = graph.provenance.is_move
+    operators = [each for each in graph.weighted if not is_move(each.inputs[0], each.output)]
     console = Console(stderr=True)
     disabled = not (console.is_terminal if progress is None else progress)
     with Progress(console=console, transient=console.is_terminal, disable=disabled) as bar:
@@ -119,14 +120,6 @@ def settle(
             stacklevel=2,
         )
     return Settlement(layers=tuple(moves), images=len(before), top1_changed=changed)
-
-
-def _computes_a_layer(graph: IntegerGraph, operator: Weighted) -> bool:
-    """Whether an operator is that of a layer, and not one that brings codes to another grid."""
-    layers = graph.provenance.layers
-    split = graph.provenance.split_convolutions.get(operator.output)
-    (source,) = (split.source,) if split else operator.inputs
-    return layers[source] != layers[operator.output]
 
 
 def _settle_operator(

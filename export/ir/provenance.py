@@ -73,3 +73,13 @@ class Provenance:
     quantization: Mapping[str, QuantizationParameters] = dataclasses.field(default_factory=dict)
     inexact_channels: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     split_convolutions: Mapping[str, SplitConvolution] = dataclasses.field(default_factory=dict)
+
+    def is_move(self, source: str, output: str) -> bool:
+        """Whether an operator only brings a layer's codes to another grid.
+
+        Args:
+          source: the first tensor that it reads.
+          output: the tensor that it writes, or that of the whole convolution where it was split.
+        """
+        split = self.split_convolutions.get(output)
+        return self.layers.get(split.source if split else source) == self.layers[output]

@@ -272,3 +272,28 @@ def test_malformed_files_are_sentences(training):
 def test_a_folder_without_a_training_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is not the workdir of a finished training"):
         Workdir.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.DepthwiseConv2D(1, name="first"),
+        keras.layers.DepthwiseConv2D(3, padding="same", name="first"),
+        keras.layers.Conv2D(2, 1, name="first"),
+    ],
+)
+def test_codes_that_are_brought_to_another_grid_are_no_kernel(layer):
+    """A kernel of one tap has the shape of what brings its output to the grid of a maximum."""
+    image = keras.Input((4, 4, 2), name="image")
+    x = layer.from_config(layer.get_config())(image)
+    outputs = [keras.layers.Maximum(name="max")([x, image]), x]
+    model = keras.Model(image, outputs)
+    randomize(model)
+    model = wrpn_tf.quantize_model(model, 2, 4)
+    images = np.random.default_rng(0).uniform(0, 1, (12, 4, 4, 2)).astype(np.float32)
+    wrpn_tf.calibrate(model, images)
+    export.settle(model)
+    graph = export.realize(export.lower(model))
+    moves = [op for op in graph.weighted if graph.provenance.is_move(op.inputs[0], op.output)]
+    assert "first" in {op.inputs[0] for op in moves}
+    assert export.verify(model, export.to_tflite(model), images).wrong_kernels == ()
