@@ -12,6 +12,7 @@ import small_networks
 
 import export
 import wrpn_tf
+from benchmarks import devices
 from export.ethos_u import compiler, remedies, tables
 from export.ethos_u.compiler import Layer
 from export.flatbuffer import reader, writer
@@ -194,3 +195,30 @@ def test_operators_of_random_graphs_are_placed(kind):
     content = writer.to_flatbuffer(random_graphs.one_operator(kind, 0))
     compiled = compiler.compile_model(reader.read(content), *U55)
     assert len(compiled.layers) == 1
+
+
+def test_the_table_of_devices(tmp_path):
+    row = devices.Row(
+        name="w2a2x2",
+        width=2.0,
+        weight_bits=2,
+        activation_bits=2,
+        accuracy=0.99,
+        file_bytes=49_562,
+        gzip_bytes=15_270,
+        table_bytes=20_986,
+        arena_bytes=7_562,
+        encoded_bytes=8_944,
+        entropy=1.63,
+        flash_bytes=10_976,
+        sram_bytes=2_560,
+        milliseconds=dict.fromkeys(devices.TARGETS, 0.12),
+    )
+    lines = devices.table([row, row]).splitlines()
+    assert len({line.count("|") for line in lines}) == 1 and len(lines) == 4
+    assert lines[2].startswith("| 2x | 2/2 | 99.00% | 49,562 | 15,270 | 20,986 | 7,562 | 8,944 | ")
+    devices.draw([row], str(tmp_path / "devices.svg"))
+    assert "</svg>" in (tmp_path / "devices.svg").read_text()
+    for accelerator, system in devices.TARGETS.values():
+        if compiler.is_installed():
+            assert compiler.target(accelerator, system, None)[0].endswith(system)
