@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,8 @@ def settle(
     * Else a place is sought that suits all kernels but the reference, then one that suits those
       that run by default on x86 and on ARM, and at least the former, by up to half a code.
 
-    Output scales of sums move first, by at most a 256th (`export.alignment.sums`), and where a
+    Output scales of sums move first, and of Rescaling where no kernel is before it, by at most a
+    256th (`export.alignment.sums`, `export.alignment.lines`), and where a
     kernel is followed by no offset, its scales by at most a 1024th
     (`export.alignment.kernel_scales`).
 
@@ -95,9 +96,15 @@ def settle(
     trained = lower(model)
     before = None if images is None else _top1(model, images)
     moves = []
-    if settle_sums(model, trained):
+    fusion = wrpn_tf.fusion_groups(model)
+    lines = [
+        group.end.name
+        for group in fusion.groups
+        if group.affine is group.body and _bias_owner(group) is None
+    ]
+    if settle_sums(model, trained, lines):
         old, trained = trained, lower(model)
-        moves = _moved_sums(old, trained)
+        moves = _moved_scales(old, trained, lines)
     graph = realize(trained, weights=weights, split_groups=False, kernel_sets=kernel_sets)
     is_move = graph.provenance.is_move
     operators = [each for each in graph.weighted if not is_move(each.inputs[0], each.output)]
@@ -105,7 +112,6 @@ def settle(
     disabled = not (console.is_terminal if progress is None else progress)
     with Progress(console=console, transient=console.is_terminal, disable=disabled) as bar:
         task = bar.add_task("settle", total=sum(len(each.bias) for each in operators))
-        fusion = wrpn_tf.fusion_groups(model)
         for operator in operators:
             bar.update(task, description=f"settle {operator.output}")
             moves += _settle_operator(model, fusion, graph, operator, kernel_sets)
@@ -154,13 +160,14 @@ def _settle_operator(
     one_scale = is_per_tensor(type(operator), operator.kernel_scale, operator.dtype_bits)
     has_gain = owner.kind is Kind.AFFINE and owner.layer.scale and not one_scale
     if owner.kind is Kind.USE:
-        new = settled(graph, operator)
+        new = settled(graph, operator, kernel_sets=kernel_sets)
         move = new["offset"] - old["offset"]
         owner.layer.offset.assign(np.asarray(owner.layer.offset, np.float64) + move)
     else:
         new = settled(graph, operator, gains=has_gain, kernel_sets=kernel_sets)
         offset = owner.layer.bias if owner.kind is Kind.KERNEL else owner.layer.beta
-        offset.assign(new["offset"])
+        before_line = owner is group.body and group.affine is not None
+        offset.assign(_bias(operator, new["offset"]) if before_line else new["offset"])
         if has_gain:
             owner.layer.gamma.assign(new["gain"])
     scale = graph.tensors[operator.output].quantization.scale
@@ -176,13 +183,15 @@ def _settle_operator(
     ]
 
 
-def _moved_sums(before: TrainedGraph, after: TrainedGraph) -> list[LayerMoves]:
-    """The sums whose output scales are others now."""
+def _moved_scales(
+    before: TrainedGraph, after: TrainedGraph, lines: Collection[str]
+) -> list[LayerMoves]:
+    """The sums and lines whose output scales are others now."""
     shares = {
         operator.output: after.tensors[operator.output].quantization.scale
         / before.tensors[operator.output].quantization.scale
         for operator in before.operators
-        if isinstance(operator, Sum)
+        if isinstance(operator, Sum) or before.provenance.layers[operator.output] in lines
     }
     return [
         LayerMoves(name=name, channels=1, recoded=1, largest_gain=abs(share - 1))
@@ -191,11 +200,21 @@ def _moved_sums(before: TrainedGraph, after: TrainedGraph) -> list[LayerMoves]:
     ]
 
 
+def _bias(operator: Weighted, offset: np.ndarray) -> np.ndarray:
+    """The bias of a kernel with which what a Rescaling behind it gives has moved to `offset`."""
+    trained = operator.trained
+    assert trained is not None
+    gain = np.where(trained["gain"] == 0, np.inf, trained["gain"])
+    return trained["shift"] + (offset - trained["offset"]) / gain
+
+
 def _bias_owner(group: Group[LayerView]) -> LayerView | None:
     """The layer whose offset the operator of a group has as its bias, or None."""
     if group.use is not None:
         return group.use
     view = group.affine or group.body
+    if class_name(view.layer) == "Rescaling":
+        view = group.body
     has_offset = (view.kind is Kind.KERNEL and view.layer.use_bias) or (
         class_name(view.layer) == "BatchNormalization" and view.layer.center
     )

@@ -8,15 +8,17 @@ codes that this decides. At another output scale, a hair away, there are none.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 import wrpn_tf
 from export.alignment.bias_candidates import small_changes
+from export.alignment.lines import Line
 from export.ir.graph import Graph
 from export.ir.operators import Operator, ScaleConstraint, Sum
+from export.ir.trained import TrainedKernel
 from export.kernel_sets import addition
 from export.kernel_sets.rules import KERNEL_SETS
 from export.proof.enumeration import every_pair
@@ -29,15 +31,16 @@ _TRIED = 128  # Scales on either side.
 _VECTOR = 16  # Elements; what is left over is rounded as in the reference kernel.
 
 
-def settle_sums(model: Any, graph: Graph) -> bool:
+def settle_sums(model: Any, graph: Graph, lines: Collection[str] = ()) -> bool:
     """Moves the output scales of sums and differences to the nearest that serve, in place.
 
-    Where none makes all agree, the scale moves to where the fewest pairs differ. Scales that the
-    method of quantization fixes stay.
+    And those of lines (`export.alignment.lines`). Where none makes all agree, the scale moves to
+    where the fewest pairs, or channels, differ. Scales that the method of quantization fixes stay.
 
     Args:
       model: the model.
       graph: from `export.lower`.
+      lines: the layers at the ends of lines.
 
     Returns:
       Whether a scale has moved, so that `graph` is no longer that of the model.
@@ -45,11 +48,14 @@ def settle_sums(model: Any, graph: Graph) -> bool:
     outputs = wrpn_tf.named_output_quantizers(model)
     scales = {name: tensor.quantization.scale for name, tensor in graph.tensors.items()}
     for operator in graph.operators:
-        if isinstance(operator, Sum):
+        is_line = isinstance(operator, TrainedKernel) and not operator.has_weights
+        is_line = is_line and graph.provenance.layers[operator.output] in lines
+        if isinstance(operator, Sum) or is_line:
             quantizer, variables = _quantizer(graph, operator.output, outputs)
             if quantizer is not None and quantizer.has_free_scale:
-                pairs = _Pairs(graph, operator, scales)
-                scales[operator.output] = _settle_scale(pairs, quantizer, variables)
+                kind: Any = Line if is_line else _Pairs
+                cases = kind(graph, operator, scales)
+                scales[operator.output] = _settle_scale(cases, quantizer, variables)
         elif _copies(operator):
             scales[operator.output] = scales[operator.inputs[0]]
     return any(tensor.quantization.scale != scales[name] for name, tensor in graph.tensors.items())
@@ -71,7 +77,7 @@ def _copies(operator: Operator) -> bool:
     return len(operator.inputs) == 1 and operator.scale_constraint in shared
 
 
-def _settle_scale(pairs: _Pairs, quantizer: Any, variables: Mapping[str, Any]) -> float:
+def _settle_scale(pairs: _Pairs | Line, quantizer: Any, variables: Mapping[str, Any]) -> float:
     """Moves the variables of one sum's output quantizer; returns its scale."""
     trained = {name: variable.numpy() for name, variable in variables.items()}
 

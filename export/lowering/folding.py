@@ -81,6 +81,9 @@ def affine(layer: Any, count: int, before: Any = None) -> Affine:
             shift=bias,
             offset=np.broadcast_to(offset, count),
         )
+    if class_name(layer) == "Slopes":
+        slopes = np.broadcast_to(np.asarray(layer.alpha, np.float64).ravel(), count)
+        return dataclasses.replace(identity(count), gain=slopes, shift=bias)
     mean = np.asarray(layer.moving_mean, np.float64)
     variance = np.asarray(layer.moving_variance, np.float64)
     return Affine(

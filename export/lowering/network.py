@@ -247,6 +247,8 @@ class _Lowering:
                 return self.builder.emit(Multiply, sources, view, grid, relu=relu)
             case Kind.CONCATENATE:
                 sources = [self.produce(name, grid) for name in body.inputs]
+                if class_name(body.layer) == "Ramp":
+                    return self.builder.emit(self._ramp(body), sources, view, grid)
                 if class_name(body.layer) in _EXTREMA:
                     return self.builder.emit(_EXTREMA[class_name(body.layer)], sources, view, grid)
                 axis = int(body.layer.axis) % len(view.output_shape)
@@ -255,6 +257,20 @@ class _Lowering:
                 source = self.produce(body.inputs[0], grid)
                 return layout_operators.averaged(self.builder, view, source)
         raise LoweringError(f"Layer {view.name!r} ({view.kind}) has no integer form.")
+
+    def _ramp(self, body: LayerView) -> type[Operator]:
+        """Which of a value and its multiple a PReLU gives: the larger, for slopes up to 1."""
+        slopes = np.ravel(self._fusion.group(body.inputs[1]).body.layer.alpha)
+        if (slopes <= 1).all():
+            return Maximum
+        if (slopes >= 1).all():
+            return Minimum
+        above = np.flatnonzero(slopes > 1).tolist()
+        raise LoweringError(
+            f"PReLU {body.name.removeprefix('quant_')!r} has slopes on both sides of 1 (above in "
+            f"channels {above}): one operator takes the larger of a value and its multiple, or the "
+            "smaller. Keep them with an alpha_constraint."
+        )
 
     def _fine_factors(
         self, sources: list[str], view: LayerView, grid: QuantizationParameters

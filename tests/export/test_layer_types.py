@@ -118,8 +118,24 @@ def shared() -> keras.Model:
     return keras.Model(image, layers.Dense(4, name="logits")(layers.Concatenate()(heads)))
 
 
+def learned() -> keras.Model:
+    """Slopes that train, for each channel and for all, of images, sequences and features; means."""
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.applications.resnet50.preprocess_input(image)
+    x = layers.Conv2D(4, 3, name="conv1")(x)
+    x = layers.PReLU("uniform", shared_axes=[1, 2], name="prelu1")(x)
+    x = layers.PReLU("zeros", shared_axes=[1, 2, 3], name="prelu2")(
+        layers.BatchNormalization(name="bn")(layers.Conv2D(4, 3, use_bias=False, name="conv2")(x))
+    )
+    x = layers.Conv1D(4, 3, name="conv3")(layers.Reshape((16, 4), name="steps")(x))
+    x = layers.GlobalMaxPooling1D(name="pool")(layers.PReLU(shared_axes=[1], name="prelu3")(x))
+    x = layers.PReLU(keras.initializers.Constant(1.5), name="prelu4")(layers.Dense(5, name="d")(x))
+    return keras.Model(image, layers.Dense(4, name="logits")(x))
+
+
 NETWORKS = {
     "shared": shared,
+    "learned": learned,
     "leaky": leaky,
     "sequences": sequences,
     "moved": moved,
@@ -208,6 +224,33 @@ def test_a_leaky_relu_is_the_larger_of_two_operands():
     kinds = [type(operator).__name__ for operator in graph.operators]
     assert kinds.count("Maximum") == 2 and kinds.count("Minimum") == 1
     assert writer.to_flatbuffer(graph)
+
+
+def test_slopes_on_both_sides_of_one_are_refused_by_name():
+    quantized = _calibrated(learned())
+    slopes = next(view for view in wrpn_tf.view(quantized) if view.name.endswith("prelu1_slope"))
+    slopes.layer.alpha.assign(np.reshape([0.5, 1.5, 1.0, -2.0], (1, 1, 4)))
+    with pytest.raises(ValueError, match=r"PReLU 'prelu1' has slopes on both sides of 1.*\[1\]"):
+        export.lower(quantized)
+    slopes.layer.alpha.assign(np.reshape([1.5, 1.5, 1.0, 2.0], (1, 1, 4)))
+    operators = export.lower(quantized).operators
+    assert [type(operator).__name__ for operator in operators].count("Minimum") == 2
+
+
+def test_tanh_is_a_line_of_a_sigmoid_on_the_grid_of_tanh():
+    image = keras.Input((4, 4, 3), name="image")
+    model = keras.Model(image, layers.Conv2D(4, 3, activation="tanh", name="conv")(image))
+    quantized = _calibrated(model)
+    export.settle(quantized)
+    graph = export.lower(quantized)
+    (output,) = graph.outputs
+    assert graph.tensors[output].quantization == wrpn_tf.QuantizationParameters.int8(
+        scale=1 / 128, zero_point=0
+    )
+    kinds = [type(operator).__name__ for operator in export.realize(graph).operators]
+    assert kinds == ["Conv2D", "Logistic", "DepthwiseConv2D"]
+    (row,) = [r for r in export.prove(quantized).operators if r.kind == "DepthwiseConv2D"]
+    assert set(row.different.values()) == {0}
 
 
 def test_moving_values_are_operators_of_four_axes_at_the_most():

@@ -98,6 +98,9 @@ def _parts(node: Node, sources: list[Node], layers: Any) -> Iterator[Node]:
         case "LeakyReLU":
             yield from _leaky(node, layers)
             return
+        case "PReLU":
+            yield from _learned_slopes(node, layers)
+            return
         case "ReLU" if layer.negative_slope:
             bounded = layer.max_value is not None
             yield from _two_slopes(node, layers) if bounded else _leaky(node, layers)
@@ -241,6 +244,24 @@ def _centered(node: Node, layers: Any, source: Shape) -> Iterator[Node]:
     yield dataclasses.replace(node, layer=layer)
 
 
+def _learned_slopes(node: Node, layers: Any) -> Iterator[Node]:
+    """A PReLU as multiples of its input, and for each value one of the two.
+
+    Which one is `export.lower`'s: while slopes train they may be on either side of 1.
+    """
+    layer, name = node.layer, f"{node.name}_slope"
+    shared = len(node.shape) - 1 in (layer.shared_axes or ())
+    slopes = layers.Slopes(
+        shared,
+        alpha_regularizer=layer.alpha_regularizer,
+        alpha_constraint=layer.alpha_constraint,
+        name=name,
+    )
+    yield dataclasses.replace(node, name=name, layer=slopes)
+    ramp = layers.Ramp(name=node.name)
+    yield dataclasses.replace(node, layer=ramp, inputs=(*node.inputs, name), weights=())
+
+
 def _leaky(node: Node, layers: Any) -> Iterator[Node]:
     """A LeakyReLU as a multiple of its input, and the larger or smaller of the two."""
     slope, name = leaky_slope(node.layer), f"{node.name}_slope"
@@ -266,6 +287,10 @@ def _activation(node: Node, layers: Any, name: str, inputs: tuple[str, ...]) -> 
         case "swish" | "silu":
             yield part(layers.Activation("sigmoid", name=f"{name}_sigmoid"), source)
             yield part(layers.Multiply(name=name), source, f"{name}_sigmoid")
+        case "tanh":  # 2 sigmoid(2 x) - 1: the grid of LOGISTIC becomes that of TANH.
+            yield part(layers.Rescaling(2.0, name=f"{name}_twice"), source)
+            yield part(layers.Activation("sigmoid", name=f"{name}_sigmoid"), f"{name}_twice")
+            yield part(layers.Rescaling(2.0, -1.0, name=name), f"{name}_sigmoid")
         case "hard_sigmoid":
             line = hard_sigmoid_line(node.layer)
             yield part(layers.Rescaling(*line, name=f"{name}_line"), source)

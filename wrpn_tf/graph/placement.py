@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+import numpy as np
+
 from wrpn_tf.arithmetic.methods import ActivationMethod
 from wrpn_tf.graph.fusion import Fusion
 from wrpn_tf.graph.nodes import Node
-from wrpn_tf.graph.roles import Kind, relu_maximum
+from wrpn_tf.graph.roles import Kind, class_name, relu_maximum
 
 RANGE_BITS = 8
 _PROBABILITIES = (0.0, 255 / 256)  # the range of TFLite's LOGISTIC and SOFTMAX: scale 1/256
@@ -81,9 +83,26 @@ class Placement:
                 return self._joint(node)
             case Kind.SIGMOID | Kind.SOFTMAX if self._integer and self._fusion.readers(name):
                 return Range(fixed=_PROBABILITIES)
+            case Kind.AFFINE if self._integer and (ends := self._of_probabilities(node)):
+                return Range(fixed=ends)
             case Kind.KERNEL | Kind.AFFINE | Kind.ADD | Kind.MULTIPLY | Kind.USE if self._integer:
                 return Range()
         return None
+
+    def _of_probabilities(self, node: Node) -> tuple[float, float] | None:
+        """The range of a line of a sigmoid, where a grid has its codes: that of tanh is [-1, 1)."""
+        (source,) = node.inputs
+        if class_name(node.layer) != "Rescaling":
+            return None
+        if self._fusion.layers[source].kind is not Kind.SIGMOID:
+            return None
+        gain, offset = np.ravel(node.layer.scale), np.ravel(node.layer.offset)
+        if gain.size > 1 or offset.size > 1 or gain[0] <= 0:
+            return None
+        below = -256 * offset[0] / gain[0]
+        if below != int(below) or not 0 <= below <= 255:
+            return None
+        return float(offset[0]), float(offset[0] + gain[0] * _PROBABILITIES[1])
 
     def _is_deferred(self, node: Node) -> bool:
         """Whether the output reaches nothing but one layer that owns the grid of its inputs."""

@@ -49,6 +49,9 @@ _KINDS: dict[str, Kind] = {
     "Maximum": Kind.CONCATENATE,
     "Minimum": Kind.CONCATENATE,
     "LeakyReLU": Kind.CONCATENATE,  # The larger of a value and a multiple of it.
+    "PReLU": Kind.CONCATENATE,
+    "Ramp": Kind.CONCATENATE,
+    "Slopes": Kind.AFFINE,
     "Clip": Kind.AFFINE,  # A ReLU between two offsets.
     "AveragePooling2D": Kind.AVERAGE,
     "AveragePooling1D": Kind.AVERAGE,
@@ -94,6 +97,7 @@ _ACTIVATIONS: dict[str, Kind] = {
     "relu": Kind.RELU,
     "relu6": Kind.RELU,
     "sigmoid": Kind.SIGMOID,
+    "tanh": Kind.AFFINE,  # A line of a sigmoid.
     "softmax": Kind.SOFTMAX,
     # What decomposition splits: a product with a sigmoid, a ReLU of a line, and a product with one.
     "swish": Kind.MULTIPLY,

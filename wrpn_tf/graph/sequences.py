@@ -19,7 +19,7 @@ from wrpn_tf.graph.roles import Kind, Layer, class_name
 # What computes each value from those at the same place.
 _ELEMENTWISE = (Kind.AFFINE, Kind.RELU, Kind.SIGMOID, Kind.ADD, Kind.MULTIPLY)
 _ELEMENTWISE_CLASSES = (
-    *("LeakyReLU", "Clip", "Maximum", "Minimum"),
+    *("LeakyReLU", "PReLU", "Clip", "Maximum", "Minimum"),
     *("Dropout", "GaussianNoise", "Identity", "ActivityRegularization"),
 )
 _SHARED_ARGUMENTS = (

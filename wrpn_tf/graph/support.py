@@ -118,6 +118,10 @@ def _shape_problem(node: Node) -> str | None:
         return "Conv1D needs a sequence [batch, steps, channels]"
     if class_name(layer) == "Dense" and rank != 2:
         return "Dense needs a flat input; add a Flatten"
+    if class_name(layer) == "PReLU" and not set(layer.shared_axes or ()).issuperset(
+        range(1, rank - 1)
+    ):
+        return f"slopes for each pixel; share them with shared_axes={list(range(1, rank - 1))}"
     if class_name(layer) == "Softmax" and layer.axis not in (-1, rank - 1):
         return "softmax must be over the last axis"
     if class_name(layer) == "BatchNormalization":

@@ -128,6 +128,71 @@ class Clip(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
+class Slopes(keras.layers.Layer):
+    """Multiplies each channel by a trained number: what a PReLU does to values below 0.
+
+    Args:
+      shared: whether all channels have one number.
+      alpha_regularizer: of the numbers.
+      alpha_constraint: likewise.
+    """
+
+    def __init__(
+        self,
+        shared: bool = False,
+        alpha_regularizer: Any = None,
+        alpha_constraint: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.shared = shared
+        self.alpha_regularizer = keras.regularizers.get(alpha_regularizer)
+        self.alpha_constraint = keras.constraints.get(alpha_constraint)
+
+    def build(self, input_shape: Any) -> None:
+        """Adds the numbers."""
+        *others, channels = input_shape[1:]
+        self.alpha = self.add_weight(
+            name="alpha",
+            shape=[*(1 for _ in others), 1 if self.shared else channels],
+            initializer="zeros",
+            regularizer=self.alpha_regularizer,
+            constraint=self.alpha_constraint,
+        )
+        super().build(input_shape)
+
+    def call(self, inputs: Any) -> Any:
+        """Multiplies."""
+        return inputs * self.alpha
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """That of the input."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, serialized."""
+        return super().get_config() | {
+            "shared": self.shared,
+            "alpha_regularizer": keras.regularizers.serialize(self.alpha_regularizer),
+            "alpha_constraint": keras.constraints.serialize(self.alpha_constraint),
+        }
+
+
+@keras.saving.register_keras_serializable("wrpn_tf")
+class Ramp(keras.layers.Layer):
+    """The first of two tensors where it is not negative, else the second."""
+
+    def call(self, inputs: Any) -> Any:
+        """Chooses."""
+        values, others = inputs
+        return tf.where(values >= 0, values, others)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """That of each input."""
+        return input_shape[0]
+
+
+@keras.saving.register_keras_serializable("wrpn_tf")
 class Use(keras.layers.Layer):
     """What one use of a layer with weights has for itself, if the layer is used several times.
 
@@ -151,5 +216,5 @@ class Use(keras.layers.Layer):
         return input_shape
 
 
-NAMESPACE = types.SimpleNamespace(**vars(keras.layers), Use=Use)
+NAMESPACE = types.SimpleNamespace(**vars(keras.layers), Use=Use, Slopes=Slopes, Ramp=Ramp)
 """The layers of Keras, and what a decomposed network has besides."""

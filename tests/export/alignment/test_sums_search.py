@@ -100,7 +100,7 @@ def test_wrong_pairs_are_those_of_keras_and_of_each_kernel(monkeypatch, kind):
         errors = {"xnnpack": 2, "optimized": 3, "reference": 5}[kernel_set]
         return wanted + output.zero_point - (np.arange(16) < errors)
 
-    monkeypatch.setattr(sums.quantizers, "quantize_codes_np", keras)
+    monkeypatch.setattr(sums.numpy_twins, "quantize_codes_np", keras)
     monkeypatch.setattr(addition, "add_codes", kernel)
     pairs = sums._Pairs(graph(operator, scales={"a": 0.3, "b": 7.0, "sum": 1}), operator, scales)
     for enough, count, kernels in ((np.inf, 11, 3), (1, 1, 0), (2, 3, 1), (3, 3, 1), (4, 6, 2)):
@@ -126,7 +126,7 @@ def test_pairs_fill_vectors_of_16(monkeypatch):
 
     monkeypatch.setattr(addition, "add_codes", kernel)
     pairs = sums._Pairs(network, operator, {"a": 1.0, "b": 1.0})
-    monkeypatch.setattr(sums.quantizers, "quantize_codes_np", lambda values, *_: values)
+    monkeypatch.setattr(sums.numpy_twins, "quantize_codes_np", lambda values, *_: values)
     assert pairs.different(grid(1, 0, 4)) == 3 * 16
     assert sizes == [(16, 16)] * 3
 

@@ -9,7 +9,7 @@ from tf_keras import layers
 from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.roles import Kind
 from wrpn_tf.tfmot import traversal
-from wrpn_tf.tfmot.moving_layers import Clip
+from wrpn_tf.tfmot.moving_layers import NAMESPACE, Clip
 
 
 def network_of(*stack, shape=(6, 6, 3)):
@@ -32,6 +32,14 @@ def facts(network):
             [
                 ("conv_swish_sigmoid", Kind.SIGMOID, ("conv",)),
                 ("conv_swish", Kind.MULTIPLY, ("conv", "conv_swish_sigmoid")),
+            ],
+        ),
+        (
+            "tanh",
+            [
+                ("conv_tanh_twice", Kind.AFFINE, ("conv",)),
+                ("conv_tanh_sigmoid", Kind.SIGMOID, ("conv_tanh_twice",)),
+                ("conv_tanh", Kind.AFFINE, ("conv_tanh_sigmoid",)),
             ],
         ),
         (
@@ -121,6 +129,23 @@ def test_layers_that_are_made_of_others(layer, parts):
     assert network.results == (layer.name,)
     data = images(model)
     np.testing.assert_allclose(traversal.build(network)(data), model(data), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((6, 6, 3), [1, 2]), ((6, 6, 3), [1, 2, 3]), ((6, 3), [1]), ((4,), None)]
+)
+def test_a_prelu_is_its_slopes_and_a_choice(shape, axes):
+    prelu = layers.PReLU(
+        shared_axes=axes, alpha_regularizer="l2", alpha_constraint="non_neg", name="prelu"
+    )
+    model = randomize(keras.Sequential([layers.InputLayer(shape, name="image"), prelu]))
+    network = decomposed(traversal.read(model), NAMESPACE)
+    slopes = next(node for node in network.nodes if node.name == "prelu_slope")
+    assert slopes.weights == (0,) and slopes.layer.shared == (axes == [1, 2, 3])
+    new = traversal.build(network)
+    np.testing.assert_allclose(new(images(model)), model(images(model)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(new.losses, model.losses, rtol=1e-6)
+    assert type(new.get_layer("prelu_slope").alpha.constraint).__name__ == "NonNeg"
 
 
 def test_an_average_is_a_sum_and_a_factor():
