@@ -140,14 +140,14 @@ def table(rows: list[Row]) -> str:
 
 def draw(rows: list[Row], path: str) -> None:
     """Accuracy against bytes of flash, a line for each width."""
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure: Any = None
     figure, axes = pyplot.subplots(figsize=(6, 4))
     for width in sorted({row.width for row in rows}):
         found = sorted((r for r in rows if r.width == width), key=lambda row: row.flash_bytes)
         sizes = [row.flash_bytes / 1024 for row in found]
-        axes.plot(sizes, [100 * row.accuracy for row in found], "o-", label=f"width {width}x")
+        axes.plot(sizes, [100 * row.accuracy for row in found], "o-", label=f"width {width:g}x")
         for row, size in zip(found, sizes, strict=True):
             text = f"{row.weight_bits}/{row.activation_bits}"
             axes.annotate(
@@ -156,6 +156,8 @@ def draw(rows: list[Row], path: str) -> None:
     axes.set_xlabel(f"KiB of flash on {next(iter(TARGETS))}, compiled by Vela")
     axes.set_ylabel("test accuracy, %")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ticker.ScalarFormatter())
+    axes.xaxis.set_minor_formatter(ticker.ScalarFormatter())
     axes.legend()
     figure.tight_layout()
     figure.savefig(path)
