@@ -1,7 +1,6 @@
 """What width and bits cost on small devices: one table, and one plot, of trained workdirs.
 
-    python -m benchmarks.devices runs/w8a8 runs/w2a2x2 ... --output=docs/results/devices.md \
-        --plot=docs/results/devices.svg
+    python -m benchmarks.devices runs/w8a8 runs/w2a2x2 ... --plot=devices.svg
 
 For each training: test accuracy; bytes of the int8 file, of it through gzip, and of it with kernels
 as look-up tables (TensorFlow Lite Micro); RAM of TensorFlow Lite Micro's interpreter; and for Arm
@@ -34,7 +33,6 @@ TARGETS = {
 }
 """By column: accelerator and system of Vela."""
 
-_OUTPUT = flags.DEFINE_string("output", None, "Also write the table, as Markdown, into this file.")
 _JSON = flags.DEFINE_string("json", None, "Also write all numbers into this .json file.")
 _PLOT = flags.DEFINE_string(
     "plot", None, "Also draw accuracy against flash on the first Ethos-U into this .svg file."
@@ -174,10 +172,7 @@ def main(paths: list[str]) -> None:
     rows = sorted(
         map(measure, paths), key=lambda row: (row.width, -row.weight_bits, -row.activation_bits)
     )
-    text = table(rows)
-    print(text)
-    if _OUTPUT.value:
-        write_bytes(_OUTPUT.value, f"{text}\n".encode())
+    print(table(rows))
     if _JSON.value:
         records = [dataclasses.asdict(row) for row in rows]
         write_bytes(_JSON.value, f"{json.dumps(records, indent=1)}\n".encode())
