@@ -56,7 +56,8 @@ def prove_pairs(
     ]
     rule, exact = PAIRS[type(operator)]
     total, step = exact(operator, steps, scales, common_unit)
-    wanted = np.clip(((2 * total + step) // (2 * step)).astype(np.int64), output.low, output.high)
+    # Clipped while they are Python's integers: sums of far larger steps do not fit int64.
+    wanted = np.clip((2 * total + step) // (2 * step), output.low, output.high).astype(np.int64)
     wanted += output.zero_point
 
     triple = (one, other, graph.tensors[operator.output].quantization)

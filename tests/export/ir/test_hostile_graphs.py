@@ -309,3 +309,16 @@ def test_printable():
     assert printable("é 雪\x1b[31m\n\u202e\ud800") == "é 雪\\x1b[31m\\n\\u202e\\ud800"
     assert printable("one\ntwo\x07", keep="\n") == "one\ntwo\\x07"
     assert cell("[red]x[/]:smile:").plain == "[red]x[/]:smile:"
+
+
+@pytest.mark.parametrize("scale", [2.0**-100, 2.0**100])
+def test_pairs_of_any_scale_are_proven_or_refused(scale):
+    """As trained, one step of an input is 2**100 output steps, or as many the other way."""
+    graph = random_graphs.one_operator("add", 0)
+    known = {name: tensor.quantization for name, tensor in graph.tensors.items()}
+    name = graph.inputs[0]
+    known[name] = dataclasses.replace(known[name], scale=scale)
+    provenance = dataclasses.replace(graph.provenance, quantization=known)
+    proof = export.prove(dataclasses.replace(graph, provenance=provenance))
+    assert proof.operators[0].problems  # The scale is not that of the training.
+    assert proof.operators[-1].cases == 256 * 256
