@@ -111,6 +111,9 @@ def _parts(node: Node, sources: list[Node], layers: Any) -> Iterator[Node]:
         case "Average":
             yield from _averaged(node, layers)
             return
+        case "Stack":
+            yield from _stacked(node, layers)
+            return
         case "CenterCrop":
             yield from _centered(node, layers, sources[0].shape)
             return
@@ -182,6 +185,19 @@ def _averaged(node: Node, layers: Any) -> Iterator[Node]:
         total = name
     factor = layers.Rescaling(1 / len(node.inputs), name=node.name)
     yield dataclasses.replace(node, layer=factor, inputs=(total,))
+
+
+def _stacked(node: Node, layers: Any) -> Iterator[Node]:
+    """Tensors along a new axis as a concatenation along it, of size 1 each."""
+    axis, names = node.layer.axis, []
+    shape = (*node.shape[:axis], 1, *node.shape[axis + 1 :])
+    for index, source in enumerate(node.inputs, start=1):
+        name = f"{node.name}_part{index}"
+        layer = layers.Reshape([-1 if size is None else size for size in shape[1:]], name=name)
+        yield dataclasses.replace(node, name=name, layer=layer, inputs=(source,), shape=shape)
+        names.append(name)
+    joined = layers.Concatenate(axis, name=node.name)
+    yield dataclasses.replace(node, layer=joined, inputs=tuple(names))
 
 
 def _resized(node: Node, layers: Any, source: Shape) -> Iterator[Node]:

@@ -51,6 +51,7 @@ _KINDS: dict[str, Kind] = {
     "LeakyReLU": Kind.CONCATENATE,  # The larger of a value and a multiple of it.
     "PReLU": Kind.CONCATENATE,
     "Ramp": Kind.CONCATENATE,
+    "Stack": Kind.CONCATENATE,
     "Slopes": Kind.AFFINE,
     "Clip": Kind.AFFINE,  # A ReLU between two offsets.
     "AveragePooling2D": Kind.AVERAGE,

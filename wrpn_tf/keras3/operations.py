@@ -13,7 +13,7 @@ from keras import layers
 from wrpn_tf.graph.canonical import rescaling
 from wrpn_tf.graph.nodes import known_sizes
 from wrpn_tf.graph.roles import operation_name
-from wrpn_tf.keras3.moving_layers import Clip, Slice
+from wrpn_tf.keras3.moving_layers import Clip, Slice, Stack
 
 _ADD = ("numpy.Add",)
 _SUBTRACT = ("numpy.Subtract",)
@@ -95,6 +95,12 @@ def _concatenate(call: _Call) -> keras.layers.Layer | None:
     if not isinstance(call.first, list | tuple) or len(call.first) < 2:
         return None
     return layers.Concatenate(axis=call.operation.axis, name=call.name)
+
+
+def _stack(call: _Call) -> keras.layers.Layer | None:
+    axis = call.operation.axis % len(call.output_shape)
+    several = isinstance(call.first, list | tuple) and len(call.first) > 1
+    return Stack(axis, name=call.name) if several and axis else None
 
 
 def _transpose(call: _Call) -> keras.layers.Layer | None:
@@ -227,6 +233,9 @@ _CALLS: dict[str, Callable[[_Call], keras.layers.Layer | None]] = {
     "nn.HardSilu": lambda call: layers.Activation("hard_silu", name=call.name),
     "nn.LeakyRelu": lambda call: layers.LeakyReLU(call.operation.negative_slope, name=call.name),
     "nn.Softmax": lambda call: layers.Softmax(call.operation.axis, name=call.name),
+    "numpy.Tanh": lambda call: layers.Activation("tanh", name=call.name),
+    "nn.Tanh": lambda call: layers.Activation("tanh", name=call.name),
+    "numpy.Stack": _stack,
     "numpy.Clip": _clip,
     "numpy.Concatenate": _concatenate,
     "numpy.Transpose": _transpose,

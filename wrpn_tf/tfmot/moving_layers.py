@@ -128,6 +128,32 @@ class Clip(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
+class Stack(keras.layers.Layer):
+    """Tensors side by side along an axis that is new.
+
+    Args:
+      axis: of the output, counted with the batch as 0.
+    """
+
+    def __init__(self, axis: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def call(self, inputs: Any) -> Any:
+        """Puts them side by side."""
+        return tf.stack(inputs, self.axis)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """With the new axis."""
+        first = tuple(input_shape[0])
+        return (*first[: self.axis], len(input_shape), *first[self.axis :])
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, serialized."""
+        return super().get_config() | {"axis": self.axis}
+
+
+@keras.saving.register_keras_serializable("wrpn_tf")
 class Slopes(keras.layers.Layer):
     """Multiplies each channel by a trained number: what a PReLU does to values below 0.
 

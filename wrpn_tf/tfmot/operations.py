@@ -16,7 +16,7 @@ from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
 from wrpn_tf.graph.canonical import rescaling
 from wrpn_tf.graph.nodes import known_sizes
-from wrpn_tf.tfmot.moving_layers import Clip, DepthToSpace, Slice, SpaceToDepth
+from wrpn_tf.tfmot.moving_layers import Clip, DepthToSpace, Slice, SpaceToDepth, Stack
 
 _ADD = ("__operators__.add", "math.add", "nn.bias_add")
 _SUBTRACT = ("math.subtract",)
@@ -155,6 +155,14 @@ def _concat(call: _Call) -> keras.layers.Layer | None:
     if axis is None or not isinstance(call.first, list | tuple) or len(call.first) < 2:
         return None
     return layers.Concatenate(axis[0], name=call.name)
+
+
+def _stack(call: _Call) -> keras.layers.Layer | None:
+    axis = call.integers("axis", 0)
+    rank = len(call.output_shape)
+    if axis is None or len(call.first) < 2 or axis[0] % rank == 0:
+        return None
+    return Stack(axis[0] % rank, name=call.name)
 
 
 def _add_n(call: _Call) -> keras.layers.Layer | None:
@@ -352,6 +360,7 @@ _CALLS: dict[str, Callable[[_Call], keras.layers.Layer | None]] = {
     "clip_by_value": _clip_by_value,
     "concat": _concat,
     "math.add_n": _add_n,
+    "stack": _stack,
     "cast": _cast,
     "nn.depth_to_space": _depth_to_space,
     "nn.space_to_depth": _space_to_depth,

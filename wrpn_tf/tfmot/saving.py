@@ -21,7 +21,16 @@ from tf_keras.src.saving.legacy.saved_model import json_utils
 
 from wrpn_tf.saved_sizes import allowance, check_file, read_member
 from wrpn_tf.tfmot.interface import QuantizedModel
-from wrpn_tf.tfmot.moving_layers import Clip, DepthToSpace, Ramp, Slice, Slopes, SpaceToDepth, Use
+from wrpn_tf.tfmot.moving_layers import (
+    Clip,
+    DepthToSpace,
+    Ramp,
+    Slice,
+    Slopes,
+    SpaceToDepth,
+    Stack,
+    Use,
+)
 from wrpn_tf.tfmot.one_grid_layers import QuantizedAveragePooling2D, QuantizedUpSampling2D
 from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer, RangeQuantizer
 from wrpn_tf.tfmot.quantize_config import WRPNQuantizeConfig
@@ -73,6 +82,7 @@ def custom_objects() -> dict[str, Any]:
             Slice,
             Slopes,
             SpaceToDepth,
+            Stack,
             Use,
             WRPNQuantizeConfig,
             WeightQuantizer,

@@ -114,7 +114,7 @@ _ROLES: dict[Role, tuple[str, ...]] = {
     Role.RESHAPE: ("Flatten", "Reshape"),
     Role.BLOCKS_TO_CHANNELS: ("SpaceToDepth",),
     Role.CHANNELS_TO_BLOCKS: ("DepthToSpace",),
-    Role.FIX: ("Rescaling", "Normalization", "Slice"),
+    Role.FIX: ("Rescaling", "Normalization", "Slice", "Stack"),
 }
 
 _ROLE_OF = {name: role for role, classes in _ROLES.items() for name in classes}

@@ -200,8 +200,9 @@ class _Tracer:
                 layout = np.tile(layout, layer.block_size**2)
             case Role.CHANNELS_TO_BLOCKS:
                 layout = self.tie_rows(layout.reshape(layer.block_size**2, -1))
-            case Role.FIX if class_name(layer) == "Slice":
-                self.pin(layout, f"{layer.name} keeps its channels")
+            case Role.FIX if class_name(layer) in ("Slice", "Stack"):
+                for each in inputs:
+                    self.pin(each, f"{layer.name} keeps its channels")
                 layout = self.new(int(facts.output_shape[-1] or 0))
                 self.pin(layout, f"{layer.name} keeps its channels")
             case Role.FIX:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 from small_models import images, randomize
 from tf_keras import layers
@@ -146,6 +147,17 @@ def test_a_prelu_is_its_slopes_and_a_choice(shape, axes):
     np.testing.assert_allclose(new(images(model)), model(images(model)), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(new.losses, model.losses, rtol=1e-6)
     assert type(new.get_layer("prelu_slope").alpha.constraint).__name__ == "NonNeg"
+
+
+def test_a_stack_is_a_concatenation():
+    image = keras.Input((4, 5, 3), name="image")
+    model = keras.Model(image, tf.stack([image[..., 2], image[..., 0]], axis=2))
+    network = decomposed(traversal.read(model), layers)
+    assert [type(node.layer).__name__ for node in network.nodes[1:]] == [
+        *("Slice", "Slice", "Reshape", "Reshape", "Concatenate"),
+    ]
+    assert network.nodes[-2].shape == (None, 4, 1, 5)
+    np.testing.assert_array_equal(traversal.build(network)(images(model)), model(images(model)))
 
 
 def test_an_average_is_a_sum_and_a_factor():
