@@ -1,6 +1,6 @@
 """Every operator against LiteRT: random graphs of one operator with extreme parameters.
 
-    python -m benchmarks.operator_sweep --output=sweep.jsonl
+    python -m benchmarks.operator_sweep --results=sweep.jsonl
 
 Each graph (`benchmarks.extreme_operators`) is run by the NumPy executor and by LiteRT, with each of
 the kernel sets, and every integer is compared. LiteRT runs in a process of its own: what kills it,
@@ -27,7 +27,7 @@ from export.kernel_sets.rules import KERNEL_SETS
 from export.runtime.isolation import Isolated
 from wrpn_tf import command_line
 
-_OUTPUT = flags.DEFINE_string("output", None, "Results, a line for each chunk of graphs.")
+_RESULTS = flags.DEFINE_string("results", None, "Results, a line for each chunk of graphs.")
 _GRAPHS = flags.DEFINE_integer("graphs", 10_000, "Graphs of each operator.", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the first graph; the next has the next.", 0)
 _OPERATORS = flags.DEFINE_list("operators", list(KINDS), "Which operators.")
@@ -122,7 +122,7 @@ def main() -> int:
             raise ValueError(
                 f"--kernels must be of {', '.join(KERNEL_SETS)}; {kernel_set!r} is not"
             )
-    path = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
+    path = pathlib.Path(_RESULTS.value) if _RESULTS.value else None
     rows: list[dict[str, Any]] = []
     if path is not None and path.exists():
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

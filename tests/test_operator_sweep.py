@@ -70,7 +70,7 @@ def test_what_kills_the_process_is_counted_and_found(monkeypatch):
 def test_the_program_goes_on_where_it_stopped(tmp_path):
     path = tmp_path / "sweep.jsonl"
     command = [
-        *(sys.executable, "-m", "benchmarks.operator_sweep", f"--output={path}"),
+        *(sys.executable, "-m", "benchmarks.operator_sweep", f"--results={path}"),
         *("--operators=PAD,ADD", "--kernels=reference"),
     ]
     for graphs, rows in ((50, 2), (120, 6)):

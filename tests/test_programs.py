@@ -61,7 +61,7 @@ def test_all_programs_are_found():
 
 LINES = {
     "train.digits": [
-        "  --epochs             Passes over the training images. Default: 20.\n",
+        "  --epochs                  Passes over the training images. Default: 20.\n",
         "Schedule and optimizer:\n",
     ],
     "export.benchmark": ["python -m export.benchmark model.tflite [more.tflite ...] [--name=value"],

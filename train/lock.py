@@ -14,15 +14,18 @@ _NAME = ".lock"
 
 @contextlib.contextmanager
 def locked(workdir: str | os.PathLike[str]) -> Iterator[None]:
-    """Holds a workdir, which exists, for this process; whatever ends the process gives it back.
+    """Holds a workdir for this process; whatever ends the process gives it back.
 
-    A file system that has no locks is a warning.
+    Folders that are made for that, and are empty but for the lock in the end, are removed: a
+    training that failed at its start leaves none. A file system that has no locks is a warning.
 
     Raises:
         UserError: Another process holds it.
     """
-    path = pathlib.Path(workdir) / _NAME
-    with path.open("a") as file:
+    folder = pathlib.Path(workdir)
+    missing = [part for part in (folder, *folder.parents) if not part.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _NAME).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -35,4 +38,11 @@ def locked(workdir: str | os.PathLike[str]) -> Iterator[None]:
                 "training uses it",
                 file=sys.stderr,
             )
-        yield
+        try:
+            yield
+        finally:
+            if missing and [path.name for path in folder.iterdir()] == [_NAME]:
+                (folder / _NAME).unlink()
+                for part in missing:
+                    with contextlib.suppress(OSError):  # Another process uses it.
+                        part.rmdir()

@@ -95,7 +95,7 @@ def test_users_modules_do_not_shadow_programs(tmp_path):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('not this one')\n")
     process = wrpn("verify", "--help", cwd=tmp_path)
     first, example = process.stdout.splitlines()[0], process.stdout.splitlines()[4]
-    assert first == "wrpn verify [--name=value ...]"
+    assert first == "wrpn verify model.tflite [--name=value ...]"
     assert example == "    wrpn verify --workdir=runs/w2a4 --model=model.tflite"
     process = wrpn("edgetpu", "none.tflite", cwd=tmp_path)
     assert "none.tflite" in process.stderr and "not this one" not in process.stderr

@@ -234,7 +234,8 @@ def test_every_supported_layer_is_quantized(quantized_everything):
     quantized = quantized_everything
     wrpn_tf.calibrate(quantized, [images(quantized)])
     view = wrpn_tf.view(quantized)
-    assert {layer.kind for layer in view} == set(Kind)
+    # A use is of a layer that is called several times, which has tests of its own.
+    assert {layer.kind for layer in view} == set(Kind) - {Kind.USE}
     assert all(layer.kernel is not None for layer in view if layer.kind is Kind.KERNEL)
     assert all(layer.grid is not None for layer in view if layer.observes)
     assert np.isfinite(np.sum(train_step(quantized, images(quantized))))
@@ -576,7 +577,7 @@ def test_layers_that_cannot_be_quantized_are_listed_in_one_error():
         wrpn_tf.quantize_model(functional((4, 4, 2), build))
     for text in (
         "up (Conv2DTranspose: output_padding must be None)",
-        "trained_slope (PReLU: class)",
+        "trained_slope (PReLU: slopes for ",
         "smooth (UpSampling2D: bilinear factors (3, 3); TFLite is exact for powers of 2 up to 64",
         "tanh_conv (Conv2D: activation 'tanh')",
         "gelu (Activation: activation 'gelu')",
