@@ -166,7 +166,7 @@ def _settle_operator(
     else:
         new = settled(graph, operator, gains=has_gain, kernel_sets=kernel_sets)
         offset = owner.layer.bias if owner.kind is Kind.KERNEL else owner.layer.beta
-        before_line = owner is group.body and group.affine is not None
+        before_line = owner.kind is Kind.KERNEL and group.affine is not None
         offset.assign(_bias(operator, new["offset"]) if before_line else new["offset"])
         if has_gain:
             owner.layer.gamma.assign(new["gain"])
