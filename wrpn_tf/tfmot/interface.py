@@ -11,11 +11,17 @@ import tf_keras as keras
 from tf_keras.src.engine.functional import Functional
 
 
+@keras.saving.register_keras_serializable("wrpn_tf")
 class QuantizedModel(Functional):
     """A functional model whose outputs have names that are saved, and not those of its layers."""
 
     def get_config(self):
         return super().get_config() | {"output_names": list(self.output_names)}
+
+    def _updated_config(self):
+        """What `to_json` writes: with the registered name, by which the class is found."""
+        name = keras.saving.get_registered_name(type(self))
+        return super()._updated_config() | {"class_name": name}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
