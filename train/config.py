@@ -47,9 +47,9 @@ class Config:
         activation_method: Another one for the activations ('pact'), None for `method`.
         per_channel: A scale for each output channel of a convolution, not one for its kernel.
         first_last: First and last layer in 8 bits ('integer') or in float ('paper').
-        init_from: Workdir or model file of a network of the same architecture and width whose
-            weights training starts from, float or quantized at any bit-widths; None starts from
-            random weights.
+        init_from: Workdir or model file of a network of the same architecture whose weights
+            training starts from, float or quantized at any bit-widths; None starts from random
+            weights. That of a narrower network, in its workdir, is widened (`wrpn_tf.widen`).
         teacher: Workdir or model file of a float network for the same images and classes, whose
             logits the network learns from beside the labels (Hinton et al. 2015); None for none.
         teacher_weight: Share of the loss against the teacher, 0 to 1.

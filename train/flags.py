@@ -37,8 +37,8 @@ _GROUPS = {
     "Network": {
         "arch": "Architecture.",
         "width": "Factor on the filters of every convolution.",
-        "init_from": "Workdir or model file of a network of the same shape to start from, in any "
-        "bits.",
+        "init_from": "Workdir or model file of a network of the same architecture to start from, "
+        "in any bits; the workdir of a narrower one is widened.",
     },
     "Quantization": {
         "wbits": "Bits of the weights, 32 for float.",

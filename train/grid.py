@@ -13,7 +13,8 @@
 `base` and each grid set fields of `train.config.Config`; `bits` sets two of them as the paper
 writes them, activations before weights. A list gives a field several values, and a grid is every
 combination of them. `init_from` and `teacher` may name another grid: they are its training of the
-same architecture, width and seed. `"report": false` leaves a grid out of table and plots.
+same architecture, seed and width, or of the one width that it has. `"report": false` leaves a grid
+out of table and plots.
 """
 
 import dataclasses
@@ -125,17 +126,19 @@ def _resolve(run: Run, runs: list[Run], path: str | os.PathLike[str]) -> Run:
         if not str(value).startswith(_GRID):
             continue
         name = value.removeprefix(_GRID)
-        keys = ("arch", "width", "seed")
+        like = (run.config.arch, run.config.seed)
         sources = [
-            other.config.workdir
+            other.config
             for other in runs[: runs.index(run)]
-            if other.grid == name
-            and all(getattr(other.config, key) == getattr(run.config, key) for key in keys)
+            if other.grid == name and (other.config.arch, other.config.seed) == like
         ]
+        if len({source.width for source in sources}) > 1:
+            sources = [source for source in sources if source.width == run.config.width]
         if len(sources) != 1:
             raise UserError(
                 f"{path}: {field} of {run.name} must be one training of a grid above it with the "
-                f"same arch, width and seed; {name!r} has {len(sources)}"
+                f"same arch and seed, and the same width if it has several; {name!r} has "
+                f"{len(sources)}"
             )
-        found[field] = sources[0]
+        found[field] = sources[0].workdir
     return dataclasses.replace(run, config=dataclasses.replace(run.config, **found))

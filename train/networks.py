@@ -8,6 +8,7 @@ import tf_keras as keras
 
 import wrpn_tf
 from train.config import Config, UserError
+from train.record import Record
 from train.sources import Source
 from wrpn_tf import models
 from wrpn_tf.data.datasets import LabelledImages
@@ -39,7 +40,7 @@ def build(config: Config, source: Source, *, starts: bool) -> keras.Model:
             front="tf_keras",
         )
         if starts and config.init_from is not None:
-            _copy_weights(load_network(config.init_from, "init_from"), model, config.init_from)
+            _start(model, config, config.init_from)
         if not config.quantized:
             return model
         model = wrpn_tf.quantize_model(
@@ -95,6 +96,28 @@ def load_teacher(config: Config, data: LabelledImages) -> keras.Model | None:
         )
     teacher.trainable = False
     return teacher
+
+
+def _start(model: keras.Model, config: Config, path: str | os.PathLike[str]) -> None:
+    """Gives a float network the weights of a workdir or file, widened where that is narrower.
+
+    Raises:
+        UserError: They are not of this architecture, or of none as narrow that is recorded.
+    """
+    source = load_network(path, "init_from")
+    record = pathlib.Path(path) / "record.json"
+    width = Record.read_config(record).width if record.is_file() else config.width
+    if width < config.width:
+        narrow = models.build(
+            config.arch,
+            width=width,
+            num_classes=model.output_shape[-1],
+            input_shape=model.input_shape[1:],
+            front="tf_keras",
+        )
+        _copy_weights(source, narrow, path)
+        source = wrpn_tf.widen(narrow, config.width / width, seed=config.seed)
+    _copy_weights(source, model, path)
 
 
 def _copy_weights(source: keras.Model, model: keras.Model, path: str | os.PathLike[str]) -> None:

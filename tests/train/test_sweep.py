@@ -68,6 +68,22 @@ def test_a_grid_names_the_one_it_starts_from(tmp_path: pathlib.Path) -> None:
             assert run.config.init_from == tmp_path / start
 
 
+def test_a_grid_of_one_width_starts_all_widths(tmp_path: pathlib.Path) -> None:
+    path = write(
+        tmp_path,
+        {"name": "float", "seed": [0, 1]},
+        {"name": "wide", "width": [1, 2], "seed": [0, 1], "init_from": "grid:float"},
+    )
+    starts = [
+        (run.config.width, run.config.init_from.name)
+        for run in read_grids(path, tmp_path, None)
+        if run.grid == "wide"
+    ]
+    assert starts == [
+        (width, f"float-digits_cnn-0.5x-float-s{seed}") for seed in (0, 1) for width in (1, 2)
+    ]
+
+
 @pytest.mark.parametrize(
     ("grid", "message"),
     [

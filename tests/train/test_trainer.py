@@ -167,10 +167,27 @@ def test_a_quantized_network_starts_one_of_fewer_bits(tmp_path: pathlib.Path) ->
     assert (low > 10 * high).all()  # 1 level in the place of 127, fitted anew.
 
 
+def test_a_narrow_network_is_widened_to_start_a_wide_one(tmp_path: pathlib.Path) -> None:
+    train(config(tmp_path / "narrow", epochs=1))
+    options = {"width": 1.0, "epochs": 1, "learning_rate": 1e-9, "wbits": 4, "abits": 4}
+    train(config(tmp_path / "wide", init_from=tmp_path / "narrow", **options))
+    narrow, wide = (
+        {v.name.removeprefix("quant_"): v.numpy() for v in network.weights}
+        for network in (
+            wrpn_tf.load_model(tmp_path / name / "model.h5") for name in ("narrow", "wide")
+        )
+    )
+    first, last = narrow["conv1/kernel:0"], narrow["logits/kernel:0"]
+    np.testing.assert_allclose(wide["conv1/kernel:0"], np.repeat(first, 2, axis=-1), atol=1e-6)
+    shares = wide["logits/kernel:0"].reshape(-1, 2, 10)
+    np.testing.assert_allclose(shares.sum(axis=1), last, atol=1e-6)
+    assert not np.allclose(shares[:, 0], shares[:, 1])
+
+
 def test_init_from_names_the_first_layer_that_differs(tmp_path: pathlib.Path) -> None:
     train(config(tmp_path / "float", epochs=1))
     with pytest.raises(UserError, match=r"conv1/kernel:0 of .*\[3, 3, 1, 8\]"):
-        train(config(tmp_path / "wide", init_from=tmp_path / "float", width=1.0))
+        train(config(tmp_path / "narrow", init_from=tmp_path / "float", width=0.25))
     with pytest.raises(UserError, match="not a resnet8; it has no layer"):
         train(config(tmp_path / "other", init_from=tmp_path / "float", arch="resnet8"))
     with pytest.raises(UserError, match="there is no model at"):
