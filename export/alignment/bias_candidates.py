@@ -22,6 +22,7 @@ MOST_GAIN = 2.0**-8
 
 _EVEN_GAINS = 16  # Tried on either side, besides the simple fractions.
 _MOST_PARTS = 40
+_BLOCKS = 8  # Of levels, each spread over all of them.
 _FLOAT32_DOUBT = 2.0**-20  # Sums of hundreds of taps in any order, then batch normalization.
 
 
@@ -98,11 +99,45 @@ def nearest_bias(
     """
     _, start = ideal.line(trained, context.source.scale)
     place = start / context.target.scale / multiplier
-    levels = context.levels[:, None]
-    threshold = (levels - 0.5) / multiplier
-    reached = (threshold - place >= code_multiplier * (accumulators.least - 1)) & (
-        threshold - place <= code_multiplier * (accumulators.most + 1)
-    )
+    least = code_multiplier * (accumulators.least - 1)
+    most = code_multiplier * (accumulators.most + 1)
+    middle = np.rint(place)
+    excluded = np.zeros((code_multiplier, place.size), bool)
+    left = np.arange(place.size)  # Where some bias is not excluded: mostly few levels leave none.
+    for block in range(_BLOCKS):
+        levels = context.levels[block::_BLOCKS, None]
+        threshold = (levels - 0.5) / multiplier[left]
+        accumulator = threshold - place[left]
+        reached = (accumulator >= least[left]) & (accumulator <= most[left])
+        first, beyond = _disputed(threshold, levels, multiplier[left], targets)
+        level, channel = np.nonzero(reached & (first < beyond))
+        first, beyond = (
+            (first - middle[left])[level, channel],
+            (beyond - middle[left])[level, channel],
+        )
+        while first.size:
+            excluded[(first % code_multiplier).astype(np.int64), left[channel]] = True
+            first = first + 1
+            more = first < beyond
+            first, beyond, channel = first[more], beyond[more], channel[more]
+        left = left[~excluded[:, left].all(axis=0)]
+        if not left.size:
+            break
+    moves = np.arange(code_multiplier)[:, None]
+    moves = np.where(moves > code_multiplier // 2, moves - code_multiplier, moves)
+    bias = np.where(excluded, np.nan, middle + moves)
+    nearest = np.where(excluded, np.inf, np.abs(middle + moves - place)).argmin(axis=0)
+    return np.take_along_axis(bias, nearest[None], axis=0)[0]
+
+
+def _disputed(
+    threshold: np.ndarray, levels: np.ndarray, multiplier: np.ndarray, targets: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The accumulators around a threshold of real arithmetic on which targets may disagree.
+
+    Returns:
+      The first of them and the one behind the last, float64, as `threshold`.
+    """
     # Half a step of the first rounding. The second rounds halves up, or, in the reference kernels,
     # away from zero.
     half = 0.5 / np.frexp(multiplier)[0]
@@ -110,18 +145,4 @@ def nearest_bias(
     early = half * ("optimized" in targets or (away & (levels > 0)))
     late = half * (away & (levels <= 0))
     doubt = np.abs(threshold) * _FLOAT32_DOUBT
-    first = np.ceil(threshold - early - doubt)
-    beyond = np.ceil(threshold + late + doubt)
-
-    middle = np.rint(place)
-    columns = np.broadcast_to(np.arange(place.size), threshold.shape)
-    excluded = np.zeros((code_multiplier, place.size), bool)
-    while (between := reached & (first < beyond)).any():
-        residues = ((first - middle) % code_multiplier)[between].astype(np.int64)
-        excluded[residues, columns[between]] = True
-        first = first + 1
-    moves = np.arange(code_multiplier)[:, None]
-    moves = np.where(moves > code_multiplier // 2, moves - code_multiplier, moves)
-    bias = np.where(excluded, np.nan, middle + moves)
-    nearest = np.where(excluded, np.inf, np.abs(middle + moves - place)).argmin(axis=0)
-    return np.take_along_axis(bias, nearest[None], axis=0)[0]
+    return np.ceil(threshold - early - doubt), np.ceil(threshold + late + doubt)

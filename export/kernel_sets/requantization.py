@@ -84,7 +84,17 @@ def requantize(accumulator: np.ndarray, rule: str, multiplier: np.ndarray) -> np
     if rule == "single_up":
         mantissa, shift = quantize_multiplier(multiplier)
         return (accumulator.astype(np.int64) * mantissa + (1 << (30 - shift))) >> (31 - shift)
-    channels = multiplier.shape[-1]
+    mantissa, shift = quantize_multiplier(multiplier)
+    half_up = rounds_half_up(rule, multiplier.shape[-1])
+    return multiply_double_rounding(accumulator, mantissa, shift, half_up=half_up)
+
+
+def rounds_half_up(rule: str, channels: int) -> np.ndarray:
+    """For which channels a rule that rounds twice rounds halves up the second time, bool.
+
+    Raises:
+      ValueError: the rule is none of these.
+    """
     grouped = {
         "double_up": channels,
         "double_mixed": channels - channels % _VECTOR,
@@ -92,9 +102,7 @@ def requantize(accumulator: np.ndarray, rule: str, multiplier: np.ndarray) -> np
     }
     if rule not in grouped:
         raise ValueError(f"unknown rounding rule {rule!r}")
-    mantissa, shift = quantize_multiplier(multiplier)
-    half_up = np.arange(channels) < grouped[rule]
-    return multiply_double_rounding(accumulator, mantissa, shift, half_up=half_up)
+    return np.arange(channels) < grouped[rule]
 
 
 def to_codes(steps: np.ndarray, zero_point: int, relu: bool) -> np.ndarray:
