@@ -1,12 +1,14 @@
 """What one training is: a frozen record of every choice that decides its result."""
 
 import dataclasses
+import itertools
+import json
 import math
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
-from wrpn_tf import datasets, jpegs, models
+from wrpn_tf import Rule, datasets, jpegs, models
 from wrpn_tf.arithmetic.methods import ActivationMethod, Method, WeightMethod
 
 FirstLast = Literal["integer", "paper"]
@@ -47,6 +49,8 @@ class Config:
         activation_method: Another one for the activations ('pact'), None for `method`.
         per_channel: A scale for each output channel of a convolution, not one for its kernel.
         first_last: First and last layer in 8 bits ('integer') or in float ('paper').
+        rules: Bits for single layers, which go before `wbits`, `abits` and `first_last`; the first
+            that matches wins (see `wrpn_tf.quantize_model`).
         init_from: Workdir or model file of a network of the same architecture whose weights
             training starts from, float or quantized at any bit-widths; None starts from random
             weights. That of a narrower network, in its workdir, is widened (`wrpn_tf.widen`).
@@ -105,6 +109,7 @@ class Config:
     activation_method: ActivationMethod | None = None
     per_channel: bool = True
     first_last: FirstLast = "integer"
+    rules: tuple[Rule, ...] = ()
     init_from: str | os.PathLike[str] | None = None
     teacher: str | os.PathLike[str] | None = None
     teacher_weight: float = 0.5
@@ -146,6 +151,10 @@ class Config:
             raise UserError(
                 f"warmup_epochs ({self.warmup_epochs}) must not exceed epochs ({self.epochs})"
             )
+        if self.rules and not self.quantized:
+            raise UserError(
+                "rules, wbits and abits are all 32, which quantizes nothing; give one 1 to 8"
+            )
         if self.packed_activations and not self.observes:
             raise UserError(
                 "packed_activations needs quantized activations, and abits is 32; set it to 1 to 8"
@@ -160,18 +169,29 @@ class Config:
 
     @property
     def quantized(self) -> bool:
-        """Whether anything is quantized: with both widths at 32 the network stays float."""
-        return (self.wbits, self.abits) != (32, 32)
+        """Whether anything is quantized: with all widths at 32 the network stays float."""
+        return min(self._weight_bits + self._activation_bits) != 32
 
     @property
     def observes(self) -> bool:
         """Whether outputs are quantized, so that their scales need a look at images."""
-        return self.quantized and (self.abits != 32 or self.first_last == "integer")
+        activations = min(self._activation_bits) != 32
+        return self.quantized and (activations or self.first_last == "integer")
 
     @property
     def deployable(self) -> bool:
         """Whether the network has an integer form: all in 8 bits or less, first and last too."""
-        return max(self.wbits, self.abits) <= 8 and self.first_last == "integer"
+        widest = max(self._weight_bits + self._activation_bits)
+        return widest <= 8 and self.first_last == "integer"
+
+    @property
+    def _weight_bits(self) -> list[int]:
+        """All that layers may have, the first and the last by policy aside."""
+        return [self.wbits] + [rule.weight_bits for rule in self.rules if rule.weight_bits]
+
+    @property
+    def _activation_bits(self) -> list[int]:
+        return [self.abits] + [rule.activation_bits for rule in self.rules if rule.activation_bits]
 
     @property
     def peak_learning_rate(self) -> float:
@@ -187,12 +207,37 @@ class Config:
         for name, value in self.as_json().items():
             known = recorded.get(name, FIELD_DEFAULTS.get(name))
             if name not in LOCATION_FIELDS and known != value:
+                if name == "rules":
+                    return _rules_difference(known, value)
                 return f"--{name}={known}, not {value}"
         return None
 
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Config":
+        """The config that `as_json` gave.
+
+        Raises:
+            ValueError, TypeError: These are not the fields of a config.
+        """
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in fields.items()
+        }
+        values["rules"] = tuple(map(Rule.from_json, fields.get("rules", ())))
+        return cls(**values)
+
     def as_json(self) -> dict[str, Any]:
-        """The fields as JSON values; paths become strings, tuples lists."""
-        return {name: json_value(value) for name, value in dataclasses.asdict(self).items()}
+        """The fields as JSON values; paths become strings, tuples lists, rules objects."""
+        values = {name: json_value(getattr(self, name)) for name in FIELD_DEFAULTS}
+        return values | {"rules": [rule.as_json() for rule in self.rules]}
+
+
+def _rules_difference(recorded: list[Any], rules: list[Any]) -> str:
+    """The first rule that differs: '--rules whose rule 2 is none, not {...}'."""
+    pairs = itertools.zip_longest(recorded, rules)
+    number, pair = next((i, pair) for i, pair in enumerate(pairs, start=1) if pair[0] != pair[1])
+    one, other = ("none" if rule is None else json.dumps(rule) for rule in pair)
+    return f"--rules whose rule {number} is {one}, not {other}"
 
 
 def json_value(value: Any) -> Any:

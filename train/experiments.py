@@ -128,7 +128,12 @@ def experiments() -> dict[str, Experiment]:
 
 
 def reported(config: Config) -> dict[str, float | None] | None:
-    """The paper's top-1 in % and relative cost of a network; None where it is no experiment."""
+    """The paper's top-1 in % and relative cost of a network; None where it is no experiment.
+
+    Bits for single layers make another network of it.
+    """
+    if config.rules:
+        return None
     name = experiment_name(config.arch, config.width, config.wbits, config.abits)
     experiment = experiments().get(name) if config.dataset == jpegs.NAME else None
     return None if experiment is None else {"top1": experiment.top1, "cost": experiment.cost}

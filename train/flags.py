@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from absl import flags, logging
 
+import wrpn_tf
 from train.config import CHECKS, CHOICES, Config, UserError
 from wrpn_tf import command_line, jpegs
 
@@ -49,6 +50,8 @@ _GROUPS = {
         "activation_method": "Another method for the activations; --method by default.",
         "per_channel": "A scale for each output channel of a convolution, or one for its kernel.",
         "first_last": "First and last layer: in 8 bits (integer) or in float (paper).",
+        "rules": "JSON file of bits for single layers, a list of rules of which the first that "
+        'matches wins, as [{"name": "stage3_*", "weight_bits": 4}].',
     },
     "Schedule and optimizer": {
         "epochs": "Passes over the training images.",
@@ -111,7 +114,7 @@ def define(defaults: Config, omit: Collection[str] = (), *, require_workdir: boo
             flags.DEFINE_integer(name, value, _HELP[name])
         elif isinstance(value, float):
             flags.DEFINE_float(name, value, _HELP[name])
-        elif isinstance(value, tuple):
+        elif name != "rules" and isinstance(value, tuple):
             flags.DEFINE_list(name, list(map(str, value)), _HELP[name])
             flags.register_validator(name, _is_list_of_numbers, "must be numbers: 30,60,90")
             continue
@@ -125,12 +128,21 @@ def define(defaults: Config, omit: Collection[str] = (), *, require_workdir: boo
 
 
 def given() -> dict[str, Any]:
-    """The fields that the command line sets."""
+    """The fields that the command line sets.
+
+    Raises:
+        UserError: The file of rules cannot be read or holds something else.
+    """
     values = {
         name: flags.FLAGS[name].value
         for name in _FIELDS
         if name in flags.FLAGS and flags.FLAGS[name].present
     }
+    if "rules" in values:
+        try:
+            values["rules"] = wrpn_tf.read_rules(values["rules"])
+        except ValueError as error:
+            raise UserError(f"rules: {error}") from error
     return {
         name: tuple(map(int, value)) if isinstance(value, list) else value
         for name, value in values.items()

@@ -13,8 +13,8 @@
 `base` and each grid set fields of `train.config.Config`; `bits` sets two of them as the paper
 writes them, activations before weights. A list gives a field several values, and a grid is every
 combination of them. `init_from` and `teacher` may name another grid: they are its training of the
-same architecture, seed and width, or of the one width that it has. `"report": false` leaves a grid
-out of table and plots.
+same architecture, seed and width, or of the one width that it has. `rules` is the path of a file
+that `wrpn_tf.read_rules` reads. `"report": false` leaves a grid out of table and plots.
 """
 
 import dataclasses
@@ -25,6 +25,7 @@ import pathlib
 import re
 from typing import Any
 
+import wrpn_tf
 from train.config import LOCATION_FIELDS, Config, UserError
 from train.experiments import experiment_name
 
@@ -110,6 +111,8 @@ def _run(
     unknown = sorted(point.keys() - _FIELDS)
     if unknown:
         raise ValueError(f"{unknown[0]!r} is not a field of a training")
+    if point.get("rules") is not None:
+        point["rules"] = wrpn_tf.read_rules(point["rules"])
     point = {name: tuple(v) if isinstance(v, list) else v for name, v in point.items()}
     config = Config(workdir="", data_dir=data_dir, **point)
     network = experiment_name(config.arch, config.width, config.wbits, config.abits)

@@ -47,6 +47,7 @@ def build(config: Config, source: Source, *, starts: bool) -> keras.Model:
             model,
             weight_bits=config.wbits,
             activation_bits=config.abits,
+            rules=config.rules,
             first_last=config.first_last,
             method=config.method,
             weight_method=config.weight_method,

@@ -67,10 +67,7 @@ class Record:
             UserError: It cannot be read.
         """
         try:
-            flags: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["flags"]
-            for name, value in flags.items():
-                flags[name] = tuple(value) if isinstance(value, list) else value
-            return Config(**flags)
+            return Config.from_json(json.loads(path.read_text(encoding="utf-8"))["flags"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is not the record of a training: {error}") from error
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf.graph.fusion import Group as Group
     from wrpn_tf.graph.roles import Kind as Kind
     from wrpn_tf.graph.roles import class_name as class_name
+    from wrpn_tf.graph.rule_files import read_rules as read_rules
+    from wrpn_tf.graph.rule_files import write_rules as write_rules
     from wrpn_tf.graph.rules import Rule as Rule
     from wrpn_tf.graph.views import KernelCodes as KernelCodes
     from wrpn_tf.graph.views import LayerView as LayerView
@@ -116,10 +118,12 @@ _PUBLIC = {
     "quantize_model": "wrpn_tf.quantization.quantizing",
     "quantizers": "wrpn_tf.arithmetic.quantizers",
     "read_results": "wrpn_tf.reporting.results",
+    "read_rules": "wrpn_tf.graph.rule_files",
     "summary": "wrpn_tf.reporting.layer_summary",
     "to_tf_keras": "wrpn_tf.quantization.crossing",
     "view": "wrpn_tf.quantization.inspection",
     "widen": "wrpn_tf.widening.widening",
+    "write_rules": "wrpn_tf.graph.rule_files",
 }
 _RENAMED = {"OutputGrid": "QuantizationParameters"}
 

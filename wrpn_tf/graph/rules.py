@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from wrpn_tf.arithmetic.bits import OFF, check_bits
 from wrpn_tf.graph.nodes import Node, consumers
@@ -32,14 +33,15 @@ class LayerRule:
 
     Args:
       name: shell pattern on the layer's name ('stage2_*'), or None for any name.
-      layer_class: a Keras layer class (instances of subclasses match too), or None for any.
+      layer_class: a Keras layer class or its name ('Dense'), of either Keras; instances of
+        subclasses match too. None for any.
 
     Raises:
       ValueError: if the rule selects nothing.
     """
 
     name: str | None = None
-    layer_class: type[Layer] | None = None
+    layer_class: type[Layer] | str | None = None
 
     def __post_init__(self):
         if self.name is None and self.layer_class is None:
@@ -47,9 +49,11 @@ class LayerRule:
 
     def matches(self, layer: Layer) -> bool:
         """Whether the rule applies to `layer`."""
-        return (self.name is None or fnmatch.fnmatchcase(layer.name, self.name)) and (
-            self.layer_class is None or isinstance(layer, self.layer_class)
-        )
+        if self.name is not None and not fnmatch.fnmatchcase(layer.name, self.name):
+            return False
+        if isinstance(self.layer_class, str):
+            return any(base.__name__ == self.layer_class for base in type(layer).__mro__)
+        return self.layer_class is None or isinstance(layer, self.layer_class)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,8 @@ class Rule(LayerRule):
 
     Args:
       name: shell pattern on the layer's name ('stage2_*'), or None for any name.
-      layer_class: a Keras layer class (instances of subclasses match too), or None for any.
+      layer_class: a Keras layer class or its name ('Dense'), of either Keras; instances of
+        subclasses match too. None for any.
       weight_bits: 1 to 8 or 32; None leaves the default.
       activation_bits: bits of the layer's output; None leaves the default.
 
@@ -76,6 +81,41 @@ class Rule(LayerRule):
         for bits in (self.weight_bits, self.activation_bits):
             if bits is not None:
                 check_bits(bits, f"bits of {self}")
+
+    def as_json(self) -> dict[str, str | int]:
+        """The fields that are set, as JSON values; a class is its name."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            name: value.__name__ if isinstance(value, type) else value
+            for name, value in values.items()
+            if value is not None
+        }
+
+    @classmethod
+    def from_json(cls, values: Any) -> Rule:
+        """The rule whose `as_json` the values are.
+
+        Raises:
+          ValueError: if they are no rule's; says why.
+        """
+        if not isinstance(values, dict):
+            raise ValueError(f"A rule is a JSON object, not {json.dumps(values)[:60]}.")
+        for name, value in values.items():
+            if name not in _JSON_TYPES:
+                raise ValueError(f"A rule has no field {name!r}; it has {', '.join(_JSON_TYPES)}.")
+            expected, words = _JSON_TYPES[name]
+            if isinstance(value, bool) or not isinstance(value, expected):
+                raise ValueError(f"{name} of a rule must be {words}, not {json.dumps(value)[:60]}.")
+        return cls(**values)
+
+
+_JSON_TYPES: dict[str, tuple[type, str]] = {
+    "name": (str, "a string"),
+    "layer_class": (str, "the name of a class"),
+    "weight_bits": (int, "a whole number"),
+    "activation_bits": (int, "a whole number"),
+}
+"""By field of `Rule`: its type in JSON, and that in words."""
 
 
 AnyRule = TypeVar("AnyRule", bound=LayerRule)
