@@ -56,7 +56,7 @@ def declared(program: str) -> Iterator[tuple[str, object]]:
 
 
 def test_all_programs_are_found():
-    assert len(PROGRAMS) == 15
+    assert len(PROGRAMS) == 16
 
 
 LINES = {
@@ -126,6 +126,27 @@ VALUES = [
         "warmup_epochs (2.0) must not exceed epochs (1)",
     ),
     ("train.imagenet", "--config=vgg", "unknown config 'vgg'; --list prints all 59"),
+    (
+        "export.quantize",
+        "--model=README.md --wbits=9",
+        "--wbits must be 1 to 8, or 32 for no quantization",
+    ),
+    (
+        "export.quantize",
+        "--model=README.md --output=x.tflite",
+        "--output needs --images, to calibrate with and to verify the file on",
+    ),
+    (
+        "export.quantize",
+        "--model=README.md --input_range=1,2",
+        "--input_range=1,2 must be two numbers with 0 in between, what the pixels 0 and 255 are to "
+        "the model: 0,255 or 0,1 or -1,1",
+    ),
+    (
+        "export.quantize",
+        "--model=README.md --images=docs/results",
+        "docs/results has no image files (.jpg, .jpeg, .png, .bmp, .gif).",
+    ),
     ("export.tflite", "--weights=int3", "--weights=int3 must be one of int8, int4, int2"),
     ("export.verify", "--images=0", "--images=0 must be a positive integer"),
     (

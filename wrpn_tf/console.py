@@ -27,6 +27,7 @@ PROGRAMS = {
     "train cifar10": "train.cifar10",
     "train imagenet": "train.imagenet",
     "train sweep": "train.sweep",
+    "quantize": "export.quantize",
     "export": "export.tflite",
     "c": "export.c",
     "verify": "export.verify",

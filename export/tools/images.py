@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+from export.tools.image_files import ENDINGS, image_files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,23 +86,29 @@ def from_folder(folder: str) -> Images:
     if not root.is_dir():
         raise ValueError(f"There is no folder {folder}.")
     classes = sorted(path for path in root.iterdir() if path.is_dir())
-    found = [
-        (str(path), label)
-        for label, home in enumerate(classes)
-        for path in sorted(home.rglob("*"))
-        if path.suffix.lower() in _ENDINGS
-    ]
+    found = [(str(path), label) for label, home in enumerate(classes) for path in image_files(home)]
     if not found:
         raise ValueError(
             f"{folder} has no images in class folders; expected {folder}/CLASS/NAME.jpg (or "
-            f"{', '.join(_ENDINGS[1:])})"
+            f"{', '.join(ENDINGS[1:])})"
         )
     paths, labels = zip(*found, strict=True)
-    elements = tf.data.Dataset.from_tensor_slices((list(paths), np.array(labels, np.int64)))
+    return _from_paths(folder, tuple(path.name for path in classes), list(paths), list(labels))
+
+
+def from_files(name: str, paths: Sequence[str]) -> Images:
+    """Image files without classes, all labelled 0."""
+    return _from_paths(name, (), list(paths), [0] * len(paths))
+
+
+def _from_paths(
+    name: str, class_names: tuple[str, ...], paths: list[str], labels: list[int]
+) -> Images:
+    elements = tf.data.Dataset.from_tensor_slices((paths, np.array(labels, np.int64)))
     return Images(
-        name=folder,
-        class_names=tuple(path.name for path in classes),
-        count=len(found),
+        name=name,
+        class_names=class_names,
+        count=len(paths),
         elements=elements.map(_load, num_parallel_calls=tf.data.AUTOTUNE),
     )
 

@@ -1,0 +1,13 @@
+"""Which files of a folder are images."""
+
+from __future__ import annotations
+
+import pathlib
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+"""Of their names, in any case."""
+
+
+def image_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The images of a folder, at any depth, in the order of their names."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)

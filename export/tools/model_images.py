@@ -1,0 +1,119 @@
+"""Images for a float model: of an .npy file or a folder, as the model takes them."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from export.tools.image_files import ENDINGS, image_files
+
+_LEAST_SPAN = 0.02  # Of the input range: images of [0, 1] span 0.004 of (0, 255).
+_ROOM = 0.01  # Of the input range: rounding of whoever normalized.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageSource:
+    """Images that are known to be there, and not read yet.
+
+    Attributes:
+      path: an .npy file, or a folder of image files at any depth.
+      count: how many there are.
+      array: the file's, mapped into memory; None for a folder.
+    """
+
+    path: pathlib.Path
+    count: int
+    array: np.ndarray | None
+
+    @property
+    def are_pixels(self) -> bool:
+        """Whether they are integers, 0 to 255."""
+        return self.array is None or self.array.dtype == np.uint8
+
+    def read(
+        self, shape: tuple[int, ...], most: int, input_range: tuple[float, float] | None
+    ) -> np.ndarray:
+        """Up to `most` images, spread evenly, as float32 ``[images, *shape]``.
+
+        Args:
+          shape: of an image, (height, width, channels); files of a folder are cropped to its aspect
+            and resized to it.
+          most: how many at most.
+          input_range: real values of the pixels 0 and 255; None only where they are no pixels.
+
+        Raises:
+          ValueError: the images have another shape, or are not what `input_range` says.
+        """
+        chosen = np.linspace(0, self.count - 1, min(most, self.count)).astype(int)
+        if self.array is None:
+            images = self._from_folder(shape, chosen)
+        else:
+            images = self.array[chosen]
+        if images.shape[1:] != shape:
+            raise ValueError(
+                f"The images of {self.path} have the shape {images.shape[1:]}; the model takes "
+                f"{shape}."
+            )
+        if self.are_pixels:
+            assert input_range is not None
+            low, high = input_range
+            return (images * np.float32((high - low) / 255) + np.float32(low)).astype(np.float32)
+        reals = images.astype(np.float32)
+        if input_range is not None:
+            self._check_range(reals, input_range)
+        return reals
+
+    def _from_folder(self, shape: tuple[int, ...], chosen: np.ndarray) -> np.ndarray:
+        from export.tools import images  # TensorFlow, which takes seconds.
+
+        if len(shape) != 3 or shape[2] not in (1, 3):
+            raise ValueError(
+                f"The model takes {shape}; image files are (height, width, 1 or 3): give an .npy "
+                "file."
+            )
+        files = image_files(self.path)
+        found = images.from_files(str(self.path), [str(files[index]) for index in chosen])
+        size = (shape[0], shape[1], shape[2])
+        return np.concatenate([batch for batch, _ in found.batches(size, "crop", 1.0, 32)])
+
+    def _check_range(self, reals: np.ndarray, input_range: tuple[float, float]) -> None:
+        least, largest = float(reals.min()), float(reals.max())
+        low, high = input_range
+        room = _ROOM * (high - low)
+        if not (low - room <= least <= largest <= high + room):
+            raise ValueError(
+                f"The images of {self.path} reach from {least:.4g} to {largest:.4g}, and the input "
+                f"range is {low:g} to {high:g}; give the range that they were normalized to."
+            )
+        if largest - least < _LEAST_SPAN * (high - low):
+            raise ValueError(
+                f"The images of {self.path} reach from {least:.4g} to {largest:.4g} only, and the "
+                f"input range is {low:g} to {high:g}; one of the two is not what the model takes."
+            )
+
+
+def find(path: str) -> ImageSource:
+    """The images at a path, of which only the header or the names are read.
+
+    Raises:
+      ValueError: there are none, or the file holds something else.
+    """
+    place = pathlib.Path(path)
+    if place.is_dir():
+        count = len(image_files(place))
+        if not count:
+            raise ValueError(f"{path} has no image files ({', '.join(ENDINGS)}).")
+        return ImageSource(path=place, count=count, array=None)
+    if not place.is_file():
+        raise ValueError(f"There is no file or folder {path}.")
+    try:
+        array = np.load(place, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is no .npy file of images: {error}.") from error
+    if not isinstance(array, np.ndarray) or array.ndim < 2 or not array.size:
+        raise ValueError(f"{path} is no .npy file of an array [images, height, width, channels].")
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise ValueError(f"{path} holds {array.dtype}; expected pixels in uint8, or floats.")
+    return ImageSource(path=place, count=len(array), array=array)
