@@ -32,16 +32,24 @@ def fake_quantize_np(
     x: np.ndarray, scale: np.ndarray | float, low: float, high: float
 ) -> np.ndarray:
     """NumPy twin of `fake_quantize` (values only)."""
-    scale = np.asarray(scale, np.float32)
-    return quantize_codes_np(x, scale, low, high).astype(np.float32) * scale
+    steps = _clipped_steps(x, scale, low, high)
+    steps *= np.asarray(scale, np.float32)
+    return steps
 
 
 def quantize_codes_np(
     x: np.ndarray, scale: np.ndarray | float, low: float, high: float
 ) -> np.ndarray:
     """The integers behind `fake_quantize`: ``clip(round_half_up(x / scale), low, high)``, int32."""
-    steps = np.asarray(x, np.float32) / np.asarray(scale, np.float32)
-    return np.clip(round_half_up_np(steps), low, high).astype(np.int32)
+    return _clipped_steps(x, scale, low, high).astype(np.int32)
+
+
+def _clipped_steps(x: np.ndarray, scale: np.ndarray | float, low: float, high: float) -> np.ndarray:
+    """The codes as float32, in a new array."""
+    steps = np.asarray(np.asarray(x, np.float32) / np.asarray(scale, np.float32))
+    steps += np.float32(0.5)
+    np.floor(steps, out=steps)
+    return np.clip(steps, np.float32(low), np.float32(high), out=steps)
 
 
 def binarize_np(weights: np.ndarray, scale: np.ndarray | float) -> np.ndarray:
