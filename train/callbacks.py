@@ -1,4 +1,7 @@
-"""What a training tells while it runs."""
+"""What a training tells while it runs.
+
+The callbacks are tf_keras's, which `fit` of Keras 3 takes as its own.
+"""
 
 import json
 import math
@@ -19,6 +22,7 @@ from train.config import Config, UserError
 from train.histograms import write_histogram
 from train.record import Record
 from train.sources import Source
+from wrpn_tf.models.namespaces import keras_named
 
 
 def observers(
@@ -53,7 +57,7 @@ def observers(
         found.append(Codes(network, plain, logs, source.calibration()[0]))
     if is_chief:
         found += [
-            keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
+            keras_named(config.front).callbacks.TensorBoard(workdir / "logs", write_graph=False),
             MetricsLines(
                 workdir / "metrics.jsonl", first_step, config.batch_size, config.log_steps
             ),

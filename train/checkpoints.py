@@ -1,6 +1,7 @@
 """Checkpoints: the whole state after a step, three of them, each readable or absent."""
 
 import json
+import math
 import pathlib
 import re
 import shutil
@@ -112,8 +113,9 @@ class Checkpoints(keras.callbacks.Callback):
     def _save(self) -> None:
         for variable in self._network.weights:
             if not np.isfinite(variable.numpy()).all():
+                name = getattr(variable, "path", variable.name)
                 raise UserError(
-                    f"{variable.name} is no longer finite after step {self._step}; "
+                    f"{name} is no longer finite after step {self._step}; "
                     f"{self._last()} Try a smaller learning_rate or a longer warm-up"
                 )
         last = self._last()
@@ -212,7 +214,7 @@ def _check_flags(path: pathlib.Path, recorded: Mapping[str, Any], config: Config
 
 
 def _bytes(variables: Iterable[tf.Variable]) -> int:
-    return sum(variable.shape.num_elements() * variable.dtype.size for variable in variables)
+    return sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in variables)
 
 
 def saved_steps(folder: pathlib.Path) -> list[int]:

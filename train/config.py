@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from wrpn_tf import Rule, datasets, jpegs, models
 from wrpn_tf.arithmetic.methods import ActivationMethod, Method, WeightMethod
+from wrpn_tf.models.namespaces import Front
 
 FirstLast = Literal["integer", "paper"]
 Optimizer = Literal["sgd", "adam"]
@@ -22,6 +23,9 @@ LOCATION_FIELDS = (
     *("workdir", "data_dir", "strategy", "replicas", "packed_activations", "checkpoint_steps"),
     "log_steps",
 )
+
+_ONLY_OF_KERAS_3 = {"strategy": "one", "packed_activations": False, "mixed_precision": "none"}
+"""Fields that Keras 3 has one value of: the rest is `tf.distribute`'s and TF-MOT's."""
 
 
 class UserError(ValueError):
@@ -79,6 +83,8 @@ class Config:
             after training; 0 leaves the moving averages.
         mixed_precision: Convolutions in 'bf16' or 'fp16'; quantizers, variables and the saved
             model stay in float32.
+        keras: 2 for tf_keras and TF-MOT, 3 for Keras 3 on TensorFlow, which has one device, float32
+            and no packed activations.
         shift: Training images move by up to this many pixels in each direction.
         flip: Training images are mirrored at random.
         color: Brightness, contrast and saturation change by factors of 1 - color to 1 + color.
@@ -129,6 +135,7 @@ class Config:
     ema: float = 0.0
     bn_images: int = 0
     mixed_precision: MixedPrecision = "none"
+    keras: int = 2
     shift: int = 0
     flip: bool = False
     color: float = 0.0
@@ -159,6 +166,13 @@ class Config:
             raise UserError(
                 "packed_activations needs quantized activations, and abits is 32; set it to 1 to 8"
             )
+        if self.keras == 3:
+            for name, only in _ONLY_OF_KERAS_3.items():
+                if getattr(self, name) != only:
+                    raise UserError(
+                        f"--keras=3 trains with --{name}={only} alone, not {getattr(self, name)}; "
+                        "give --keras=2"
+                    )
         if self.schedule == "step" and not self.decay_epochs:
             raise UserError("schedule step needs decay_epochs, the epochs after which it decays")
         if self.ema and not self.bn_images:
@@ -166,6 +180,11 @@ class Config:
                 "ema averages weights, so it needs bn_images to take the statistics of batch "
                 "normalization for the average"
             )
+
+    @property
+    def front(self) -> Front:
+        """The Keras that everything of the training is of."""
+        return "keras" if self.keras == 3 else "tf_keras"
 
     @property
     def quantized(self) -> bool:
@@ -310,6 +329,7 @@ CHECKS = {
     "train_images": (lambda count: count >= 0, "at least 0, where 0 means all"),
     "test_images": (lambda count: count >= 0, "at least 0, where 0 means all"),
     "seed": (lambda seed: 0 <= seed < 2**31, "0 to 2**31 - 1"),
+    "keras": ((2, 3).__contains__, "2 or 3"),
     "replicas": (lambda count: count >= 0, "at least 0"),
     "checkpoint_steps": (lambda steps: steps >= 0, "at least 0, where 0 is only every epoch's end"),
     "log_steps": (lambda steps: steps >= 1, "at least 1"),

@@ -58,7 +58,7 @@ def run(root: pathlib.Path) -> None:
         folder = root / name.replace(" ", "-")
         console.rule(name)
         metrics = train(dataclasses.replace(config, workdir=str(folder)), verbose=2)
-        cost = wrpn_tf.measure_cost(wrpn_tf.load_model(folder / "model.h5"))
+        cost = wrpn_tf.measure_cost(wrpn_tf.load_model(folder))
         baseline = baseline or cost.compute
         row = [
             name,

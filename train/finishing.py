@@ -5,12 +5,13 @@ import math
 import os
 import pathlib
 import warnings
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tf_keras as keras
 
 import export
+import wrpn_tf
 from train import networks, sources
 from train.checkpoints import restore_network
 from train.config import Config, UserError
@@ -18,9 +19,10 @@ from train.data import ALONE
 from train.losses import LabelLoss
 from train.record import Record
 from train.sources import Source
+from wrpn_tf.quantization.loading import trained_file
 
 
-def finish(model: keras.Model, config: Config, source: Source) -> None:
+def finish(model: Any, config: Config, source: Source) -> None:
     """Takes statistics anew and settles biases, as the training asks for; in place.
 
     Args:
@@ -43,12 +45,12 @@ def finish(model: keras.Model, config: Config, source: Source) -> None:
             raise UserError(f"the trained network has no integer form: {error}") from error
 
 
-def evaluate(model: keras.Model, source: Source) -> dict[str, float]:
+def evaluate(model: Any, source: Source) -> dict[str, float]:
     """The network's loss against unsmoothed labels and its accuracy on the test images."""
-    model.compile(loss=LabelLoss(), weighted_metrics=["accuracy"])
-    loss, accuracy = model.evaluate(source.test()(ALONE), verbose=0)
+    model.compile(loss=LabelLoss().call, weighted_metrics=["accuracy"], jit_compile=False)
+    found = model.evaluate(source.test()(ALONE), verbose=0, return_dict=True)
     source.check()
-    return {"test_loss": loss, "test_accuracy": accuracy}
+    return {"test_loss": found["loss"], "test_accuracy": found["accuracy"]}
 
 
 def evaluate_workdir(
@@ -70,14 +72,14 @@ def evaluate_workdir(
     config = Record.read_config(folder / "record.json")
     config = dataclasses.replace(config, data_dir=data_dir or config.data_dir)
     source = sources.load(config)
-    if (folder / "model.h5").is_file():
+    if trained_file(folder).is_file():
         return evaluate(networks.load_network(folder, "workdir"), source)
     model = networks.build(config, source, starts=False)
     step = restore_network(model, folder / "checkpoints", config)
     return evaluate(model, source) | {"step": step}
 
 
-def reestimate_statistics(model: keras.Model, batches: tf.data.Dataset) -> None:
+def reestimate_statistics(model: Any, batches: tf.data.Dataset) -> None:
     """Replaces the moving averages of batch normalization by means over whole batches.
 
     Moving averages lag behind weights that move, and fit no average of weights. Everything else
@@ -88,7 +90,7 @@ def reestimate_statistics(model: keras.Model, batches: tf.data.Dataset) -> None:
         batches: Batches of real-valued images.
     """
     layers = [getattr(layer, "layer", layer) for layer in model.layers]
-    layers = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    layers = [layer for layer in layers if wrpn_tf.class_name(layer) == "BatchNormalization"]
     statistics = [v for layer in layers for v in (layer.moving_mean, layer.moving_variance)]
     momenta = [layer.momentum for layer in layers]
     before = [variable.numpy() for variable in model.non_trainable_weights]
@@ -112,9 +114,10 @@ def reestimate_statistics(model: keras.Model, batches: tf.data.Dataset) -> None:
         variable.assign(total / max(1, count))
 
 
-def save_model(model: keras.Model, path: pathlib.Path) -> None:
+def save_model(model: Any, path: pathlib.Path) -> None:
     """Writes the model without its optimizer; a reader sees the whole file or none."""
-    partial = path.with_suffix(".partial.h5")
+    model.compiled = False  # In files of Keras 3, loss and metrics are left out with that.
+    partial = path.with_suffix(f".partial{path.suffix}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
         model.save(partial, include_optimizer=False)

@@ -17,6 +17,7 @@ _GROUPS = {
     "Run": {
         "workdir": "Folder of checkpoints, logs, model.h5 and record.json; an interrupted training "
         "in it is resumed.",
+        "keras": "2: tf_keras, model.h5; 3: Keras 3, model.keras, on one device in float32.",
         "seed": "Decides initial weights, image order and augmentation.",
         "deterministic": "Only operations that give the same bits at every run; slower.",
         "strategy": "One device; all of this machine; the machines of $TF_CONFIG; or a TPU.",

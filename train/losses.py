@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from train.config import Config
+from wrpn_tf.models.namespaces import keras_named
 
 
 class LabelLoss(keras.losses.Loss):
@@ -32,7 +33,7 @@ class LabelLoss(keras.losses.Loss):
         )
 
 
-class Student(keras.Model):
+class Student:
     """A network in training that also learns from a teacher (Hinton et al. 2015, 1503.02531).
 
     It shares the layers of the network that it is made of. The loss is
@@ -41,8 +42,8 @@ class Student(keras.Model):
     """
 
     @classmethod
-    def of(cls, network: keras.Model, teacher: keras.Model, config: Config) -> "Student":
-        """Makes a student of a network.
+    def of(cls, network: Any, teacher: Any, config: Config) -> Any:
+        """Makes a student of a network: a model of the network's Keras, and of this class.
 
         Args:
             network: The network to train.
@@ -50,16 +51,19 @@ class Student(keras.Model):
             config: Has the weight and the temperature.
         """
         weight, temperature = config.teacher_weight, config.temperature
-        student = cls(network.inputs, network.outputs, name=network.name)
+        keras = keras_named(config.front)
+        student = type("Student", (cls, keras.Model), {})(
+            network.input, network.output, name=network.name
+        )
         # In a function, where Keras does not count the teacher among the student's layers.
         student.teaching = lambda images: (teacher(images, training=False), weight, temperature)
         return student
 
     teaching: Any = None
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, **kwargs):
         """See the class."""
-        loss = super().compute_loss(x, y, y_pred, sample_weight)
+        loss = super().compute_loss(x, y, y_pred, sample_weight, **kwargs)  # type: ignore[misc]
         logits, weight, temperature = self.teaching(x)
         taught = tf.nn.softmax(logits / temperature)
         divergence = keras.losses.kl_divergence(taught, tf.nn.softmax(y_pred / temperature))

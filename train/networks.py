@@ -3,8 +3,8 @@
 import os
 import pathlib
 import re
-
-import tf_keras as keras
+from collections.abc import Iterator
+from typing import Any
 
 import wrpn_tf
 from train.config import Config, UserError
@@ -12,12 +12,13 @@ from train.record import Record
 from train.sources import Source
 from wrpn_tf import models
 from wrpn_tf.data.datasets import LabelledImages
+from wrpn_tf.fronts import front, front_of
+from wrpn_tf.quantization.loading import trained_file
 
-_WRAPPED = "quant_"  # TF-MOT's prefix of layers in wrappers.
-_OF_QUANTIZER = re.compile(r"(kernel_scale|output_\w+|optimizer_step)(:\d+)?$")
+_OF_QUANTIZER = re.compile(r"kernel_scale|output_\w+|optimizer_step")
 
 
-def build(config: Config, source: Source, *, starts: bool) -> keras.Model:
+def build(config: Config, source: Source, *, starts: bool) -> Any:
     """Builds the network of a config, quantized where it says so.
 
     Args:
@@ -37,7 +38,7 @@ def build(config: Config, source: Source, *, starts: bool) -> keras.Model:
             width=config.width,
             num_classes=len(data.class_names),
             input_shape=data.image_shape,
-            front="tf_keras",
+            front=config.front,
         )
         if starts and config.init_from is not None:
             _start(model, config, config.init_from)
@@ -62,7 +63,7 @@ def build(config: Config, source: Source, *, starts: bool) -> keras.Model:
     return model
 
 
-def load_network(path: str | os.PathLike[str], flag: str) -> keras.Model:
+def load_network(path: str | os.PathLike[str], flag: str) -> Any:
     """Loads a network from a workdir or a model file.
 
     Raises:
@@ -70,7 +71,7 @@ def load_network(path: str | os.PathLike[str], flag: str) -> keras.Model:
     """
     file = pathlib.Path(path)
     if file.is_dir():
-        file = file / "model.h5"
+        file = trained_file(file)
     if not file.is_file():
         raise UserError(f"{flag}: there is no model at {file}")
     try:
@@ -79,7 +80,16 @@ def load_network(path: str | os.PathLike[str], flag: str) -> keras.Model:
         raise UserError(f"{flag}: {error}") from error
 
 
-def load_teacher(config: Config, data: LabelledImages) -> keras.Model | None:
+def _load_for(config: Config, path: str | os.PathLike[str], flag: str) -> Any:
+    """`load_network`, as a model of the training's Keras."""
+    network = load_network(path, flag)
+    if front_of(network) is front(config.front):
+        return network
+    cross = wrpn_tf.from_tf_keras if config.front == "keras" else wrpn_tf.to_tf_keras
+    return cross(network)
+
+
+def load_teacher(config: Config, data: LabelledImages) -> Any | None:
     """Loads the network to learn from, if there is one.
 
     Raises:
@@ -87,7 +97,7 @@ def load_teacher(config: Config, data: LabelledImages) -> keras.Model | None:
     """
     if config.teacher is None:
         return None
-    teacher = load_network(config.teacher, "teacher")
+    teacher = _load_for(config, config.teacher, "teacher")
     shapes = teacher.input_shape[1:], teacher.output_shape[1:]
     expected = data.image_shape, (len(data.class_names),)
     if shapes != expected:
@@ -99,13 +109,13 @@ def load_teacher(config: Config, data: LabelledImages) -> keras.Model | None:
     return teacher
 
 
-def _start(model: keras.Model, config: Config, path: str | os.PathLike[str]) -> None:
+def _start(model: Any, config: Config, path: str | os.PathLike[str]) -> None:
     """Gives a float network the weights of a workdir or file, widened where that is narrower.
 
     Raises:
         UserError: They are not of this architecture, or of none as narrow that is recorded.
     """
-    source = load_network(path, "init_from")
+    source = _load_for(config, path, "init_from")
     record = pathlib.Path(path) / "record.json"
     width = Record.read_config(record).width if record.is_file() else config.width
     if width < config.width:
@@ -114,14 +124,14 @@ def _start(model: keras.Model, config: Config, path: str | os.PathLike[str]) -> 
             width=width,
             num_classes=model.output_shape[-1],
             input_shape=model.input_shape[1:],
-            front="tf_keras",
+            front=config.front,
         )
         _copy_weights(source, narrow, path)
         source = wrpn_tf.widen(narrow, config.width / width, seed=config.seed)
     _copy_weights(source, model, path)
 
 
-def _copy_weights(source: keras.Model, model: keras.Model, path: str | os.PathLike[str]) -> None:
+def _copy_weights(source: Any, model: Any, path: str | os.PathLike[str]) -> None:
     """Copies the weights of a network of the same architecture into a float one.
 
     The source may be quantized, at any bit-widths: its kernels in float are taken, its quantizers'
@@ -131,23 +141,29 @@ def _copy_weights(source: keras.Model, model: keras.Model, path: str | os.PathLi
         UserError: The first layer that differs, by name.
     """
     found = {
-        v.name.removeprefix(_WRAPPED): v.numpy()
-        for v in source.weights
-        if not _OF_QUANTIZER.search(v.name)
+        key: variable.numpy()
+        for key, variable in _named_weights(source)
+        if not _OF_QUANTIZER.fullmatch(key[1])
     }
-    for layer in model.layers:
-        for variable in layer.weights:
-            if variable.name not in found:
-                raise UserError(
-                    f"init_from: {path} is not a {model.name}; it has no layer {layer.name!r}"
-                )
-            value = found.pop(variable.name)
-            if value.shape != variable.shape:
-                raise UserError(
-                    f"init_from: {variable.name} of {path} has shape {list(value.shape)}, "
-                    f"here {variable.shape.as_list()}"
-                )
-            variable.assign(value)
+    for key, variable in _named_weights(model):
+        if key not in found:
+            raise UserError(f"init_from: {path} is not a {model.name}; it has no layer {key[0]!r}")
+        value = found.pop(key)
+        if value.shape != tuple(variable.shape):
+            name = getattr(variable, "path", variable.name)
+            raise UserError(
+                f"init_from: {name} of {path} has shape {list(value.shape)}, "
+                f"here {list(variable.shape)}"
+            )
+        variable.assign(value)
     if found:
-        other = min(found).split("/")[0]
+        other, _ = min(found)
         raise UserError(f"init_from: {path} is not a {model.name}; this has no layer {other!r}")
+
+
+def _named_weights(model: Any) -> Iterator[tuple[tuple[str, str], Any]]:
+    """The variables of a model of either Keras, by the names of the layer and of the variable."""
+    for layer in model.layers:
+        inner = getattr(layer, "layer", layer)  # Within a wrapper.
+        for variable in layer.weights:
+            yield (inner.name, variable.name.split("/")[-1].split(":")[0]), variable

@@ -1,22 +1,24 @@
 """Optimizers and learning rate schedules."""
 
 import re
+from typing import Any
 
 import tensorflow as tf
-import tf_keras as keras
 
 from train.config import Config
+from wrpn_tf.models.namespaces import keras_named
 
 _MOMENTUM = 0.9
 # kernel, depthwise_kernel; of the quantizers' variables PACT's clip, which needs a decay.
 _DECAYS = re.compile(r"(kernel|output_clip)(:\d+)?$")
 
 
-def learning_rate(config: Config, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The schedule over the training's steps, `steps` an epoch."""
+def learning_rate(config: Config, steps: int) -> Any:
+    """The schedule of Keras over the training's steps, `steps` an epoch."""
+    schedules = keras_named(config.front).optimizers.schedules
     peak, warmup_steps = config.peak_learning_rate, round(config.warmup_epochs * steps)
     if config.schedule == "cosine":
-        return keras.optimizers.schedules.CosineDecay(
+        return schedules.CosineDecay(
             0.0 if warmup_steps else peak,
             decay_steps=max(1, config.epochs * steps - warmup_steps),
             warmup_target=peak if warmup_steps else None,
@@ -25,16 +27,18 @@ def learning_rate(config: Config, steps: int) -> keras.optimizers.schedules.Lear
     decays = [peak * config.decay_factor**i for i in range(len(config.decay_epochs) + 1)]
     # PiecewiseConstantDecay keeps a value up to and with its boundary.
     boundaries = [epoch * steps - 1 for epoch in config.decay_epochs]
-    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, decays)
-    return _WarmUp(schedule, warmup_steps) if warmup_steps else schedule
+    schedule = schedules.PiecewiseConstantDecay(boundaries, decays)
+    if not warmup_steps:
+        return schedule
+    # Each Keras takes schedules of its own class only.
+    warm_up = type("WarmUp", (_WarmUp, schedules.LearningRateSchedule), {})
+    return warm_up(schedule, warmup_steps)
 
 
-class _WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+class _WarmUp:
     """A schedule that rises linearly from 0 over its first steps."""
 
-    def __init__(
-        self, schedule: keras.optimizers.schedules.LearningRateSchedule, steps: int
-    ) -> None:
+    def __init__(self, schedule: Any, steps: int) -> None:
         self._schedule = schedule
         self._steps = steps
 
@@ -48,19 +52,21 @@ class _WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return {"schedule": self._schedule, "steps": self._steps}
 
 
-def make_optimizer(config: Config, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
+def make_optimizer(config: Config, model: Any, steps: int) -> Any:
     """The optimizer of a model's trainable variables, built; decay is on kernels and PACT's clips.
 
-    tf_keras subtracts its decay from the kernel beside the gradient, so that SGD's momentum does
+    Keras subtracts its decay from the kernel beside the gradient, so that SGD's momentum does
     not amplify it; 1 / (1 - momentum) makes it as strong as the L2 penalty that papers quote.
     """
+    keras = keras_named(config.front)
     options = {
         "learning_rate": learning_rate(config, steps),
         "global_clipnorm": config.clip_norm or None,
         "use_ema": config.ema > 0,
         "ema_momentum": config.ema or 0.99,
-        "jit_compile": False,  # XLA makes the step slower on CPU.
     }
+    if config.keras == 2:
+        options["jit_compile"] = False  # XLA makes the step slower on CPU.
     if config.optimizer == "adam":
         made = keras.optimizers.Adam(weight_decay=config.weight_decay or None, **options)
     else:

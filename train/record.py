@@ -13,7 +13,7 @@ from train.config import Config, UserError
 from train.experiments import reported
 from wrpn_tf.data.datasets import LabelledImages
 
-_PACKAGES = ("numpy", "tensorflow", "tf_keras", "tensorflow-model-optimization", "wrpn_tf")
+_PACKAGES = ("numpy", "tensorflow", "keras", "tf_keras", "tensorflow-model-optimization", "wrpn_tf")
 
 
 class Record:

@@ -18,6 +18,7 @@ from rich.console import Console
 from train import flags as train_flags
 from train.config import UserError
 from train.grid import Run, read_grids
+from wrpn_tf.models.namespaces import keras_named
 from wrpn_tf.terminal import cell
 
 _CONFIG = flags.DEFINE_string("config", None, "JSON file of the grids.", required=True)
@@ -32,13 +33,11 @@ _IMAGES = flags.DEFINE_integer(
 
 def run_one(run: Run, console: Console) -> dict:
     """Trains, exports and verifies one network; returns its line of results."""
-    import tf_keras as keras
-
     from train.deployment import deploy
     from train.sweep_record import result_line
     from train.trainer import train
 
-    keras.backend.clear_session()
+    keras_named(run.config.front).backend.clear_session()
     metrics = train(run.config, verbose=2)
     deployment = None
     if run.config.deployable:

@@ -5,7 +5,6 @@ import pathlib
 from typing import Any
 
 import numpy as np
-import tf_keras as keras
 
 import wrpn_tf
 from export.ir.files import write_bytes
@@ -94,7 +93,7 @@ def result_line(
     """
     workdir = pathlib.Path(run.config.workdir)
     record = json.loads((workdir / "record.json").read_text(encoding="utf-8"))
-    model = wrpn_tf.load_model(workdir / "model.h5")
+    model = wrpn_tf.load_model(workdir)
     # Before the skeleton: Keras forbids calls of models that are older than one in a graph.
     shares = _statistics(model, run) if run.config.quantized else {}
     baseline = models.skeleton(
@@ -134,7 +133,7 @@ def result_line(
     return line
 
 
-def _statistics(model: keras.Model, run: Run) -> dict[str, float | None]:
+def _statistics(model: Any, run: Run) -> dict[str, float | None]:
     """The share of 0 in all codes of kernels at the training's bits, and of clipped activations.
 
     The latter is the mean of the shares of all k-bit activations, over a batch of training images.

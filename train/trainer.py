@@ -4,24 +4,25 @@ import pathlib
 import sys
 
 import tensorflow as tf
-import tf_keras as keras
 
 import wrpn_tf
 from train import callbacks, finishing, networks, sources, strategies
 from train.checkpoints import Checkpoints, saved_steps
-from train.config import Config
+from train.config import Config, UserError
 from train.lock import locked
 from train.losses import LabelLoss, Student
 from train.optimizers import make_optimizer
 from train.precision import use_mixed_precision
 from train.record import Record, require_writable
+from wrpn_tf.models.namespaces import keras_named
+from wrpn_tf.quantization.loading import TRAINED_FILES
 
 
 def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
     """Trains, evaluates and saves one network; resumes what an earlier call left unfinished.
 
-    Leaves in `config.workdir`: `model.h5` (for `wrpn_tf.load_model`), `record.json` (see
-    `train.record`), `metrics.jsonl`, `checkpoints/` and TensorBoard's `logs/`.
+    Leaves in `config.workdir`: `model.h5`, with Keras 3 `model.keras` (for `wrpn_tf.load_model`),
+    `record.json` (see `train.record`), `metrics.jsonl`, `checkpoints/` and TensorBoard's `logs/`.
 
     Args:
         config: The training. A workdir belongs to one config: all fields but its locations must
@@ -63,8 +64,15 @@ def _train(
     """`train` in a workdir that no other process writes."""
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
+    keras = keras_named(config.front)
     keras.utils.set_random_seed(config.seed)
-    keras.backend.experimental.enable_tf_random_generator()  # Its state is in checkpoints.
+    if config.keras == 2:
+        keras.backend.experimental.enable_tf_random_generator()  # Its state is in checkpoints.
+    elif keras.backend.backend() != "tensorflow":
+        raise UserError(
+            f"training programs run on TensorFlow, and Keras's backend is "
+            f"{keras.backend.backend()}; set KERAS_BACKEND=tensorflow, or train with model.fit"
+        )
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     is_chief = strategies.is_chief(strategy)
@@ -90,8 +98,9 @@ def _train(
         model = network if teacher is None else Student.of(network, teacher, config)
         model.compile(
             optimizer=make_optimizer(config, network, steps),
-            loss=LabelLoss(config.label_smoothing),
+            loss=LabelLoss(config.label_smoothing).call,
             weighted_metrics=["accuracy"],
+            jit_compile=False,  # XLA makes the step slower on CPU.
         )
         # Metrics are the same on all replicas; tf_keras would add those of several workers.
         model.distribute_reduction_method = "first"
@@ -124,6 +133,7 @@ def _train(
             validation_data=strategies.distribute(strategy, source.test()),
             validation_steps=source.test_steps(strategy.num_replicas_in_sync),
             verbose=0,
+            shuffle=False,  # Datasets have an order of their own.
             # Records come before the checkpoint: they may be ahead of it, never behind.
             callbacks=[*observers, checkpoints],
         )
@@ -136,5 +146,5 @@ def _train(
         return {}
     finishing.finish(plain, config, source)
     metrics = finishing.evaluate(plain, source)
-    finishing.save_model(plain, record.path.parent / "model.h5")
+    finishing.save_model(plain, record.path.parent / TRAINED_FILES[config.front])
     return record.finish(**metrics)

@@ -14,6 +14,7 @@ from export.ir.graph import IntegerGraph
 from export.lowering.network import lower
 from export.realization.network import is_narrowed, realize
 from wrpn_tf import datasets, jpegs
+from wrpn_tf.quantization.loading import trained_file
 
 _JPEG_IMAGES = 2000  # 300 MB of 224x224 pixels.
 
@@ -43,7 +44,7 @@ class Workdir:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Workdir:
-        """Reads `model.h5` and `record.json`.
+        """Reads the model and `record.json`.
 
         Raises:
           ValueError: if the folder does not hold a finished training.
@@ -54,7 +55,7 @@ class Workdir:
             dataset = record["dataset"]
             return cls(
                 path=path,
-                model=wrpn_tf.load_model(path / "model.h5"),
+                model=wrpn_tf.load_model(trained_file(path)),
                 dataset=dataset["name"],
                 data_dir=dataset["data_dir"],
                 labels=tuple(dataset["class_names"]),
@@ -63,7 +64,8 @@ class Workdir:
             )
         except (OSError, json.JSONDecodeError, KeyError) as error:
             raise ValueError(
-                f"{path} is not the workdir of a finished training (record.json and model.h5): "
+                f"{path} is not the workdir of a finished training (record.json and model.h5 "
+                f"or model.keras): "
                 f"{error}"
             ) from error
 

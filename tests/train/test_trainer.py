@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tf_keras as keras
+from rich.console import Console
 
 import wrpn_tf
 from train import callbacks, trainer
 from train.checkpoints import saved_steps
 from train.config import Config, UserError
+from train.deployment import deploy
 from train.optimizers import make_optimizer
 from wrpn_tf import datasets, models
 
@@ -25,6 +27,7 @@ BITS = [
     pytest.param({}, id="float"),
     pytest.param({"wbits": 2, "abits": 4}, id="w2a4", marks=QUANTIZED),
 ]
+BOTH_KERAS = [*BITS, pytest.param({"wbits": 2, "abits": 4, "keras": 3}, id="w2a4, Keras 3")]
 
 
 def config(workdir: pathlib.Path, **changes: Any) -> Config:
@@ -46,7 +49,7 @@ def train(run: Config) -> dict[str, float]:
 
 
 def saved_weights(workdir: pathlib.Path) -> list[np.ndarray]:
-    return wrpn_tf.load_model(workdir / "model.h5").get_weights()
+    return wrpn_tf.load_model(workdir).get_weights()
 
 
 def assert_same_weights(left: pathlib.Path, right: pathlib.Path) -> None:
@@ -70,7 +73,7 @@ def interrupt_at_step_8(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks.StopOnNonFinite, "on_train_batch_end", stop)
 
 
-@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("bits", BOTH_KERAS)
 def test_it_leaves_a_model_and_a_record(tmp_path: pathlib.Path, bits: dict[str, int]) -> None:
     run = config(tmp_path / "run", **bits)
     metrics = train(run)
@@ -83,13 +86,14 @@ def test_it_leaves_a_model_and_a_record(tmp_path: pathlib.Path, bits: dict[str, 
     assert not list(tmp_path.rglob("*.partial.*"))
 
     data = datasets.load("digits")
-    model = wrpn_tf.load_model(tmp_path / "run" / "model.h5")
+    file = tmp_path / "run" / ("model.keras" if bits.get("keras") == 3 else "model.h5")
+    model = wrpn_tf.load_model(file)
     logits = model.predict(data.normalize(data.test_images), batch_size=360, verbose=0)
     accuracy = (logits.argmax(-1) == data.test_labels).mean()
     assert accuracy == pytest.approx(metrics["test_accuracy"], abs=0.01)
 
 
-@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("bits", BOTH_KERAS)
 @pytest.mark.parametrize("checkpoint_steps", [0, 2])
 def test_a_resumed_training_ends_with_the_same_weights(
     tmp_path: pathlib.Path,
@@ -102,6 +106,7 @@ def test_a_resumed_training_ends_with_the_same_weights(
     with pytest.raises(Interrupted):
         train(config(tmp_path / "resumed", **options))
     assert not (tmp_path / "resumed" / "model.h5").exists()
+    assert not (tmp_path / "resumed" / "model.keras").exists()
     assert saved_steps(tmp_path / "resumed" / "checkpoints")[0] == (6 if checkpoint_steps else 5)
     monkeypatch.undo()
     keras.backend.clear_session()
@@ -182,6 +187,39 @@ def test_a_narrow_network_is_widened_to_start_a_wide_one(tmp_path: pathlib.Path)
     shares = wide["logits/kernel:0"].reshape(-1, 2, 10)
     np.testing.assert_allclose(shares.sum(axis=1), last, atol=1e-6)
     assert not np.allclose(shares[:, 0], shares[:, 1])
+
+
+def test_a_training_of_keras_3_starts_and_learns_from_one_of_tf_keras_and_is_exported(
+    tmp_path: pathlib.Path,
+) -> None:
+    train(config(tmp_path / "float", epochs=1))
+    start = {"init_from": tmp_path / "float", "teacher": tmp_path / "float"}
+    run = config(tmp_path / "next", epochs=1, keras=3, wbits=2, abits=4, learning_rate=1e-9)
+    metrics = train(dataclasses.replace(run, **start))
+    before = wrpn_tf.load_model(tmp_path / "float").get_layer("conv1").kernel.numpy()
+    model = wrpn_tf.load_model(tmp_path / "next")
+    assert type(model).__module__ == "wrpn_tf.keras3.model"
+    np.testing.assert_allclose(model.get_layer("conv1").layer.kernel, before, atol=1e-6)
+    verified = deploy(tmp_path / "next", images=20, console=Console(quiet=True)).verification
+    assert verified.accuracy is not None
+    assert verified.accuracy.device == pytest.approx(metrics["test_accuracy"], abs=1e-6)
+    assert verified.different == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"strategy": "mirrored"}, "--keras=3 trains with --strategy=one alone, not mirrored"),
+        ({"abits": 4, "packed_activations": True}, "with --packed_activations=False alone"),
+        ({"mixed_precision": "bf16"}, "with --mixed_precision=none alone, not bf16"),
+        ({"keras": 4}, "keras must be 2 or 3, not 4"),
+    ],
+)
+def test_what_keras_3_trains_without(
+    tmp_path: pathlib.Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        config(tmp_path, **{"keras": 3} | change)
 
 
 def test_init_from_names_the_first_layer_that_differs(tmp_path: pathlib.Path) -> None:

@@ -57,6 +57,13 @@ def _from_config(config: Any) -> Any:
     return _QUANTIZERS[arguments.pop("quantizer")](**arguments)
 
 
+def _hold(layer: keras.layers.Layer, *quantizers: Any) -> None:
+    """Makes quantizers' variables attributes of a layer: `tf.train.Checkpoint` finds no others."""
+    for quantizer in filter(None, quantizers):
+        for variable in quantizer.variables.values():
+            setattr(layer, variable.name, variable)
+
+
 @keras.saving.register_keras_serializable("wrpn_tf")
 class QuantizedLayer(keras.layers.Layer):
     """A layer whose kernel, output or both are quantized.
@@ -91,6 +98,7 @@ class QuantizedLayer(keras.layers.Layer):
             self.weight_quantizer.build(self, self.layer.kernel, class_name(self.layer))
         if self.output_quantizer is not None:
             self.output_quantizer.build(self, self.compute_output_shape(input_shape))
+        _hold(self, self.weight_quantizer, self.output_quantizer)
         self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
@@ -188,6 +196,7 @@ class _OutputLayer(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         """Adds the quantizer's variables."""
         self.output_quantizer.build(self, input_shape)
+        _hold(self, self.output_quantizer)
         self.built = True
 
     def _quantize(self, inputs: Any, training: bool | None) -> Any:

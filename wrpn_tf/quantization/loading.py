@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import zipfile
 import zlib
 from typing import Any
 
 from wrpn_tf.fronts import front
 from wrpn_tf.saved_sizes import allowance, check_members, read_member
+
+TRAINED_FILES = {"keras": "model.keras", "tf_keras": "model.h5"}
+"""The model's file in the workdir of a training, by the training's Keras."""
+
+
+def trained_file(workdir: str | os.PathLike[str]) -> pathlib.Path:
+    """The model's file in a workdir; there may be none yet."""
+    files = [pathlib.Path(workdir) / name for name in TRAINED_FILES.values()]
+    return next((file for file in files if file.is_file()), files[-1])
 
 
 def load_model(
@@ -23,7 +33,7 @@ def load_model(
 
     Args:
       path: a `.keras` file of either Keras, or of tf_keras a `.h5` file or the folder of a
-        SavedModel.
+        SavedModel; or the workdir of a finished training.
       compile: also restore the loss and the optimizer with its state.
       trust_code: run the code of Lambda layers, import what the file names, and execute the graph
         of a SavedModel. Such a file can do all that you can: only for files whose author you trust.
@@ -34,6 +44,8 @@ def load_model(
     Raises:
       ValueError: if there is no model, it needs code of its own, or it cannot be loaded.
     """
+    if trained_file(path).is_file():
+        path = trained_file(path)
     path = os.fspath(path)
     package = "keras" if _is_of_keras3(path) else "tf_keras"
     return front(package).load_model(path, compile=compile, trust_code=trust_code)
