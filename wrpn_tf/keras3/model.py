@@ -72,5 +72,5 @@ def packed_inputs(model: keras.Model, inputs: Sequence[Any]) -> Any:
 
 
 def flat_outputs(model: keras.Model, outputs: Any) -> list[Any]:
-    """What a model returned, in the order of `model.outputs`."""
-    return tree.flatten(outputs)
+    """What a model returned, in the order of `model.outputs`, as arrays."""
+    return [keras.ops.convert_to_numpy(value) for value in tree.flatten(outputs)]
