@@ -23,14 +23,14 @@ def to_tflite(
     metadata: Mapping[str, Any] | None = None,
     *,
     weights: str = "int8",
-    io: str = "uint8",
+    io: str = "int8",
 ) -> bytes:
     """The integer-only .tflite file of a quantized model.
 
-    An int8 network without a float tensor, between an operator at each end that makes its borders
-    uint8: pixels go in as they are, where the model was quantized with an `input_range`. MediaPipe
-    and the Task Library take uint8 and float32, not int8, and code that writes the bytes of pixels
-    into an int8 input gets wrong answers without an error; hence the default.
+    The int8 network of `export.lower`, without a float tensor: it takes and gives the codes that
+    `export.execute` does. A file that others are to feed is written with ``io="uint8"``, the
+    default of the programs: MediaPipe and the Task Library take uint8 and float32, not int8, and
+    code that writes the bytes of pixels into an int8 input gets wrong answers without an error.
 
     Warns, once and in numbers, where channels give other codes for some inputs than what was
     trained, or than Keras: `export.settle`, at the end of training, is what mends that.
@@ -40,8 +40,9 @@ def to_tflite(
       metadata: see `export.lower`; 'labels' are embedded in the file.
       weights: 'int8', 'int4' or 'int2', see `export.realize`. Files smaller than int8 are for
         LiteRT on CPUs only.
-      io: type of the inputs and outputs: 'uint8'; 'int8', the pixel minus 128, without the two
-        operators; or 'float32', real values.
+      io: type of the inputs and outputs: 'int8', the codes of the graph, of a pixel p the code
+        p - 128 where the model was quantized with an `input_range`; or an operator more at each
+        end: 'uint8', pixels as they are; 'float32', real values.
 
     Raises:
       LoweringError: if the model has no integer form.

@@ -80,7 +80,7 @@ def test_exported_networks_run_on_the_tpu(name, shape):
     model = wrpn_tf.quantize_model(model, 2, 4, input_range=(-1, 1))
     images = np.random.default_rng(0).uniform(-1, 1, (8, *shape)).astype(np.float32)
     wrpn_tf.calibrate(model, [images])
-    assert set(verdicts(reader.read(export.to_tflite(model, io="int8")))) == {Verdict.TPU}
+    assert set(verdicts(reader.read(export.to_tflite(model)))) == {Verdict.TPU}
 
 
 def test_every_rule_is_two_sentences():
@@ -197,7 +197,7 @@ def test_the_program(tmp_path):
 def test_small_networks_map():
     model = small_networks.quantize(small_networks.network(0), 0)
     assert isinstance(model, keras.Model)
-    assert set(verdicts(reader.read(export.to_tflite(model, io="int8")))) == {Verdict.TPU}
+    assert set(verdicts(reader.read(export.to_tflite(model)))) == {Verdict.TPU}
 
 
 def test_fix_keeps_the_version_that_a_fused_activation_needs():

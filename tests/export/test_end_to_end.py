@@ -24,7 +24,7 @@ HARD_SIGMOIDS = ("hard", "tf.nn.relu6")
 
 
 def int8_file(model):
-    return export.to_tflite(model, io="int8")
+    return export.to_tflite(model)
 
 
 def deploy(seed, build=small_networks.network, **options):

@@ -165,7 +165,7 @@ def trained(request):
 def test_device_and_keras_give_the_same_integers(trained):
     _, quantized, codes = trained
     graph = export.lower(quantized)
-    file = export.to_tflite(quantized, io="int8")
+    file = export.to_tflite(quantized)
     for kernel_set in KERNEL_SETS:
         expected = export.execute(graph, {graph.inputs[0]: codes}, kernel_set)
         found = runner.run(file, {graph.inputs[0]: codes}, kernel_set)
@@ -211,7 +211,7 @@ def test_it_is_saved(name, trained, tmp_path):
     loaded = wrpn_tf.load_model(tmp_path / name)
     images = codes.astype(np.float32) / 128
     assert np.array_equal(loaded(images), quantized(images))
-    assert export.to_tflite(loaded, io="int8") == export.to_tflite(quantized, io="int8")
+    assert export.to_tflite(loaded) == export.to_tflite(quantized)
 
 
 def test_a_leaky_relu_has_a_c_form():

@@ -72,7 +72,7 @@ def check_file(model, graph, fed):
     assert export.prove(export.realize(graph)).failures(("xnnpack", "optimized", "reference")) == []
     codes = (images().astype(np.int16) - 128).astype(np.int8)
     (name,) = graph.outputs
-    in_file = Runner(export.to_tflite(model, io="int8"))({"image": codes})[name]
+    in_file = Runner(export.to_tflite(model))({"image": codes})[name]
     tensor = graph.tensors[name]
     logits = model.predict(fed, verbose=0)
     in_keras = np.rint(logits / tensor.quantization.scale) + tensor.quantization.zero_point

@@ -45,7 +45,7 @@ def differences(model):
     graph = export.realize(export.lower(model))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        content = export.to_tflite(model, io="int8")
+        content = export.to_tflite(model)
     images = small_networks.codes(model, 64, 0)
     row = checks.compare_with_keras(model, graph, content, images)["relu1"]
     return row.different, row.largest
@@ -55,7 +55,7 @@ def said(model):
     """The one warning, or nothing."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        export.to_tflite(model, io="int8")
+        export.to_tflite(model)
     found = [str(each.message) for each in caught if "export.settle" in str(each.message)]
     assert len(found) <= 1
     return found[0] if found else ""

@@ -95,7 +95,7 @@ def test_no_threshold_is_left_next_to_an_accumulator(seed: int, options: dict) -
     change = np.abs(after.scale / before.scale - 1)
     assert 0 < change.max() <= 2.0**-10 * 1.001
     images = small_networks.codes(model, 64, seed)
-    rows = checks.compare_with_keras(model, graph, export.to_tflite(model, io="int8"), images)
+    rows = checks.compare_with_keras(model, graph, export.to_tflite(model), images)
     assert rows["bare"].different == 0
 
     export.settle(model)

@@ -40,7 +40,7 @@ def test_the_file_is_of_its_integers(gated):
     model, trained = gated
     graph = export.realize(trained)
     validate(graph)
-    assert writer.to_flatbuffer(graph) == export.to_tflite(model, io="int8")
+    assert writer.to_flatbuffer(graph) == export.to_tflite(model)
     assert isinstance(graph, export.IntegerGraph)
     assert not isinstance(graph, export.TrainedGraph)
 

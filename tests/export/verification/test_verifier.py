@@ -28,7 +28,7 @@ def training_fixture():
     model = wrpn_tf.quantize_model(model, 2, 4, input_range=data.input_range)
     wrpn_tf.calibrate(model, [data.normalize(data.train_images[:64])])
     export.settle(model)
-    return model, export.to_tflite(model, io="int8")
+    return model, export.to_tflite(model)
 
 
 def digits():
@@ -76,8 +76,8 @@ def test_a_file_with_other_borders_is_verified(training, io):
     bordered = borders.with_borders(file, io)
     found = verified(model, bordered, digits().test_labels)
     assert found.failures == ()
-    if io == "uint8":
-        assert bordered == export.to_tflite(model)
+    assert bordered == export.to_tflite(model, io=io)
+    assert file == export.to_tflite(model, io="int8")
 
     def shift(parsed):
         tensor = parsed.subgraphs[0].tensors[parsed.subgraphs[0].inputs[0]]
@@ -173,7 +173,7 @@ def test_several_inputs_and_outputs(as_dict):
     images = {"b": left, "a": right} if as_dict else [left, right]
     wrpn_tf.calibrate(model, images)
     export.settle(model)
-    found = export.verify(model, export.to_tflite(model, io="int8"), images)
+    found = export.verify(model, export.to_tflite(model), images)
     assert found.verified, found
     assert sorted(row.total for row in found.outputs) == [12, 12 * 4 * 4 * 3]
     is_map = not as_dict  # The first output; of a dictionary that is 'age', which has one channel.
@@ -181,7 +181,7 @@ def test_several_inputs_and_outputs(as_dict):
     if is_map:
         assert found.accuracy.images == 12
         with pytest.raises(ValueError, match="'map' has 16 positions, and labels are one class"):
-            export.verify(model, export.to_tflite(model, io="int8"), images, np.zeros(12))
+            export.verify(model, export.to_tflite(model), images, np.zeros(12))
 
 
 @pytest.mark.parametrize(

@@ -135,18 +135,18 @@ def test_exported_integers_are_equal(name):
     share_scales(*models)
     graphs = [export.realize(export.lower(model)) for model in models]
     assert graphs[0].inputs == graphs[1].inputs and graphs[0].outputs == graphs[1].outputs
-    assert export.to_tflite(models[0], io="int8") == export.to_tflite(models[1], io="int8")
-    assert export.verify(models[0], export.to_tflite(models[0], io="int8"), inputs).different == 0
+    assert export.to_tflite(models[0]) == export.to_tflite(models[1])
+    assert export.verify(models[0], export.to_tflite(models[0]), inputs).different == 0
 
 
 def test_settled_and_proven():
     models = quantized("convnet")
     for model in models:
         export.settle(model)
-    assert export.to_tflite(models[0], io="int8") == export.to_tflite(models[1], io="int8")
+    assert export.to_tflite(models[0]) == export.to_tflite(models[1])
     model = models[0]
     assert not export.prove(model).failures(("xnnpack", "optimized_arm"))  # The defaults.
-    found = export.verify(model, export.to_tflite(model, io="int8"), IMAGES)
+    found = export.verify(model, export.to_tflite(model), IMAGES)
     assert not found.failures and found.different == 0
     assert all(row.difference.different == 0 for row in found.layers)
 

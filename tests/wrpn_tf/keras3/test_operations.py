@@ -62,7 +62,7 @@ def test_operations_become_layers_with_an_exact_file(name):
     error = np.abs(np.asarray(quantized(IMAGES)) - reals).max()
     assert error <= 0.03 * max(1, np.abs(reals).max())
     export.settle(quantized)
-    verified = export.verify(quantized, export.to_tflite(quantized, io="int8"), IMAGES)
+    verified = export.verify(quantized, export.to_tflite(quantized), IMAGES)
     assert not verified.failures and verified.different == 0
 
 
@@ -106,5 +106,5 @@ def test_a_rescaled_image_of_applications_keeps_its_pixels():
     quantized = wrpn_tf.quantize_model(keras.Model(image, x), 4, 4, input_range=(0, 255))
     pixels = np.random.default_rng(1).integers(0, 256, (4, 8, 8, 4)).astype(np.uint8)
     wrpn_tf.calibrate(quantized, pixels)
-    verified = export.verify(quantized, export.to_tflite(quantized, io="int8"), pixels)
+    verified = export.verify(quantized, export.to_tflite(quantized), pixels)
     assert not verified.failures

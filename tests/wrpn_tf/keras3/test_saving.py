@@ -50,7 +50,7 @@ def test_weights_alone_load_into_a_model_that_is_quantized_alike(tmp_path):
     other = wrpn_tf.quantize_model(twins("convnet")[0], 2, 4)
     other.load_weights(tmp_path / "model.weights.h5")
     np.testing.assert_array_equal(np.asarray(other(IMAGES)), np.asarray(model(IMAGES)))
-    assert export.to_tflite(other, io="int8") == export.to_tflite(model, io="int8")
+    assert export.to_tflite(other) == export.to_tflite(model)
     float_weights = wrpn_tf.quantize_model(twins("convnet")[0], 32, 4, first_last="paper")
     with pytest.raises(ValueError):
         float_weights.load_weights(tmp_path / "model.weights.h5")

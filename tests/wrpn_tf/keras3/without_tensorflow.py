@@ -122,7 +122,7 @@ assert any(path.endswith("output_scale") for path in moved)
 assert any(path.endswith("output_maximum") for path in moved)
 
 export.settle(quantized)
-file = export.to_tflite(quantized, io="int8")
+file = export.to_tflite(quantized)
 proof = export.prove(quantized)
 assert not proof.failures(("xnnpack", "optimized_arm")), proof.failures(("xnnpack",))
 quantized.save(sys.argv[1])

@@ -226,10 +226,10 @@ def test_what_is_kept_is_codes():
 def test_a_packed_model_is_saved_and_lowered_as_it_is(tmp_path):
     model = quantized(small_models.tiny)
     images = small_models.images(model, 8)
-    file = export.to_tflite(model, io="int8")
+    file = export.to_tflite(model)
     config = model.get_config()
     wrpn_tf.pack_activations(model)
-    assert export.to_tflite(model, io="int8") == file
+    assert export.to_tflite(model) == file
     assert model.get_config() == config
     for name in ("model.keras", "model.h5", "model"):
         model.save(tmp_path / name)
