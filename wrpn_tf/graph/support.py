@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from wrpn_tf.graph.roles import (
     relu_maximum,
 )
 
+_PARTS = ("_regularizer", "_constraint", "_initializer")
 # Others do not fit the fixed-point positions of TFLite's kernels.
 _BILINEAR_FACTORS = frozenset(2**power for power in range(7))
 
@@ -176,3 +178,33 @@ def _cropped_to(sizes: list[tuple[int, int]]) -> bool:
     """Whether height and width change by different factors."""
     (height, new_height), (width, new_width) = sizes
     return height * new_width != width * new_height
+
+
+def parts_that_are_not_copied(layers: Iterable[Any], keras: Any) -> Iterator[str]:
+    """One sentence on regularizers, constraints and initializers that their Keras cannot copy.
+
+    Args:
+      layers: of a model.
+      keras: their Keras, whose modules say what of its own and of registered classes they copy.
+    """
+    lost = []
+    for layer in layers:
+        for attribute, part in vars(layer).items():
+            module: Any = getattr(keras, f"{attribute.rsplit('_', 1)[-1]}s", None)
+            if part is None or isinstance(part, list) or not attribute.endswith(_PARTS):
+                continue
+            try:
+                if type(module.get(module.serialize(part))) is type(part):
+                    continue
+            except Exception:  # Of many classes, by Keras and by what the part's own code does.
+                pass
+            part_name = getattr(part, "__name__", type(part).__name__)
+            lost.append(
+                f"{layer.name} ({type(layer).__name__}: {attribute.lstrip('_')} {part_name})"
+            )
+    if lost:
+        yield (
+            f"layers have parts that Keras cannot copy: {', '.join(lost)}; give their classes a "
+            f"get_config, and register them with {keras.__name__}.saving."
+            "register_keras_serializable"
+        )

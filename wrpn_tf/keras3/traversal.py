@@ -85,8 +85,9 @@ def _other_arguments(node: Any) -> dict[str, Any]:
     """The arguments of a call but for its tensors, by name; the constants of an operation."""
     operation, (first, *others) = node.operation, node.arguments.args or (None,)
     if isinstance(operation, keras.layers.Layer):
-        names = [*inspect.signature(operation.call).parameters][1:]
+        given, *names = inspect.signature(operation.call).parameters
         named = dict(zip(names, others, strict=False)) | node.arguments.kwargs
+        named.pop(given, None)
         if isinstance(named.get("training"), int | np.bool_):
             named["training"] = bool(named["training"])
         return {name: value for name, value in named.items() if value is not None}
@@ -235,8 +236,10 @@ def new_layer(node: Node) -> Any:
     """
     if not isinstance(node.layer, keras.layers.Layer):
         return type(node.layer).from_config(node.layer.get_config())
-    config = node.layer.get_config() | {"name": node.name, "trainable": node.trainable}
+    config = node.layer.get_config() | {"name": node.name}
+    config.pop("trainable", None)  # SpatialDropout saves it, and does not take it.
     layer = type(node.layer).from_config(config | dict(node.changes))
+    layer.trainable = node.trainable
     lost = node.layer.activity_regularizer is not None and layer.activity_regularizer is None
     if lost and "activity_regularizer" not in node.changes:
         raise ValueError(
@@ -251,6 +254,11 @@ def copy_weights(node: Node, layer: Any) -> None:
     if not node.weights:
         return
     values = node.origin.get_weights()
+    if len(node.weights) != len(layer.weights):
+        raise ValueError(
+            f"Layer {node.name!r} ({type(node.layer).__name__}) has {len(node.weights)} weights, "
+            f"and of its configuration {len(layer.weights)}; keep what was added outside of it."
+        )
     layer.set_weights(
         [
             value[None] if (1, *value.shape) == tuple(weight.shape) else value

@@ -19,7 +19,7 @@ from wrpn_tf.tfmot.operations import layer_of
 Call = Callable[[Node, Any], Any]
 Enter = Callable[[Node, Any], Any]
 Visit = Callable[[Any, list[Any], Mapping[str, Any]], Any]
-_OPERATIONS = (tf_op_layer.ClassMethod, tf_op_layer.InstanceProperty, TFOpLambda)
+OPERATIONS = (tf_op_layer.ClassMethod, tf_op_layer.InstanceProperty, TFOpLambda)
 
 
 def check_model(model: Any, verb: str = "quantize") -> None:
@@ -98,7 +98,7 @@ def flat_inputs(model: keras.Model, inputs: Any) -> list[tf.Tensor]:
 
 def _other_arguments(node: Any) -> dict[str, Any]:
     """The arguments of a layer's call but for the first, by name; an operation's constants."""
-    if isinstance(node.layer, _OPERATIONS):
+    if isinstance(node.layer, OPERATIONS):
         named = {f"argument {index}": value for index, value in enumerate(node.call_args, start=1)}
         named |= node.call_kwargs
         tensors = {id(tensor) for tensor in node.keras_inputs}
@@ -290,6 +290,11 @@ def copy_weights(node: Node, layer: keras.layers.Layer) -> None:
     if not node.weights:
         return
     values = node.origin.get_weights()
+    if len(node.weights) != len(layer.weights):
+        raise ValueError(
+            f"Layer {node.name!r} ({type(node.layer).__name__}) has {len(node.weights)} weights, "
+            f"and of its configuration {len(layer.weights)}; keep what was added outside of it."
+        )
     layer.set_weights(
         [
             value[None] if (1, *value.shape) == tuple(weight.shape) else value

@@ -800,6 +800,117 @@ case(
 )
 
 
+def with_own_weight(keras):
+    model = backbone(keras)
+    if keras is keras3:
+        model.extra = keras3.layers.Dense(2, name="extra")
+        model.extra.build((None, 3))
+        return model
+    model.extra = tf.Variable([1.0], name="extra")
+    return model
+
+
+def with_another_call(keras):
+    model = backbone(keras)
+    conv = model.layers[1].get_layer("conv")
+    original = conv.call
+    conv.call = lambda x: 2 * original(x)
+    return model
+
+
+def with_another_step(keras):
+    model = backbone(keras)
+    original = model.train_step
+    model.train_step = lambda data: original(data)
+    return model
+
+
+def with_a_frozen_weight(keras):
+    model = backbone(keras)
+    model.get_layer("head").kernel.trainable = False
+    return model
+
+
+def unknown_to_keras(keras, part):
+    """A part of a layer of a class that is not registered."""
+
+    class Own(getattr(keras, f"{part}s").__dict__[part.capitalize()]):
+        def __call__(self, x, *_, **__):
+            return x
+
+    source = image(keras)
+    return keras.Model(
+        source, keras.layers.Conv2D(2, 3, name="conv", **{f"kernel_{part}": Own()})(source)
+    )
+
+
+def on_a_constant(merge):
+    def build(keras):
+        convert = keras.ops.convert_to_tensor if keras is keras3 else tf.constant
+        source = image(keras)
+        x = keras.layers.Conv2D(2, 1)(source)
+        constant = convert(np.full((16, 6, 6, 2), 3, np.float32))
+        return keras.Model(
+            source, getattr(keras.layers, merge)(name="merge")([x, source, constant])
+        )
+
+    return build
+
+
+def of_sparse_images(keras):
+    source = keras.Input((4,), sparse=True, name="bag")
+    return keras.Model(source, keras.layers.Dense(2)(source))
+
+
+@keras3.saving.register_keras_serializable("contract")
+class Halved(keras3.constraints.Constraint):
+    def __call__(self, weight):
+        return weight / 2
+
+
+@tf_keras.utils.register_keras_serializable("contract")
+class HalvedOfTfKeras(tf_keras.constraints.Constraint):
+    def __call__(self, weight):
+        return weight / 2
+
+
+def registered_constraint(keras):
+    chosen = Halved() if keras is keras3 else HalvedOfTfKeras()
+    source = image(keras)
+    return keras.Model(source, keras.layers.Conv2D(2, 3, kernel_constraint=chosen)(source))
+
+
+def dropped_out(keras):
+    layers, source = keras.layers, image(keras)
+    x = layers.SpatialDropout2D(0.5, name="drop")(layers.Conv2D(2, 3, name="conv")(inputs=source))
+    return keras.Model(source, layers.Dense(2, name="head")(layers.Flatten()(x)))
+
+
+case("weights of no layer", with_own_weight, refused="weights of no layer of its graph .*extra")
+case("another call of a layer", with_another_call, refused="layer 'conv' was given another call")
+case("another train_step", with_another_step, refused="has its own train_step")
+case("a registered constraint", registered_constraint, constrained)
+case("dropout of channels", dropped_out, same_values)
+for part in ("regularizer", "constraint"):
+    case(
+        f"a {part} of an unknown class",
+        lambda k, p=part: unknown_to_keras(k, p),
+        refused=rf"conv .Conv2D: kernel_{part} Own.; .*register_keras_serializable",
+    )
+for merge in ("Add", "Multiply", "Concatenate"):
+    case(
+        f"a constant in {merge}",
+        on_a_constant(merge),
+        refused=rf"layer 'merge' .{merge}. is called on a constant",
+    )
+case("sparse inputs", of_sparse_images, refused="input 'bag' is sparse")
+
+
+def test_weights_frozen_by_themselves_are_named():
+    with pytest.raises(ValueError, match=r"frozen by themselves \(head/kernel\)"):
+        wrpn_tf.quantize_model(with_a_frozen_weight(keras3), 8, 8)
+
+
 @BOTH
 def test_compiled_state_is_dropped(keras):
     model = backbone(keras)
