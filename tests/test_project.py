@@ -27,6 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "wrpn_tf/quantization": {"arithmetic", "graph"},
     "wrpn_tf/widening": {"graph", "models"},
     "wrpn_tf/costs": {"arithmetic", "graph", "quantization"},
+    "wrpn_tf/allocation": {"arithmetic", "costs", "graph", "quantization", "reporting"},
     "wrpn_tf/reporting": {"costs", "graph", "models", "quantization", "tfmot"},
     "export/ir": set(),
     "export/kernel_sets": {"ir"},

@@ -12,6 +12,9 @@ from wrpn_tf.siblings import warn_if_hidden
 if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf import command_line as command_line
     from wrpn_tf import models as models
+    from wrpn_tf.allocation.choosing import BitChoice as BitChoice
+    from wrpn_tf.allocation.choosing import Decision as Decision
+    from wrpn_tf.allocation.choosing import choose_bits as choose_bits
     from wrpn_tf.arithmetic import methods as methods
     from wrpn_tf.arithmetic import numpy_twins as numpy_twins
     from wrpn_tf.arithmetic import quantizers as quantizers
@@ -71,7 +74,9 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "ActivationQuantizer": "wrpn_tf.tfmot.output_quantizers",
+    "BitChoice": "wrpn_tf.allocation.choosing",
     "Cost": "wrpn_tf.costs.network_cost",
+    "Decision": "wrpn_tf.allocation.choosing",
     "DepthToSpace": "wrpn_tf.tfmot.moving_layers",
     "Fusion": "wrpn_tf.graph.fusion",
     "Group": "wrpn_tf.graph.fusion",
@@ -93,6 +98,7 @@ _PUBLIC = {
     "WidthRule": "wrpn_tf.widening.widths",
     "batches": "wrpn_tf.quantization.feeding",
     "calibrate": "wrpn_tf.quantization.calibration",
+    "choose_bits": "wrpn_tf.allocation.choosing",
     "class_name": "wrpn_tf.graph.roles",
     "clipped_shares": "wrpn_tf.quantization.clipping",
     "command_line": "wrpn_tf.command_line",

@@ -94,19 +94,20 @@ class Dataflow:
 
     def input_bits(self, step: Step) -> int:
         """Bits of the activations that a layer reads; of several inputs, the most."""
-        return max(self._bits_read(self.steps[name]) for name in step.inputs)
+        return _most_bits(self.grids_read(step))
 
-    def _bits_read(self, source: Step) -> int:
-        if source.output_bits is not None:
-            return source.output_bits
-        if source.kind in SAME_SCALE or source.name in self.fusion.gains:
-            return self.input_bits(source)
-        return OFF
+    def grids_read(self, step: Step) -> list[Step]:
+        """The layers whose quantizers gave what a layer reads its bits, or left it in float."""
+        return [grid for name in step.inputs for grid in self._grids(self.steps[name])]
+
+    def _grids(self, source: Step) -> list[Step]:
+        passes = source.kind in SAME_SCALE or source.name in self.fusion.gains
+        return self.grids_read(source) if source.output_bits is None and passes else [source]
 
     def map_bits(self, group: Group[Step]) -> int:
         """Bits of the map that an operator writes, behind what works in the map's place."""
         if group.body.kind in SAME_SCALE:
-            return self._bits_read(group.body)
+            return _most_bits(self._grids(group.body))
         while group.end.output_bits is None:
             reader = self.fusion.only_reader(group.end.name)
             if reader is None or reader.kind not in _IN_PLACE:
@@ -175,6 +176,10 @@ def planned_dataflow(
         )
 
     return Dataflow([step(node) for node in network.nodes], network.results)
+
+
+def _most_bits(steps: Iterable[Step]) -> int:
+    return max(OFF if step.output_bits is None else step.output_bits for step in steps)
 
 
 def _wanted(bits: int) -> KBit | None:
