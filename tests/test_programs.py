@@ -56,7 +56,7 @@ def declared(program: str) -> Iterator[tuple[str, object]]:
 
 
 def test_all_programs_are_found():
-    assert len(PROGRAMS) == 16
+    assert len(PROGRAMS) == 17
 
 
 LINES = {
@@ -147,6 +147,8 @@ VALUES = [
         "--model=README.md --images=docs/results",
         "docs/results has no image files (.jpg, .jpeg, .png, .bmp, .gif).",
     ),
+    ("export.report", "--output=r.html", "give --workdir=… or --model=…"),
+    ("export.report", "--output=r --workdir=docs", "--output=r must end in .html"),
     ("export.tflite", "--weights=int3", "--weights=int3 must be one of int8, int4, int2"),
     ("export.verify", "--images=0", "--images=0 must be a positive integer"),
     (

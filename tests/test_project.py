@@ -43,6 +43,10 @@ LAYERS: dict[str, set[str]] = {
     "export/ethos_u": {"flatbuffer"},
     "export/c99": {"ir", "kernel_sets"},
     "export/tools": {"alignment", "flatbuffer", "ir", "lowering", "realization", "runtime"},
+    "export/reporting": {
+        *("edge_tpu", "ethos_u", "flatbuffer", "ir", "lowering", "runtime", "tools"),
+        "verification",
+    },
     "export/verification": {
         *("alignment", "executor", "flatbuffer", "ir", "kernel_sets", "lowering", "realization"),
         *("runtime", "tflm"),

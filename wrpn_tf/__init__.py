@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf.quantization.calibration import calibrate as calibrate
     from wrpn_tf.quantization.clipping import clipped_shares as clipped_shares
     from wrpn_tf.quantization.crossing import from_tf_keras as from_tf_keras
+    from wrpn_tf.quantization.crossing import to_float as to_float
     from wrpn_tf.quantization.crossing import to_tf_keras as to_tf_keras
     from wrpn_tf.quantization.feeding import batches as batches
     from wrpn_tf.quantization.inspection import fusion_groups as fusion_groups
@@ -126,6 +127,7 @@ _PUBLIC = {
     "read_results": "wrpn_tf.reporting.results",
     "read_rules": "wrpn_tf.graph.rule_files",
     "summary": "wrpn_tf.reporting.layer_summary",
+    "to_float": "wrpn_tf.quantization.crossing",
     "to_tf_keras": "wrpn_tf.quantization.crossing",
     "view": "wrpn_tf.quantization.inspection",
     "widen": "wrpn_tf.widening.widening",

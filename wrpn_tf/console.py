@@ -31,6 +31,7 @@ PROGRAMS = {
     "export": "export.tflite",
     "c": "export.c",
     "verify": "export.verify",
+    "report": "export.report",
     "prove": "export.prove",
     "evaluate": "export.evaluate",
     "benchmark": "export.benchmark",

@@ -32,6 +32,10 @@ class ImageSource:
         """Whether they are integers, 0 to 255."""
         return self.array is None or self.array.dtype == np.uint8
 
+    def chosen(self, most: int) -> np.ndarray:
+        """The numbers of up to `most` images, spread evenly: what `read` reads."""
+        return np.linspace(0, self.count - 1, min(most, self.count)).astype(int)
+
     def read(
         self, shape: tuple[int, ...], most: int, input_range: tuple[float, float] | None
     ) -> np.ndarray:
@@ -46,7 +50,7 @@ class ImageSource:
         Raises:
           ValueError: the images have another shape, or are not what `input_range` says.
         """
-        chosen = np.linspace(0, self.count - 1, min(most, self.count)).astype(int)
+        chosen = self.chosen(most)
         if self.array is None:
             images = self._from_folder(shape, chosen)
         else:

@@ -53,6 +53,27 @@ def from_tf_keras(model: Model) -> Model:
     return _crossed(model, "keras")
 
 
+def to_float(model: Model) -> Model:
+    """A quantized model without its quantizers: the float network of its weights, not compiled.
+
+    Layers have the names that they had before they were quantized. What training with few bits has
+    made of the weights stays: for a network that was only calibrated, it is the float network.
+
+    Args:
+      model: from `quantize_model` or `quantize_apply`; of either Keras.
+
+    Raises:
+      ValueError: for a layer or function that cannot be copied; it is named.
+    """
+    source = front_of(model, "convert")
+    package = "tf_keras" if source.__name__.startswith("wrpn_tf.tfmot") else "keras"
+    network = source.read(model)
+    views = {node.name: source.view_layer(node) for node in network.nodes}
+    kernels = source.named_kernel_quantizers(model)
+    plain = _without_quantizers(network, views, package, kernels)
+    return source.assemble(source.interface_of(model), plain)
+
+
 def _crossed(model: Model, package: str) -> Model:
     source, target = front_of(model, "convert"), front(package)
     source.check_model(model, "convert")

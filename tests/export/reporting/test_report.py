@@ -1,0 +1,77 @@
+"""The report: what it measures is what the networks compute, and its page stands alone."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import small_models
+
+import wrpn_tf
+from export.flatbuffer import reader
+from export.reporting import facts, page
+from export.reporting.signals import decibels, measure
+
+
+@pytest.fixture(scope="module", params=["tf_keras", "keras"])
+def networks(request):
+    """A float model, quantized, and images."""
+    model = small_models.tiny()
+    images = np.asarray(small_models.images(model))
+    if request.param == "keras":
+        model = wrpn_tf.from_tf_keras(model)
+    quantized = wrpn_tf.quantize_model(model, 2, 4, input_range=(-1, 1))
+    wrpn_tf.calibrate(quantized, images)
+    return model, quantized, images
+
+
+def test_without_quantizers_it_is_the_float_network(networks):
+    model, quantized, images = networks
+    wanted, found = (wrpn_tf.infer(m, [images])[0] for m in (model, wrpn_tf.to_float(quantized)))
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    assert np.abs(wrpn_tf.infer(quantized, [images])[0] - wanted).max() > 1e-3
+
+
+def test_the_last_signal_is_that_of_the_outputs(networks):
+    model, quantized, images = networks
+    signals = measure(quantized, wrpn_tf.to_float(quantized), images)
+    wanted, actual = (wrpn_tf.infer(m, [images])[0] for m in (model, quantized))
+    assert signals[-1].power == pytest.approx(np.sum(wanted.astype(float) ** 2), rel=1e-5)
+    assert signals[-1].noise == pytest.approx(np.sum((actual - wanted) ** 2), rel=1e-3)
+    assert signals[-1].alone > signals[-1].in_network, "the layers before are to blame"
+    for signal in signals:
+        if signal.counts is not None:
+            assert signal.counts.sum() % len(images) == 0
+
+
+def test_decibels():
+    assert decibels(100, 1) == 20
+    assert decibels(1, 0) == math.inf
+    assert decibels(0, 1) == -math.inf
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_page_stands_alone_and_node_data_names_tensors(networks):
+    _, quantized, images = networks
+    if type(quantized).__module__.startswith("wrpn_tf.tfmot"):
+        pytest.skip("once is enough")
+    curves = {"training": [0.5, 0.75], "test": [0.25, math.nan]}
+    found = facts.gather(quantized, images, None, curves=curves, floats={})
+    assert found.verification.different == 0
+    text = page.render(dataclasses.replace(found, name="<script>alert(1)</script>"))
+    assert "<script" not in text and "http" not in text and "nan" not in text.replace("nance", "")
+    for heading in ("Training", "Where accuracy is lost", "Codes", "Edge TPU", "Arm Ethos-U"):
+        assert text.count(f"<h2>{heading}</h2>") == 1
+    tensors = {tensor.name for tensor in reader.read(found.file).main.tensors}
+    results = facts.node_data(found)["results"]
+    assert results and results.keys() <= tensors
+    (last,) = (s for s in found.signals if s is found.signals[-1])
+    assert results[found.tensors[last.layer]] == {"value": round(last.error, 6)}
+    refused = dataclasses.replace(found, verification=None, edge_tpu=None, refused="No <form>.")
+    assert "no integer form: No &lt;form&gt;." in page.render(refused)
+
+
+def test_a_float_model_has_no_report(networks):
+    model, _, images = networks
+    with pytest.raises(ValueError, match="has no quantized kernels"):
+        facts.gather(model, images, None, curves={}, floats={})
