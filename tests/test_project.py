@@ -44,7 +44,7 @@ LAYERS: dict[str, set[str]] = {
     "export/c99": {"ir", "kernel_sets"},
     "export/tools": {"alignment", "flatbuffer", "ir", "lowering", "realization", "runtime"},
     "export/reporting": {
-        *("edge_tpu", "ethos_u", "flatbuffer", "ir", "lowering", "runtime", "tools"),
+        *("edge_tpu", "ethos_u", "flatbuffer", "lowering", "realization", "tools"),
         "verification",
     },
     "export/verification": {

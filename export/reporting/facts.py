@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-import export
 import wrpn_tf
 from export.edge_tpu.preflight import Prediction, predict
 from export.ethos_u import compiler
 from export.flatbuffer import reader
-from export.lowering.network import LoweringError
+from export.lowering.network import LoweringError, lower
+from export.realization.network import realize
 from export.reporting.signals import Signal, measure
+from export.tools.conversion import to_tflite
 from export.verification.result import Verification
+from export.verification.verifier import verify
 from wrpn_tf import Cost, KernelCodes
 
 _ACCELERATOR = "ethos-u55-256"
@@ -119,11 +121,11 @@ def gather(
         clipped={plain.get(name, name): share for name, share in clipped.items()},
     )
     try:
-        integers = export.realize(export.lower(model))
-        content = export.to_tflite(model)
+        integers = realize(lower(model))
+        content = to_tflite(model)
     except LoweringError as error:
         return dataclasses.replace(facts, refused=str(error))
-    verification = export.verify(model, content, images, labels)
+    verification = verify(model, content, images, labels)
     layers = integers.provenance.layers
     file = reader.read(content)
     compiled, note = _ethos_u(file)
