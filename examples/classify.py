@@ -17,7 +17,7 @@ import zipfile
 import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 try:
     from ai_edge_litert import interpreter as litert
@@ -81,15 +81,25 @@ def read_normalization(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     raise ValueError("the file has no normalization in its metadata")
 
 
-def encode(picture: Image.Image, source: dict, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """The input's integers for a picture, all of which is brought to the input's size.
+def encode(
+    picture: Image.Image, source: dict, mean: np.ndarray, std: np.ndarray, *, crop: bool = False
+) -> np.ndarray:
+    """The input's integers, or real values, for a picture brought to the input's size.
 
-    A picture that has that size and those colors is taken as it is, pixel by pixel.
+    All of the picture, or with `crop` the largest part in its middle that has the input's
+    proportions. A picture that has that size and those colors is taken as it is, pixel by pixel.
     """
     _, height, width, channels = source["shape"]
-    picture = picture.convert("L" if channels == 1 else "RGB")
+    picture = ImageOps.exif_transpose(picture).convert("L" if channels == 1 else "RGB")
+    if crop:
+        factor = min(picture.width / width, picture.height / height)
+        across, down = round(factor * width), round(factor * height)
+        left, top = (picture.width - across) // 2, (picture.height - down) // 2
+        picture = picture.crop((left, top, left + across, top + down))
     picture = picture.resize((width, height), Image.BILINEAR)
     reals = (np.asarray(picture, np.float32).reshape(source["shape"]) - mean) / std
+    if source["dtype"] == np.float32:
+        return reals.astype(np.float32)
     scale, zero_point = source["quantization"]
     limits = np.iinfo(source["dtype"])
     # Pixels that lie half-way between two codes go up, whatever float32 made of them.
@@ -151,6 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="the .tflite file")
     parser.add_argument("image", help="an image that Pillow reads")
+    parser.add_argument("--crop", action="store_true", help="keep proportions: cut the edges off")
     parser.add_argument("--top", type=int, default=3, help="classes to print")
     parser.add_argument("--cpu", action="store_true", help="do not look for an Edge TPU")
     arguments = parser.parse_args()
@@ -175,10 +186,10 @@ def main() -> None:
     shape = source["shape"].tolist()
     if len(interpreter.get_input_details()) > 1 or len(shape) != 4 or shape[3] not in (1, 3):
         sys.exit(f"error: {arguments.model} does not take one image [1, height, width, 1 or 3]")
-    if not np.issubdtype(source["dtype"], np.integer):
-        sys.exit(f"error: {arguments.model} does not take integers; export it with export.tflite")
+    if source["dtype"] not in (np.uint8, np.int8, np.float32):
+        sys.exit(f"error: {arguments.model} takes neither uint8, int8 nor float32")
     try:
-        codes = encode(picture, source, *read_normalization(content))
+        codes = encode(picture, source, *read_normalization(content), crop=arguments.crop)
     except (ValueError, IndexError, RecursionError) as error:
         sys.exit(f"error: {arguments.model}: {error}")
     interpreter.set_tensor(source["index"], codes)
@@ -187,7 +198,9 @@ def main() -> None:
     milliseconds = (time.perf_counter() - start) * 1e3
 
     scale, zero_point = result["quantization"]
-    logits = (interpreter.get_tensor(result["index"])[0].astype(np.float32) - zero_point) * scale
+    logits = interpreter.get_tensor(result["index"])[0].astype(np.float32)
+    if result["dtype"] != np.float32:
+        logits = (logits - zero_point) * scale
     labels = dict(enumerate(read_labels(content)))
     for index in np.argsort(-logits)[: arguments.top]:
         print(f"{logits[index]:8.3f}  {printable(labels.get(index, str(index)))}")

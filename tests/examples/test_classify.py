@@ -15,6 +15,7 @@ from tf_keras import layers
 import export
 import wrpn_tf
 from export.flatbuffer import reader, writer
+from export.flatbuffer.borders import with_borders
 from export.flatbuffer.metadata_reader import read_metadata
 from export.tools import classifier
 
@@ -131,3 +132,38 @@ def test_wrong_files_are_a_sentence(tmp_path):
         assert refused.returncode == 1
         assert refused.stderr.startswith("error: ") and word in refused.stderr
         assert refused.stderr.count("\n") == 1
+
+
+def test_frames_of_a_camera_rank_alike_with_every_type_of_file(tmp_path):
+    graph = exported(3)
+    labels = ("ant\x1b[31m", "\u202ebee", *LABELS[2:])
+    graph = dataclasses.replace(graph, metadata=graph.metadata | {"labels": list(labels)})
+    frame = np.random.default_rng(1).integers(0, 256, (24, 40, 3)).astype(np.uint8)
+    frame[:, :8], frame[:, -8:] = 0, 255  # What --crop cuts off.
+    Image.fromarray(frame).save(tmp_path / "frame.png")
+    Image.fromarray(frame[:, 8:-8]).save(tmp_path / "middle.png")
+    ranked = []
+    for io in ("uint8", "int8", "float32"):
+        model = tmp_path / f"{io}.tflite"
+        model.write_bytes(with_borders(writer.to_flatbuffer(graph), io))
+        done = run(model, tmp_path / "frame.png", "--crop", "--top=5")
+        assert done.returncode == 0, done.stderr
+        ranked.append(done.stdout.splitlines()[:-1])
+    middle = run(tmp_path / "uint8.tflite", tmp_path / "middle.png", "--top=5")
+    whole = run(tmp_path / "uint8.tflite", tmp_path / "frame.png", "--top=5")
+    assert ranked[0] == ranked[1] == ranked[2] == middle.stdout.splitlines()[:-1]
+    assert whole.stdout.splitlines()[:-1] != ranked[0]
+    names = {line.split(maxsplit=1)[1] for line in ranked[0]}
+    assert names == {"ant\\x1b[31m", "\\u202ebee", *LABELS[2:]}
+
+
+def test_a_gray_picture_feeds_colors_and_a_colored_one_gray(classify):
+    pixels = np.random.default_rng(2).integers(0, 256, (9, 16)).astype(np.uint8)
+    source = {"shape": np.array([1, 16, 16, 3]), "quantization": (1.0, -128), "dtype": np.int8}
+    mean, std = np.zeros(1, np.float32), np.ones(1, np.float32)
+    for crop in (False, True):
+        codes = classify.encode(Image.fromarray(pixels), source, mean, std, crop=crop)
+        assert codes.shape == (1, 16, 16, 3) and (codes == codes[..., :1]).all()
+    gray = source | {"shape": np.array([1, 16, 16, 1])}
+    rgba = Image.fromarray(pixels).convert("RGBA")
+    assert (classify.encode(rgba, gray, mean, std, crop=True) == codes[..., :1]).all()
