@@ -56,7 +56,7 @@ def declared(program: str) -> Iterator[tuple[str, object]]:
 
 
 def test_all_programs_are_found():
-    assert len(PROGRAMS) == 17
+    assert len(PROGRAMS) == 18
 
 
 LINES = {
@@ -95,9 +95,8 @@ def wrong(program: str) -> Iterator[tuple[list[str], str]]:
     """Wrong command lines of a program, and the sentence about each."""
     yield ["--no_such_flag=1"], "there is no flag --no_such_flag; --help lists the flags"
     if "arguments=" not in (ROOT / f"{program.replace('.', '/')}.py").read_text():
-        required = [
-            f"--{name}=x" for name in ("workdir", "model", "output", "config", "model_graph")
-        ]
+        names = ("workdir", "model", "output", "config", "model_graph", "budget")
+        required = [f"--{name}=x" for name in names]
         known = (
             dict(declared(program)).keys() | (flags._HELP if program in TRAININGS else {}).keys()
         )
@@ -155,6 +154,16 @@ VALUES = [
         "export.verify",
         "--min_agreement=2",
         "--min_agreement=2 must be a number in the range [0, 1]",
+    ),
+    (
+        "train.choose",
+        "--workdir=x --output=y --budget=flash:2parsecs",
+        "--budget=flash:2parsecs must be cost:SHARE or flash:SIZE, as cost:0.3 or flash:200KiB",
+    ),
+    (
+        "train.choose",
+        "--output=y --budget=cost:0.1",
+        "give either --workdir=... or --model=... with --images=...",
     ),
     ("wrpn_tf.cost", "--wbits=9", "--wbits must be 1 to 8, or 32 for no quantization; got 9."),
     (

@@ -28,6 +28,7 @@ PROGRAMS = {
     "train imagenet": "train.imagenet",
     "train sweep": "train.sweep",
     "quantize": "export.quantize",
+    "choose": "train.choose",
     "export": "export.tflite",
     "c": "export.c",
     "verify": "export.verify",
