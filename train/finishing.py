@@ -19,7 +19,6 @@ from train.data import ALONE
 from train.losses import LabelLoss
 from train.record import Record
 from train.sources import Source
-from wrpn_tf.quantization.loading import trained_file
 
 
 def finish(model: Any, config: Config, source: Source) -> None:
@@ -72,7 +71,7 @@ def evaluate_workdir(
     config = Record.read_config(folder / "record.json")
     config = dataclasses.replace(config, data_dir=data_dir or config.data_dir)
     source = sources.load(config)
-    if trained_file(folder).is_file():
+    if wrpn_tf.trained_file(folder).is_file():
         return evaluate(networks.load_network(folder, "workdir"), source)
     model = networks.build(config, source, starts=False)
     step = restore_network(model, folder / "checkpoints", config)

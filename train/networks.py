@@ -13,7 +13,6 @@ from train.sources import Source
 from wrpn_tf import models
 from wrpn_tf.data.datasets import LabelledImages
 from wrpn_tf.fronts import front, front_of
-from wrpn_tf.quantization.loading import trained_file
 
 _OF_QUANTIZER = re.compile(r"kernel_scale|output_\w+|optimizer_step")
 
@@ -71,7 +70,7 @@ def load_network(path: str | os.PathLike[str], flag: str) -> Any:
     """
     file = pathlib.Path(path)
     if file.is_dir():
-        file = trained_file(file)
+        file = wrpn_tf.trained_file(file)
     if not file.is_file():
         raise UserError(f"{flag}: there is no model at {file}")
     try:

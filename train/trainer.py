@@ -15,7 +15,6 @@ from train.optimizers import make_optimizer
 from train.precision import use_mixed_precision
 from train.record import Record, require_writable
 from wrpn_tf.models.namespaces import keras_named
-from wrpn_tf.quantization.loading import TRAINED_FILES
 
 
 def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
@@ -146,5 +145,5 @@ def _train(
         return {}
     finishing.finish(plain, config, source)
     metrics = finishing.evaluate(plain, source)
-    finishing.save_model(plain, record.path.parent / TRAINED_FILES[config.front])
+    finishing.save_model(plain, wrpn_tf.trained_file(config.workdir, config.front))
     return record.finish(**metrics)

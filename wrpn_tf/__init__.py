@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf.quantization.inspection import named_output_quantizers as named_output_quantizers
     from wrpn_tf.quantization.inspection import view as view
     from wrpn_tf.quantization.loading import load_model as load_model
+    from wrpn_tf.quantization.loading import trained_file as trained_file
     from wrpn_tf.quantization.quantizing import quantize_annotate as quantize_annotate
     from wrpn_tf.quantization.quantizing import quantize_apply as quantize_apply
     from wrpn_tf.quantization.quantizing import quantize_model as quantize_model
@@ -129,6 +130,7 @@ _PUBLIC = {
     "summary": "wrpn_tf.reporting.layer_summary",
     "to_float": "wrpn_tf.quantization.crossing",
     "to_tf_keras": "wrpn_tf.quantization.crossing",
+    "trained_file": "wrpn_tf.quantization.loading",
     "view": "wrpn_tf.quantization.inspection",
     "widen": "wrpn_tf.widening.widening",
     "write_rules": "wrpn_tf.graph.rule_files",

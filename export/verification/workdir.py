@@ -14,7 +14,6 @@ from export.ir.graph import IntegerGraph
 from export.lowering.network import lower
 from export.realization.network import is_narrowed, realize
 from wrpn_tf import datasets, jpegs
-from wrpn_tf.quantization.loading import trained_file
 
 _JPEG_IMAGES = 2000  # 300 MB of 224x224 pixels.
 
@@ -55,7 +54,7 @@ class Workdir:
             dataset = record["dataset"]
             return cls(
                 path=path,
-                model=wrpn_tf.load_model(trained_file(path)),
+                model=wrpn_tf.load_model(wrpn_tf.trained_file(path)),
                 dataset=dataset["name"],
                 data_dir=dataset["data_dir"],
                 labels=tuple(dataset["class_names"]),

@@ -21,6 +21,7 @@ from wrpn_tf.keras3.quantization import quantize as quantize
 from wrpn_tf.keras3.saving import load_model as load_model
 from wrpn_tf.keras3.traversal import check_model as check_model
 from wrpn_tf.keras3.traversal import graph_nodes as graph_nodes
+from wrpn_tf.keras3.traversal import output_tensors as output_tensors
 from wrpn_tf.keras3.traversal import read as read
 from wrpn_tf.keras3.traversal import replay as replay
 

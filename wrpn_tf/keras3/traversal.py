@@ -50,6 +50,11 @@ def graph_nodes(model: keras.Model) -> Iterator[Any]:
                 yield node
 
 
+def output_tensors(model: keras.Model) -> dict[str, Any]:
+    """The symbolic output of every layer of a model without nesting or sharing."""
+    return {node.operation.name: node.outputs[0] for node in graph_nodes(model)}
+
+
 def replay(
     model: keras.Model, inputs: list[Any], visit: Visit, around: Mapping[str, Any] | None = None
 ) -> list[Any]:

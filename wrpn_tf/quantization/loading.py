@@ -12,13 +12,20 @@ from typing import Any
 from wrpn_tf.fronts import front
 from wrpn_tf.saved_sizes import allowance, check_members, read_member
 
-TRAINED_FILES = {"keras": "model.keras", "tf_keras": "model.h5"}
-"""The model's file in the workdir of a training, by the training's Keras."""
+_TRAINED_FILES = {"keras": "model.keras", "tf_keras": "model.h5"}
 
 
-def trained_file(workdir: str | os.PathLike[str]) -> pathlib.Path:
-    """The model's file in a workdir; there may be none yet."""
-    files = [pathlib.Path(workdir) / name for name in TRAINED_FILES.values()]
+def trained_file(workdir: str | os.PathLike[str], front: str | None = None) -> pathlib.Path:
+    """The model's file in the workdir of a training.
+
+    Args:
+      workdir: the folder.
+      front: 'keras' (Keras 3) or 'tf_keras': where a training of that Keras leaves it. None: the
+        file that is there; where there is none yet, that of tf_keras.
+    """
+    if front is not None:
+        return pathlib.Path(workdir) / _TRAINED_FILES[front]
+    files = [pathlib.Path(workdir) / name for name in _TRAINED_FILES.values()]
     return next((file for file in files if file.is_file()), files[-1])
 
 

@@ -19,10 +19,9 @@ from wrpn_tf.reporting.results import Result, by_network, mean_results, pareto_f
 from wrpn_tf.terminal import printable
 
 if TYPE_CHECKING:  # Figures of results need no model, and so no TensorFlow.
-    import tf_keras as keras
-
     from wrpn_tf.costs.memory import Memory
     from wrpn_tf.graph.views import LayerView
+    from wrpn_tf.quantization.inspection import Model
 
 SUFFIXES = (".png", ".svg")
 _COLORS = ("#2563a8", "#d1603d", "#3f8f5f", "#7a5195", "#b08a1e", "#555555")
@@ -150,7 +149,7 @@ def learning_curves(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figu
     return figure
 
 
-def code_histograms(model: keras.Model) -> Figure:
+def code_histograms(model: Model) -> Figure:
     """How often each trained weight code occurs, a panel for each quantized kernel.
 
     Raises:
@@ -171,7 +170,7 @@ def code_histograms(model: keras.Model) -> Figure:
     return figure
 
 
-def activation_histograms(model: keras.Model, images: np.ndarray) -> Figure:
+def activation_histograms(model: Model, images: np.ndarray) -> Figure:
     """How often each activation code occurs over some images, a panel for each quantized output.
 
     Args:
@@ -181,20 +180,20 @@ def activation_histograms(model: keras.Model, images: np.ndarray) -> Figure:
     Raises:
       ValueError: if no layer has a calibrated grid.
     """
-    import tf_keras as keras
-
+    from wrpn_tf.fronts import front_of
+    from wrpn_tf.models.namespaces import keras_of
     from wrpn_tf.quantization.inspection import view
-    from wrpn_tf.tfmot import traversal
 
     layers = [layer for layer in view(model) if layer.grid is not None and layer.inputs]
     if not layers:
         raise ValueError(f"Model {model.name!r} has no calibrated outputs.")
-    tensors = traversal.output_tensors(model)
+    tensors = front_of(model, "read").output_tensors(model)
     outputs = [tensors[layer.name] for layer in layers]
-    values = keras.Model(model.inputs, outputs).predict(images, verbose=0)
+    observed = keras_of(outputs[0]).Model(model.inputs, outputs)
+    values = observed.predict(images, verbose=0)
     figure, panels = _grid(len(layers))
     for layer, axes, value in zip(
-        layers, panels, values if len(layers) > 1 else [values], strict=True
+        layers, panels, values if isinstance(values, list) else [values], strict=True
     ):
         assert layer.grid is not None
         codes = np.rint(np.asarray(value) / layer.grid.scale).astype(np.int64)

@@ -20,6 +20,7 @@ from wrpn_tf.tfmot.saving import load_model as load_model
 from wrpn_tf.tfmot.traversal import call_as as call_as
 from wrpn_tf.tfmot.traversal import check_model as check_model
 from wrpn_tf.tfmot.traversal import graph_nodes as graph_nodes
+from wrpn_tf.tfmot.traversal import output_tensors as output_tensors
 from wrpn_tf.tfmot.traversal import read as read
 from wrpn_tf.tfmot.traversal import rebuild_calls as rebuild_calls
 from wrpn_tf.tfmot.traversal import replay as replay

@@ -35,7 +35,10 @@ def test_code_histograms_have_every_kernel_and_sum_to_the_whole(quantized):
         assert sum(bar.get_height() for bar in axes.patches) == pytest.approx(100)
 
 
-def test_activation_histograms_stay_on_their_grid(quantized):
+@pytest.mark.parametrize("front", ["tf_keras", "keras"])
+def test_activation_histograms_stay_on_their_grid(quantized, front):
+    if front == "keras":
+        quantized = wrpn_tf.from_tf_keras(quantized)
     figure = plots.activation_histograms(quantized, small_models.images(quantized))
     grids = [layer.grid for layer in wrpn_tf.view(quantized) if layer.grid is not None]
     assert len(figure.axes) == len(grids)
