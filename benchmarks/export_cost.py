@@ -1,14 +1,15 @@
 """Time and memory from a quantized network to its file, step by step.
 
     python -m benchmarks.export_cost --network=VGG16
-    python -m benchmarks.export_cost --network=ResNet50
+    python -m benchmarks.export_cost --network=MobileNetV2 --size=64 --front=keras --method=learned
 
-A network of `tf_keras.applications` with random weights, dynamic scales, calibrated on one random
-image. Prints, for each step, CPU seconds and the resident memory before it and at its most.
+A network of `keras.applications` or `tf_keras.applications` with random weights, calibrated on one
+random image. Prints, for each step, CPU seconds and the resident memory before it and at its most.
 """
 
 from __future__ import annotations
 
+import importlib
 import pathlib
 import resource
 import threading
@@ -21,7 +22,13 @@ from absl import flags
 
 from wrpn_tf import command_line
 
-_NETWORK = flags.DEFINE_enum("network", "VGG16", ["VGG16", "ResNet50"], "Which network.")
+_NETWORK = flags.DEFINE_enum(
+    "network", "VGG16", ["VGG16", "ResNet50", "MobileNetV2"], "Which network."
+)
+_FRONT = flags.DEFINE_enum("front", "tf_keras", ["tf_keras", "keras"], "Which Keras it is of.")
+_METHOD = flags.DEFINE_enum(
+    "method", "dynamic", ["dynamic", "learned"], "Where the scales of its weights come from."
+)
 _SIZE = flags.DEFINE_integer("size", 224, "Height and width of images.", 32)
 _WBITS = flags.DEFINE_integer("wbits", 4, "Weight bits.", 1, 8)
 _ABITS = flags.DEFINE_integer("abits", 4, "Activation bits.", 1, 8)
@@ -81,11 +88,10 @@ def _realized(model: Any) -> Any:
 
 def main() -> None:
     """Runs the program."""
-    import tf_keras as keras
-
     import export
     import wrpn_tf
 
+    keras = importlib.import_module(_FRONT.value)
     keras.utils.set_random_seed(0)
     shape = (_SIZE.value, _SIZE.value, 3)
     build = getattr(keras.applications, _NETWORK.value)
@@ -97,7 +103,7 @@ def main() -> None:
             _WBITS.value,
             _ABITS.value,
             input_range=(-1.0, 1.0),
-            weight_method="dynamic",
+            weight_method=_METHOD.value,
         ),
     )
     image = np.random.default_rng(0).uniform(-1, 1, (1, *shape)).astype(np.float32)
