@@ -1,4 +1,4 @@
-"""Reports on a quantized network in HTML: where accuracy is lost, what devices make of it.
+"""Writes an HTML report: accuracy lost by layer, and verdicts of devices.
 
     python -m export.report --workdir=runs/w2a4 --output=report.html --float=runs/float
     python -m export.report --model=net-w4a4.keras --images=images.npy --output=report.html

@@ -164,6 +164,9 @@ VALUES = [
         "train.choose",
         "--output=y --budget=cost:0.1",
         "give either --workdir=... or --model=... with --images=...",
+        "wrpn_tf.plot",
+        "memory --model=x --output=m.svg",
+        "--model is of the figure codes, not of memory",
     ),
     ("wrpn_tf.cost", "--wbits=9", "--wbits must be 1 to 8, or 32 for no quantization; got 9."),
     (

@@ -70,6 +70,8 @@ def _existing(flag: flags.FlagHolder) -> str:
     return flag.value
 
 
+_FLAGS = {"memory": _ARCHS, "cost_accuracy": _RESULTS, "codes": _MODEL}
+"""What each figure is drawn of."""
 _FIGURES = {"memory": _memory, "cost_accuracy": _cost_accuracy, "codes": _codes}
 
 
@@ -77,6 +79,10 @@ def main(arguments: list[str]) -> None:
     """Runs the program."""
     if len(arguments) != 1 or arguments[0] not in _FIGURES:
         raise ValueError(f"name one figure: {', '.join(_FIGURES)}; options are --name=value")
+
+    for figure, flag in _FLAGS.items():
+        if flag.present and figure != arguments[0]:
+            raise ValueError(f"--{flag.name} is of the figure {figure}, not of {arguments[0]}")
 
     from wrpn_tf.reporting import plots
 

@@ -157,7 +157,11 @@ class Verification:
 def _table(title: str, headings: tuple[str, ...]) -> Table:
     table = Table(title=title)
     for index, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if index else "left")
+        # Names are told whole: of a long one the end is what differs.
+        if index:
+            table.add_column(heading, justify="right")
+        else:
+            table.add_column(heading, overflow="fold")
     return table
 
 

@@ -17,6 +17,7 @@ from wrpn_tf.costs.memory import Memory, measure_memory
 from wrpn_tf.costs.policy import Policy
 from wrpn_tf.fronts import front_of
 from wrpn_tf.graph.rules import edge_layers
+from wrpn_tf.terminal import printable
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,18 @@ class Cost:
 
     layers: tuple[LayerCost, ...]
     memory: Memory
+
+    def __str__(self) -> str:
+        """A line for each layer, and the sum."""
+        names = [printable(layer.name) for layer in self.layers]
+        width = max(map(len, [*names, "total"]))
+        lines = [
+            f"{name:{width}}  {f'{layer.activation_bits}/{layer.weight_bits}':>5} bits  "
+            f"{layer.fmas:>15,} FMAs  {layer.weights:>13,} weights"
+            for name, layer in zip(names, self.layers, strict=True)
+        ]
+        total = f"{'total':{width}}             {self.fmas:>15,} FMAs  {self.weights:>13,} weights"
+        return "\n".join(["activation/weight bits", *lines, total])
 
     @property
     def fmas(self) -> int:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # Figures of results need no model, and so no TensorFlow.
 
 SUFFIXES = (".png", ".svg")
 _COLORS = ("#2563a8", "#d1603d", "#3f8f5f", "#7a5195", "#b08a1e", "#555555")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _GREY = "#8a8a8a"
 _COLUMNS = 4
 _LONGEST = 60  # Characters of a name.
@@ -78,7 +79,10 @@ def cost_accuracy(results: Sequence[Result]) -> Figure:
     """
     groups = by_network(results)
     results = mean_results(results)
-    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
+    names = list(dict.fromkeys(result.name for result in results))
+    many = len(names) > len(_COLORS)
+    rows = max(4.8, 0.2 * len(names)) if many else 4.8
+    figure = Figure(figsize=(10.5 if many else 7.5, rows), layout="constrained")
     axes = figure.subplots()
     front = pareto_front(results)
     axes.plot(
@@ -90,15 +94,16 @@ def cost_accuracy(results: Sequence[Result]) -> Figure:
         linestyle="--",
         label="Pareto front",
     )
-    for index, name in enumerate(dict.fromkeys(result.name for result in results)):
+    for index, name in enumerate(names):
+        marker = _MARKERS[index // len(_COLORS) % len(_MARKERS)]
         own = [result for result in results if result.name == name]
         costs, accuracies = [r.cost for r in own], [100 * r.accuracy for r in own]
-        axes.plot(costs, accuracies, "o", color=_color(index), label=_name(name))
+        axes.plot(costs, accuracies, marker, color=_color(index), label=_name(name))
         for group in groups:
             if group[0].name == name and len(group) > 1:
                 extremes = [100 * bound(r.accuracy for r in group) for bound in (min, max)]
                 axes.vlines(group[0].cost, *extremes, color=_color(index), linewidth=1)
-    for result in results:
+    for result in front if many else results:  # Labels of all would lie over each other.
         axes.annotate(
             f"{result.width:g}x {result.abits}/{result.wbits}",
             (result.cost, 100 * result.accuracy),
@@ -120,7 +125,10 @@ def cost_accuracy(results: Sequence[Result]) -> Figure:
     )
     axes.title.set_fontsize(9)
     _tidy(axes)
-    axes.legend(frameon=False, loc="lower right")
+    if many:
+        figure.legend(frameon=False, loc="outside right upper", fontsize=7)
+    else:
+        axes.legend(frameon=False, loc="lower right")
     return figure
 
 
@@ -164,7 +172,7 @@ def code_histograms(model: Model) -> Figure:
     for layer, axes in zip(layers, panels, strict=True):
         assert layer.kernel is not None
         _histogram(axes, layer.kernel.codes, signed=True)
-        axes.set_title(f"{_name(layer.name)}, {layer.kernel.bits} bits", fontsize=8)
+        axes.set_title(f"{_name(layer.name)}, {layer.kernel.bits} bits", fontsize=8, wrap=True)
     figure.supxlabel("weight code", fontsize=9)
     figure.supylabel("share of kernel, %", fontsize=9)
     return figure

@@ -32,6 +32,13 @@ def test_facts_are_those_of_measure_cost(facts):
     assert facts["memory"][0]["training_bytes"] == measured.memory.training
 
 
+def test_a_cost_is_printed_as_a_table():
+    cost = wrpn_tf.measure_cost(wrpn_tf.models.skeleton("digits_cnn"), weight_bits=2)
+    lines = str(cost).splitlines()
+    assert len(lines) == len(cost.layers) + 2 and len(set(map(len, lines[1:]))) == 1
+    assert lines[-1].split() == ["total", f"{cost.fmas:,}", "FMAs", f"{cost.weights:,}", "weights"]
+
+
 def test_csv_has_the_layers_and_the_total(facts):
     rows = list(csv.DictReader(io.StringIO(cost_report.to_csv(facts))))
     assert [row["name"] for row in rows] == [layer["name"] for layer in facts["layers"]] + ["total"]

@@ -66,6 +66,19 @@ def test_saving(tmp_path, suffix, start):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_many_names_have_a_legend_beside_the_points():
+    results = [
+        Result(name=str(n), arch="b", width=1, wbits=2, abits=4, cost=1 + n, accuracy=0.9 - n / 20)
+        for n in range(9)
+    ]
+    figure = plots.cost_accuracy(results)
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert axes.get_legend() is None and len(legend.get_texts()) == 10
+    looks = {(line.get_color(), line.get_marker()) for line in axes.lines[1:]}
+    assert len(looks) == 9
+    assert [text.get_text() for text in axes.texts] == ["1x 4/2"], "of the front alone"
+
+
 def test_another_suffix_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\.png or \.svg"):
         plots.save(Figure(), tmp_path / "figure.jpg")
