@@ -74,8 +74,9 @@ def main() -> None:
     floats = {}
     if _FLOAT.value:
         path = pathlib.Path(_FLOAT.value)
-        is_workdir = (path / "model.h5").exists()
-        floats[path.name] = wrpn_tf.load_model(path / "model.h5" if is_workdir else path)
+        trained = (path / name for name in ("model.keras", "model.h5"))
+        file = next((each for each in trained if each.exists()), path)
+        floats[path.name] = wrpn_tf.load_model(file)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # The page has the unproven channels.
         found = facts.gather(model, images, labels, curves=curves, floats=floats)

@@ -82,7 +82,7 @@ class Cost:
             f"{layer.fmas:>15,} FMAs  {layer.weights:>13,} weights"
             for name, layer in zip(names, self.layers, strict=True)
         ]
-        total = f"{'total':{width}}             {self.fmas:>15,} FMAs  {self.weights:>13,} weights"
+        total = f"{'total':{width}}              {self.fmas:>15,} FMAs  {self.weights:>13,} weights"
         return "\n".join(["activation/weight bits", *lines, total])
 
     @property
