@@ -164,6 +164,8 @@ VALUES = [
         "train.choose",
         "--output=y --budget=cost:0.1",
         "give either --workdir=... or --model=... with --images=...",
+    ),
+    (
         "wrpn_tf.plot",
         "memory --model=x --output=m.svg",
         "--model is of the figure codes, not of memory",
