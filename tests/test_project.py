@@ -20,7 +20,7 @@ MODULES = sorted(
 LAYERS: dict[str, set[str]] = {
     "wrpn_tf/arithmetic": set(),
     "wrpn_tf/data": set(),
-    "wrpn_tf/models": set(),
+    "wrpn_tf/models": {"graph", "quantization"},
     "wrpn_tf/graph": {"arithmetic"},
     "wrpn_tf/tfmot": {"arithmetic", "graph"},
     "wrpn_tf/keras3": {"arithmetic", "graph"},

@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf.models.inception import bn_inception as bn_inception
     from wrpn_tf.models.mobilenet import mobilenet_v1 as mobilenet_v1
     from wrpn_tf.models.mobilenet import mobilenet_v2 as mobilenet_v2
+    from wrpn_tf.models.published import load_pretrained as load_pretrained
+    from wrpn_tf.models.published import pretrained as pretrained
     from wrpn_tf.models.registry import ARCHITECTURES as ARCHITECTURES
     from wrpn_tf.models.registry import build as build
     from wrpn_tf.models.registry import skeleton as skeleton
@@ -26,8 +28,10 @@ _PUBLIC = {
     "bn_inception": "wrpn_tf.models.inception",
     "build": "wrpn_tf.models.registry",
     "digits_cnn": "wrpn_tf.models.digits",
+    "load_pretrained": "wrpn_tf.models.published",
     "mobilenet_v1": "wrpn_tf.models.mobilenet",
     "mobilenet_v2": "wrpn_tf.models.mobilenet",
+    "pretrained": "wrpn_tf.models.published",
     "resnet": "wrpn_tf.models.imagenet_resnet",
     "resnet_cifar": "wrpn_tf.models.cifar_resnet",
     "skeleton": "wrpn_tf.models.registry",
