@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import wrpn_tf
-from wrpn_tf import command_line
+from wrpn_tf import command_line, siblings
 
 PROGRAMS = {
     "train digits": "train.digits",
@@ -75,6 +75,7 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     if command is None:
         sys.exit(f"error: {_problem(words)}; wrpn --help lists the commands")
     rest = words[len(command.split()) :]
+    siblings.uncover(PROGRAMS[command].split(".")[0])
     command_line.run_module(PROGRAMS[command], f"wrpn {command}", rest)
 
 

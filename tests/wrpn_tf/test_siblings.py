@@ -4,6 +4,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -30,3 +32,21 @@ def test_it_is_named_in_one_sentence(tmp_path):
 def test_otherwise_nothing_is_said(tmp_path):
     (tmp_path / "train.py").touch()  # A usual name, which hides nothing that a script imports.
     assert said(tmp_path, "-W", "error") == ""
+
+
+@pytest.mark.parametrize("command", ["prove", "train sweep"])
+def test_wrpn_runs_its_own_programs(command, tmp_path):
+    """Also where the current folder is the first that Python looks into."""
+    package = "export" if command == "prove" else "train"
+    (tmp_path / f"{package}.py").write_text("raise SystemExit('not this one')")
+    code = f"from wrpn_tf import console; console.main({[*command.split(), '--help']})"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        check=False,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        text=True,
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert f"wrpn {command} " in done.stdout

@@ -43,7 +43,14 @@ def _problems(model: keras.Model, integer: bool) -> Iterator[str]:
         yield f"it is quantized already ({', '.join(quantized)}); quantize the float model"
         return
     for layer in [model, *layers]:
-        if isinstance(layer, keras.Model):
+        is_model = isinstance(layer, keras.Model)
+        metrics = [metric.name for metric in (layer._metrics if is_model else layer.metrics)]
+        if metrics:
+            yield (
+                f"{layer.name!r} has metrics of its own ({', '.join(metrics)}); "
+                "pass metrics to compile"
+            )
+        if is_model:
             yield from _model_problems(layer)
             continue
         if "call" in vars(layer):
@@ -111,6 +118,8 @@ def _model_problems(model: keras.Model) -> Iterator[str]:
             "a keras.Model(inputs, outputs) of the same layers, and train that in a model around it"
         )
     nodes = list(_nodes(model))
+    if not nodes:
+        yield f"{model.name!r} has no layers"
     called = [node.operation for node in nodes]
     reached = {id(weight) for each in called for weight in getattr(each, "weights", ())}
     own_weights = [weight.path for weight in model.weights if id(weight) not in reached]

@@ -46,7 +46,14 @@ def _problems(model: keras.Model, integer: bool) -> Iterator[str]:
         yield f"it is quantized already ({', '.join(quantized)}); quantize the float model"
         return
     for layer in [model, *layers]:
-        if isinstance(layer, keras.Model):
+        is_model = isinstance(layer, keras.Model)
+        metrics = [metric.name for metric in (layer._metrics if is_model else layer.metrics)]
+        if metrics:
+            yield (
+                f"{layer.name!r} has metrics of its own ({', '.join(metrics)}); "
+                "pass metrics to compile"
+            )
+        if is_model:
             yield from _model_problems(layer)
         elif _has_own_losses(layer):
             yield f"layer {layer.name!r} has losses from add_loss; pass a loss to compile"

@@ -825,6 +825,109 @@ def with_another_step(keras):
     return model
 
 
+def with_another(method):
+    """A model whose class has its own `method`."""
+
+    def build(keras):
+        model = backbone(keras)
+        original = getattr(keras.Model, method)
+        own = type("Own", (keras.Model,), {method: original})
+        return own(model.inputs, model.outputs, name="own")
+
+    return build
+
+
+def with_added_weight(keras):
+    """A layer with a weight that its configuration knows nothing of."""
+    source = image(keras)
+    layer = keras.layers.Dense(2, name="head")
+    layer.extra = layer.add_weight(name="extra", shape=(2,))
+    return keras.Model(source, layer(keras.layers.Flatten()(source)))
+
+
+def with_metric_of_a_layer(keras):
+    source = image(keras)
+    layer = keras.layers.Conv2D(2, 3, name="conv")
+    layer.seen = keras.metrics.Mean(name="seen")
+    return keras.Model(source, layer(source))
+
+
+def with_metric_of_the_model(keras):
+    model = backbone(keras)
+    model.seen = keras.metrics.Mean(name="seen")
+    return model
+
+
+def without_layers(keras):
+    source = image(keras)
+    return keras.Model(source, source, name="empty")
+
+
+def with_activity_of_a_nested_model(keras):
+    model = backbone(keras)
+    set_activity(keras, model.layers[1])
+    return model
+
+
+def set_activity(keras, model):
+    attribute = "activity_regularizer" if keras is keras3 else "_activity_regularizer"
+    setattr(model, attribute, l1_l2(keras))
+
+
+def regularized_late(keras):
+    """Keras adds losses of weights as it builds a layer: what is set later, the model ignores."""
+    source = image(keras)
+    conv = keras.layers.Conv2D(2, 3, name="conv")
+    model = keras.Model(source, conv(source))
+    conv.kernel_regularizer = l1_l2(keras)
+    return model
+
+
+def one_loss_more(model, quantized):
+    model(IMAGES)
+    quantized(IMAGES)
+    assert (len(model.losses), len(quantized.losses)) == (0, 1)
+
+
+def nested_twice(keras):
+    """A nested model called twice, the second time in inference."""
+    layers, inner, source = keras.layers, keras.Input((6, 6, 2)), image(keras)
+    x = layers.Conv2D(2, 3, padding="same", name="conv")(inner)
+    base = keras.Model(inner, layers.BatchNormalization(name="bn")(x))
+    x = layers.Flatten()(base(base(source), training=False))
+    return keras.Model(source, layers.Dense(2, name="head")(x))
+
+
+def same_statistics(model, quantized):
+    """As many updates, of the same batches: one, where the second call does not count."""
+    statistics = []
+    for copy in (model, wrpn_tf.quantize_model(model, 32, 32, first_last="paper"), quantized):
+        before = {name_of(weight): weight.numpy() for weight in copy.weights}
+        fitted(copy)
+        moved = {name_of(w): w.numpy() - before[name_of(w)] for w in copy.weights}
+        statistics.append(np.stack([moved["bn/moving_mean"], moved["bn/moving_variance"]]))
+    assert np.abs(statistics[0]).min() > 1e-3
+    np.testing.assert_allclose(statistics[1], statistics[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(statistics[2], statistics[0], rtol=0.05, atol=1e-3)
+
+
+def random_in_training(model, quantized):
+    """Noise in training and none in inference, as of the float model."""
+    for copy in (model, quantized):
+        for training in (False, True):
+            one, other = (np.asarray(copy(IMAGES, training=training)) for _ in range(2))
+            assert (one != other).any() == training
+
+
+def noisy(layer, *arguments):
+    def build(keras):
+        source = image(keras)
+        x = getattr(keras.layers, layer)(*arguments)(source)
+        return keras.Model(source, keras.layers.Conv2D(2, 3, name="conv")(x))
+
+    return build
+
+
 def with_a_frozen_weight(keras):
     model = backbone(keras)
     model.get_layer("head").kernel.trainable = False
@@ -836,7 +939,7 @@ def unknown_to_keras(keras, part):
 
     class Own(getattr(keras, f"{part}s").__dict__[part.capitalize()]):
         def __call__(self, x, *_, **__):
-            return x
+            return np.zeros(x, np.float32) if part == "initializer" else x
 
     source = image(keras)
     return keras.Model(
@@ -857,9 +960,12 @@ def on_a_constant(merge):
     return build
 
 
-def of_sparse_images(keras):
-    source = keras.Input((4,), sparse=True, name="bag")
-    return keras.Model(source, keras.layers.Dense(2)(source))
+def of_inputs(form):
+    def build(keras):
+        source = keras.Input((4,), name="bag", **{form: True})
+        return keras.Model(source, keras.layers.Dense(2)(source))
+
+    return build
 
 
 @keras3.saving.register_keras_serializable("contract")
@@ -891,7 +997,30 @@ case("another call of a layer", with_another_call, refused="layer 'conv' was giv
 case("another train_step", with_another_step, refused="has its own train_step")
 case("a registered constraint", registered_constraint, constrained)
 case("dropout of channels", dropped_out, same_values)
-for part in ("regularizer", "constraint"):
+for layer, *arguments in (
+    ("GaussianNoise", 0.5),
+    ("GaussianDropout", 0.3),
+    ("RandomFlip",),
+    ("RandomTranslation", 0.3, 0.3),
+    ("RandomRotation", 0.3),
+    ("RandomZoom", 0.3),
+    ("RandomContrast", 0.5),
+):
+    case(f"{layer} in training", noisy(layer, *arguments), random_in_training)
+for method in ("predict", "metrics", "compile", "train_on_batch"):
+    case(f"own {method}", with_another(method), refused=f"Own 'own' has its own {method};")
+case("a weight added to a layer", with_added_weight, refused="'head' .Dense. has 3 weights")
+case("a metric of a layer", with_metric_of_a_layer, refused="'conv' has metrics .* .seen.;")
+case("a metric of a model", with_metric_of_the_model, refused=" has metrics .* .seen.;")
+case("no layers", without_layers, refused="'empty' has no layers")
+case(
+    "activity of a nested model",
+    with_activity_of_a_nested_model,
+    refused="has an activity_regularizer; put .*ActivityRegularization",
+)
+case("a regularizer set later", regularized_late, one_loss_more)
+case("a nested model called twice", nested_twice, same_statistics)
+for part in ("regularizer", "constraint", "initializer"):
     case(
         f"a {part} of an unknown class",
         lambda k, p=part: unknown_to_keras(k, p),
@@ -903,7 +1032,13 @@ for merge in ("Add", "Multiply", "Concatenate"):
         on_a_constant(merge),
         refused=rf"layer 'merge' .{merge}. is called on a constant",
     )
-case("sparse inputs", of_sparse_images, refused="input 'bag' is sparse")
+for form in ("sparse", "ragged"):
+    case(f"{form} inputs", of_inputs(form), refused=f"input 'bag' is {form}")
+
+
+def test_optional_inputs_are_named():
+    with pytest.raises(ValueError, match="input 'bag' is optional"):
+        wrpn_tf.quantize_model(of_inputs("optional")(keras3), 8, 8)
 
 
 def test_weights_frozen_by_themselves_are_named():
