@@ -1,0 +1,16 @@
+"""Float Keras 3 and this package on it, with the backend that KERAS_BACKEND names."""
+
+from benchmarks.suite.networks import Network
+from benchmarks.suite.stepping import Step, training_step
+
+
+def programs(network: Network) -> dict[str, Step]:
+    """Training steps by name, the float one first."""
+    import keras
+
+    import wrpn_tf
+
+    quantized = wrpn_tf.quantize_model(network.build("keras"), 4, 4)
+    wrpn_tf.calibrate(quantized, [network.images(network.batch)])
+    models = {"float": network.build("keras"), "ours, 4/4": quantized}
+    return {name: training_step(keras, model, network) for name, model in models.items()}

@@ -1,0 +1,42 @@
+"""Training steps, and how long they take: in every environment the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.suite.networks import Network
+
+Step = Callable[[], None]
+_WARM_UP = 2
+
+
+def training_step(keras: Any, model: Any, network: Network) -> Step:
+    """The compiled training step of a model, traced and warm.
+
+    Args:
+      keras: the model's Keras.
+      model: gives logits.
+      network: says the batch.
+    """
+    model.compile(
+        keras.optimizers.SGD(0.01, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    images, labels = network.images(network.batch), network.labels(network.batch)
+
+    def step() -> None:
+        model.train_on_batch(images, labels)  # Gives the loss, and so waits for it.
+
+    for _ in range(_WARM_UP):
+        step()
+    return step
+
+
+def seconds(step: Step, count: int) -> float:
+    """Mean time of some steps."""
+    start = time.perf_counter()
+    for _ in range(count):
+        step()
+    return (time.perf_counter() - start) / count
