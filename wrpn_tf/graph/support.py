@@ -180,6 +180,21 @@ def _cropped_to(sizes: list[tuple[int, int]]) -> bool:
     return height * new_width != width * new_height
 
 
+def parts_of_weights(layer: Any, parts: Iterable[Any]) -> Iterator[str]:
+    """One sentence where a layer's weights have parts that are not, or no longer, the layer's.
+
+    Args:
+      layer: of a model.
+      parts: regularizers and constraints in force; None stands for none.
+    """
+    of_layer = {id(value) for value in vars(layer).values()}
+    if any(part is not None and id(part) not in of_layer for part in parts):
+        yield (
+            f"layer {layer.name!r} has weights with a regularizer or constraint that is not the "
+            "layer's; build the model anew with it, or without, as an argument of the layer"
+        )
+
+
 def parts_that_are_not_copied(layers: Iterable[Any], keras: Any) -> Iterator[str]:
     """One sentence on regularizers, constraints and initializers that their Keras cannot copy.
 

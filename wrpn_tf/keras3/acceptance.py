@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import tree
 
-from wrpn_tf.graph.support import parts_that_are_not_copied
+from wrpn_tf.graph.support import parts_of_weights, parts_that_are_not_copied
 from wrpn_tf.keras3.layers import QuantizedAveragePooling2D, QuantizedInput, QuantizedLayer
 from wrpn_tf.keras3.traversal import check_model, graph_nodes
 
@@ -55,6 +55,9 @@ def _problems(model: keras.Model, integer: bool) -> Iterator[str]:
             continue
         if "call" in vars(layer):
             yield f"layer {layer.name!r} was given another call; make it a layer of its own"
+        variables = [*layer._trainable_variables, *layer._non_trainable_variables]
+        parts = [part for weight in variables for part in (weight.regularizer, weight.constraint)]
+        yield from parts_of_weights(layer, parts)
         frozen = [weight.path for weight in layer._trainable_variables if not weight.trainable]
         if layer.trainable and frozen:
             yield f"weights are frozen by themselves ({', '.join(frozen)}); freeze whole layers"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -12,7 +13,7 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
     quantize_wrapper,
 )
 
-from wrpn_tf.graph.support import parts_that_are_not_copied
+from wrpn_tf.graph.support import parts_of_weights, parts_that_are_not_copied
 from wrpn_tf.tfmot.traversal import OPERATIONS, check_model, graph_nodes
 
 _QUANTIZED = (quantize_wrapper.QuantizeWrapper, quantize_layer.QuantizeLayer)
@@ -59,6 +60,9 @@ def _problems(model: keras.Model, integer: bool) -> Iterator[str]:
             yield f"layer {layer.name!r} has losses from add_loss; pass a loss to compile"
         elif "call" in vars(layer) and not isinstance(layer, OPERATIONS):
             yield f"layer {layer.name!r} was given another call; make it a layer of its own"
+        else:
+            closures = map(inspect.getclosurevars, _loss_functions(layer))
+            yield from parts_of_weights(layer, [c.nonlocals["regularizer"] for c in closures])
     yield from parts_that_are_not_copied(layers, keras)
     yield from _policy_problems(layers)
     yield from _input_problems(model)
@@ -136,12 +140,18 @@ def _has_constant_operand(node: Any) -> bool:
     return any(id(part) not in tensors for part in tf.nest.flatten(first))
 
 
+def _loss_functions(layer: keras.layers.Layer) -> list[Callable]:
+    """What computes the losses of a layer beside that of its activity."""
+    functions = [loss.args[0] for loss in layer._callable_losses]  # Keras tags each by a partial.
+    return [getattr(function, "func", function) for function in functions]
+
+
 def _has_own_losses(layer: keras.layers.Layer) -> bool:
     """Whether a layer was given losses beside those of its regularizers."""
-    functions = [loss.args[0] for loss in layer._callable_losses]  # Keras tags each by a partial.
-    functions = [getattr(function, "func", function) for function in functions]
     own = "_handle_weight_regularization"
-    return any(own not in getattr(function, "__qualname__", "") for function in functions)
+    return any(
+        own not in getattr(function, "__qualname__", "") for function in _loss_functions(layer)
+    )
 
 
 def _policy_problems(layers: list[keras.layers.Layer]) -> Iterator[str]:

@@ -883,6 +883,14 @@ def regularized_late(keras):
     return model
 
 
+def regularizer_taken_away(keras):
+    source = image(keras)
+    conv = keras.layers.Conv2D(2, 3, kernel_regularizer=l1_l2(keras), name="conv")
+    model = keras.Model(source, conv(source))
+    conv.kernel_regularizer = None
+    return model
+
+
 def one_loss_more(model, quantized):
     model(IMAGES)
     quantized(IMAGES)
@@ -1019,6 +1027,11 @@ case(
     refused="has an activity_regularizer; put .*ActivityRegularization",
 )
 case("a regularizer set later", regularized_late, one_loss_more)
+case(
+    "a regularizer taken away",
+    regularizer_taken_away,
+    refused="layer 'conv' has weights with a regularizer or constraint that is not the layer's",
+)
 case("a nested model called twice", nested_twice, same_statistics)
 for part in ("regularizer", "constraint", "initializer"):
     case(
@@ -1039,6 +1052,17 @@ for form in ("sparse", "ragged"):
 def test_optional_inputs_are_named():
     with pytest.raises(ValueError, match="input 'bag' is optional"):
         wrpn_tf.quantize_model(of_inputs("optional")(keras3), 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [("regularizer", keras3.regularizers.L2()), ("constraint", keras3.constraints.NonNeg())],
+)
+def test_parts_of_weights_that_are_not_the_layers_are_named(part, value):
+    model = backbone(keras3)
+    setattr(model.get_layer("head").kernel, part, value)
+    with pytest.raises(ValueError, match="layer 'head' has weights with a regularizer or constr"):
+        wrpn_tf.quantize_model(model, 8, 8)
 
 
 def test_weights_frozen_by_themselves_are_named():
