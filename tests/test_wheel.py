@@ -35,8 +35,9 @@ def test_the_quick_start_runs_from_the_wheel_in_another_folder(tmp_path):
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Quick start")[1]
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
     code = code.replace("epochs=20", "epochs=1, verbose=0")
-    (elsewhere / "quick.py").write_text(f"{code}\nprint(wrpn_tf.__file__)\n")
-    printed = run(python, "quick.py", cwd=elsewhere)
-    assert printed.splitlines()[-2] == "verified"
-    assert printed.splitlines()[-1].startswith(str(environment))
+    after = "print(wrpn_tf.models.load_pretrained('digits-cnn-2x-w2a4').name, wrpn_tf.__file__)"
+    (elsewhere / "quick.py").write_text(f"{code}\n{after}\n")
+    *_, verified, last = run(python, "quick.py", cwd=elsewhere).splitlines()
+    assert verified == "verified"
+    assert last.startswith(f"digits_cnn {environment}")
     run(environment / "bin" / "wrpn", "edgetpu", "elsewhere/digits.tflite", cwd=tmp_path)
