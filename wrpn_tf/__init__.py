@@ -37,6 +37,9 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf.graph.rules import Rule as Rule
     from wrpn_tf.graph.views import KernelCodes as KernelCodes
     from wrpn_tf.graph.views import LayerView as LayerView
+    from wrpn_tf.keras3.moving_layers import DepthToSpace as DepthToSpace
+    from wrpn_tf.keras3.moving_layers import Slice as Slice
+    from wrpn_tf.keras3.moving_layers import SpaceToDepth as SpaceToDepth
     from wrpn_tf.quantization.calibration import calibrate as calibrate
     from wrpn_tf.quantization.clipping import clipped_shares as clipped_shares
     from wrpn_tf.quantization.crossing import from_tf_keras as from_tf_keras
@@ -45,6 +48,7 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf.quantization.feeding import batches as batches
     from wrpn_tf.quantization.inspection import fusion_groups as fusion_groups
     from wrpn_tf.quantization.inspection import infer as infer
+    from wrpn_tf.quantization.inspection import infer_layer as infer_layer
     from wrpn_tf.quantization.inspection import named_kernel_quantizers as named_kernel_quantizers
     from wrpn_tf.quantization.inspection import named_output_quantizers as named_output_quantizers
     from wrpn_tf.quantization.inspection import view as view
@@ -58,9 +62,6 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf.reporting.results import Result as Result
     from wrpn_tf.reporting.results import pareto_front as pareto_front
     from wrpn_tf.reporting.results import read_results as read_results
-    from wrpn_tf.tfmot.moving_layers import DepthToSpace as DepthToSpace
-    from wrpn_tf.tfmot.moving_layers import Slice as Slice
-    from wrpn_tf.tfmot.moving_layers import SpaceToDepth as SpaceToDepth
     from wrpn_tf.tfmot.one_grid_layers import QuantizedUpSampling2D as QuantizedUpSampling2D
     from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer as ActivationQuantizer
     from wrpn_tf.tfmot.output_quantizers import RangeQuantizer as RangeQuantizer
@@ -79,7 +80,7 @@ _PUBLIC = {
     "BitChoice": "wrpn_tf.allocation.choosing",
     "Cost": "wrpn_tf.costs.network_cost",
     "Decision": "wrpn_tf.allocation.choosing",
-    "DepthToSpace": "wrpn_tf.tfmot.moving_layers",
+    "DepthToSpace": "wrpn_tf.keras3.moving_layers",
     "Fusion": "wrpn_tf.graph.fusion",
     "Group": "wrpn_tf.graph.fusion",
     "KernelCodes": "wrpn_tf.graph.views",
@@ -92,8 +93,8 @@ _PUBLIC = {
     "RangeQuantizer": "wrpn_tf.tfmot.output_quantizers",
     "Result": "wrpn_tf.reporting.results",
     "Rule": "wrpn_tf.graph.rules",
-    "Slice": "wrpn_tf.tfmot.moving_layers",
-    "SpaceToDepth": "wrpn_tf.tfmot.moving_layers",
+    "Slice": "wrpn_tf.keras3.moving_layers",
+    "SpaceToDepth": "wrpn_tf.keras3.moving_layers",
     "WRPNQuantizeConfig": "wrpn_tf.tfmot.quantize_config",
     "WRPNScheme": "wrpn_tf.tfmot.scheme",
     "WeightQuantizer": "wrpn_tf.tfmot.weight_quantizer",
@@ -109,6 +110,7 @@ _PUBLIC = {
     "from_tf_keras": "wrpn_tf.quantization.crossing",
     "fusion_groups": "wrpn_tf.quantization.inspection",
     "infer": "wrpn_tf.quantization.inspection",
+    "infer_layer": "wrpn_tf.quantization.inspection",
     "jpegs": "wrpn_tf.data.jpegs",
     "load_model": "wrpn_tf.quantization.loading",
     "measure_cost": "wrpn_tf.costs.network_cost",

@@ -96,13 +96,12 @@ class KerasTwin:
             shape = self._views[self._layers[name]].output_shape
             known[self._layers[name]] = reals.reshape(-1, *shape[1:])
         target = self._graph.tensors[operator.output]
-        output = np.asarray(self._evaluate(self._layers[operator.output], known))
+        output = self._evaluate(self._layers[operator.output], known)
         return quantize(output, target).reshape(-1, *target.shape[1:])
 
-    def _evaluate(self, name: str, known: Mapping[str, np.ndarray]):
+    def _evaluate(self, name: str, known: Mapping[str, np.ndarray]) -> np.ndarray:
         """A layer's real output, from the outputs of the layers in `known`."""
         if name in known:
             return known[name]
         inputs = [self._evaluate(origin, known) for origin in self._views[name].inputs]
-        layer = self._model.get_layer(name)
-        return layer(inputs if len(inputs) > 1 else inputs[0], training=False)
+        return wrpn_tf.infer_layer(self._model, name, inputs)

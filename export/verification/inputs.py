@@ -55,6 +55,6 @@ def read(model: Any, graph: IntegerGraph, images: Any, steps: int | None = None)
                 reals.append(comparison.dequantize(codes[name], graph.tensors[name]))
                 continue
             reals.append(array.astype(dtype))
-            on_grid = np.asarray(model.get_layer(layer)(reals[-1], training=False))
+            on_grid = wrpn_tf.infer_layer(model, layer, [reals[-1]])
             codes[name] = comparison.quantize(on_grid, graph.tensors[name])
         yield Batch(reals=reals, codes=codes, labels=None if labels is None else np.asarray(labels))

@@ -13,6 +13,8 @@ from wrpn_tf.keras3.layers import QuantizedAveragePooling2D, QuantizedInput, Qua
 from wrpn_tf.keras3.traversal import check_model, graph_nodes
 
 _QUANTIZED = (QuantizedLayer, QuantizedInput, QuantizedAveragePooling2D)
+_OF_KERAS = ("keras", "tensorflow", "torch", "builtins")
+"""Packages that have a part in every model: on PyTorch, its Module too."""
 _OWN_METHODS = frozenset(
     {
         *("call", "compute_loss", "compute_metrics", "train_step", "test_step", "predict_step"),
@@ -111,7 +113,7 @@ def _model_problems(model: keras.Model) -> Iterator[str]:
     own = {
         name
         for cls in type(model).__mro__
-        if cls.__module__.split(".", maxsplit=1)[0] not in ("keras", "tensorflow", "builtins")
+        if cls.__module__.split(".", maxsplit=1)[0] not in _OF_KERAS
         for name in cls.__dict__
         if name in _OWN_METHODS
     } | (_OWN_METHODS & vars(model).keys())

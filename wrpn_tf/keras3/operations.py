@@ -13,7 +13,7 @@ from keras import layers
 from wrpn_tf.graph.canonical import rescaling
 from wrpn_tf.graph.nodes import known_sizes
 from wrpn_tf.graph.roles import operation_name
-from wrpn_tf.keras3.moving_layers import Clip, Slice, Stack
+from wrpn_tf.keras3.moving_layers import Clip, DepthToSpace, Slice, SpaceToDepth, Stack
 
 _ADD = ("numpy.Add",)
 _SUBTRACT = ("numpy.Subtract",)
@@ -208,6 +208,15 @@ def _reduction(sequence: type, image: type) -> Callable[[_Call], keras.layers.La
     return make
 
 
+def _blocks(image: type) -> Callable[[_Call], keras.layers.Layer | None]:
+    def make(call: _Call) -> keras.layers.Layer | None:
+        if call.operation.data_format != "channels_last" or not known_sizes(call.shape):
+            return None
+        return image(call.operation.block_size, name=call.name)
+
+    return make
+
+
 def _resize(call: _Call) -> keras.layers.Layer | None:
     operation = call.operation
     plain = not (
@@ -248,6 +257,8 @@ _CALLS: dict[str, Callable[[_Call], keras.layers.Layer | None]] = {
     "numpy.Pad": _pad,
     "nn.MaxPool": _pooling(layers.MaxPooling2D),
     "nn.AveragePool": _pooling(layers.AveragePooling2D),
+    "nn.DepthToSpace": _blocks(DepthToSpace),
+    "nn.SpaceToDepth": _blocks(SpaceToDepth),
     "numpy.Mean": _reduction(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D),
     "numpy.Max": _reduction(layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D),
     "image.Resize": _resize,

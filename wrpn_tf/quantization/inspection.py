@@ -50,6 +50,18 @@ def infer(model: Model, inputs: Sequence[Any]) -> list[np.ndarray]:
     return [np.asarray(value) for value in front.flat_outputs(model, outputs)]
 
 
+def infer_layer(model: Model, name: str, inputs: Sequence[Any]) -> np.ndarray:
+    """The output of one layer of a model in inference, which has one.
+
+    Args:
+      model: of either Keras.
+      name: the layer's.
+      inputs: one batch for each of the layer's inputs.
+    """
+    outputs = model.get_layer(name)(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
+    return np.asarray(front_of(model, "run").flat_outputs(model, outputs)[0])
+
+
 def output_quantizers(model: Model) -> list[OutputEntry]:
     """Every output quantizer of the model with its variables.
 

@@ -9,7 +9,7 @@ import export
 import wrpn_tf
 from wrpn_tf.graph.canonical import canonical
 from wrpn_tf.graph.roles import class_name
-from wrpn_tf.keras3 import moving_layers, traversal
+from wrpn_tf.keras3 import traversal
 
 IMAGES = np.random.default_rng(0).normal(size=(16, 8, 8, 4)).astype(np.float32)
 PER_CHANNEL = np.arange(1, 5, dtype=np.float32)
@@ -44,8 +44,11 @@ OPERATIONS = {
     "mean": (lambda x: ops.mean(x, axis=(1, 2)), ["GlobalAveragePooling2D"]),
     "max": (lambda x: ops.max(x, axis=(1, 2), keepdims=True), ["GlobalMaxPooling2D"]),
     "resize": (lambda x: ops.image.resize(x, (16, 16)), ["Resizing"]),
-    "depth to space": (moving_layers.DepthToSpace(2), ["DepthToSpace"]),
-    "space to depth": (moving_layers.SpaceToDepth(2), ["SpaceToDepth"]),
+    "depth to space": (lambda x: ops.depth_to_space(x, 2), ["DepthToSpace"]),
+    "space to depth": (lambda x: ops.space_to_depth(x, 2), ["SpaceToDepth"]),
+    "layer of depth to space": (wrpn_tf.DepthToSpace(2), ["DepthToSpace"]),
+    "layer of space to depth": (wrpn_tf.SpaceToDepth(2), ["SpaceToDepth"]),
+    "layer of a slice": (wrpn_tf.Slice([(1, None, 2), 0, (None, 3, None)]), ["Slice"]),
 }
 
 

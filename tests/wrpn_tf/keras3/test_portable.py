@@ -1,4 +1,7 @@
-"""The quantizers in `keras.ops`: values of the NumPy twins, gradients of the TensorFlow forms."""
+"""The quantizers in `keras.ops`: values of the NumPy twins, gradients of the TensorFlow forms.
+
+With ``KERAS_BACKEND=torch`` the same tests hold the eager functions of PyTorch; JAX: `test_jax`.
+"""
 
 import keras
 import numpy as np
@@ -73,6 +76,8 @@ FORMS = {
 
 def modes(function):
     """As it is called eagerly, and as TensorFlow's two compilers see it."""
+    if keras.backend.backend() != "tensorflow":
+        return (function,)
     return function, tf.function(function), tf.function(function, jit_compile=True)
 
 
@@ -80,32 +85,48 @@ def modes(function):
 def test_values_are_the_twins_however_they_are_compiled(name):
     portable_form, arguments, expected, _ = FORMS[name]
     for function in modes(portable_form):
-        assert_same(function(*map(tf.constant, arguments)), expected)
+        value = function(*map(keras.ops.convert_to_tensor, arguments))
+        assert_same(keras.ops.convert_to_numpy(value), expected)
+
+
+def tensorflow_gradients(function, arguments, upstream):
+    variables = [tf.Variable(argument) for argument in arguments]
+    with tf.GradientTape() as tape:
+        value = function(*map(tf.convert_to_tensor, variables))
+    return tape.gradient(value, variables, tf.constant(upstream))
+
+
+def torch_gradients(function, arguments, upstream):
+    tensors = [keras.ops.convert_to_tensor(argument).requires_grad_() for argument in arguments]
+    function(*tensors).backward(keras.ops.convert_to_tensor(upstream))
+    return [tensor.grad.numpy() for tensor in tensors]
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_gradients_are_those_of_the_tensorflow_forms(name):
     portable_form, arguments, expected, tensorflow_form = FORMS[name]
-    upstream = tf.constant(np.random.default_rng(1).normal(size=expected.shape), tf.float32)
-    found = []
-    for function in (portable_form, tensorflow_form):
-        variables = [tf.Variable(argument) for argument in arguments]
-        with tf.GradientTape() as tape:
-            value = function(*map(tf.convert_to_tensor, variables))
-        found.append(tape.gradient(value, variables, upstream))
-    for one, other in zip(*found, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    upstream = np.random.default_rng(1).normal(size=expected.shape).astype(np.float32)
+    on_torch = keras.backend.backend() == "torch"
+    gradients = torch_gradients if on_torch else tensorflow_gradients
+    found = gradients(portable_form, arguments, upstream)
+    other = tensorflow_gradients(tensorflow_form, arguments, upstream)
+    for one, two in zip(found, other, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 
 
 RANGES = [*np.abs(RANDOM.normal(size=(50, 2))), (1, 1), (0.3, 0.3), (0, 1), (2, 0), (0, 0)]
 
 
-def test_grids_are_the_twins_however_they_are_compiled():
-    for function in modes(portable.affine_grid):
-        for low, high in np.asarray(RANGES, np.float32):
-            scale, zero_point = function(tf.constant(-low), tf.constant(high))
-            assert (scale.numpy(), zero_point) == numpy_twins.affine_grid_np(-low, high)
-    for function in modes(portable.pixel_grid):
-        for low, high in np.asarray(RANGES[:-1], np.float32):
-            scale, zero_point = function(tf.constant(-low), tf.constant(high))
-            assert (scale.numpy(), zero_point) == numpy_twins.pixel_grid_np(-low, high)[:2]
+@pytest.mark.parametrize(
+    ("form", "twin", "ranges"),
+    [
+        (portable.affine_grid, numpy_twins.affine_grid_np, RANGES),
+        (portable.pixel_grid, numpy_twins.pixel_grid_np, RANGES[:-1]),
+    ],
+)
+def test_grids_are_the_twins_however_they_are_compiled(form, twin, ranges):
+    for function in modes(form):
+        for low, high in np.asarray(ranges, np.float32):
+            bounds = map(keras.ops.convert_to_tensor, (-low, high))
+            scale, zero_point = map(keras.ops.convert_to_numpy, function(*bounds))
+            assert (scale, zero_point) == twin(-low, high)[:2]
