@@ -104,4 +104,4 @@ class KerasTwin:
         if name in known:
             return known[name]
         inputs = [self._evaluate(origin, known) for origin in self._views[name].inputs]
-        return wrpn_tf.infer_layer(self._model, name, inputs)
+        return wrpn_tf.infer_layer(self._model, self._views[name].use_of or name, inputs)

@@ -131,7 +131,8 @@ def dorefa_weights(weights: Tensor, bits: int) -> Tensor:
     def quantize(weights):
         with float64():
             normal = ops.tanh(ops.cast(weights, "float64"))
-            largest = ops.maximum(ops.max(ops.abs(normal)), SMALLEST_SCALE)
+            # On PyTorch `ops.maximum` of two float64 is a float32.
+            largest = ops.max(ops.abs(normal), initial=SMALLEST_SCALE)
             unit = ops.cast(normal / (2.0 * largest) + 0.5, "float32")
             # Rounded to float32 once, and not together with what is added.
             steps = ops.cast(ops.cast(unit, "float64") * levels, "float32")

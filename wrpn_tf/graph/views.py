@@ -49,7 +49,7 @@ class LayerView:
       grid: the grid of its output, or None where it has none of its own.
       observes: whether the layer quantizes its output (its grid is None until it saw data).
       shift: what is added to its output before it is rounded: see `wrpn_tf.quantizers.pixel_grid`.
-      again: whether it is another use of a layer with weights.
+      use_of: the model's name of the layer with weights of which this is another use, or None.
       always_trains: whether it is called with ``training=True``, as in Monte Carlo dropout, and
         does something else then than in inference.
     """
@@ -63,8 +63,13 @@ class LayerView:
     grid: QuantizationParameters | None
     observes: bool
     shift: float = 0.0
-    again: bool = False
+    use_of: str | None = None
     always_trains: bool = False
+
+    @property
+    def again(self) -> bool:
+        """Whether it is another use of a layer with weights."""
+        return self.use_of is not None
 
 
 def layer_view(
@@ -98,7 +103,7 @@ def layer_view(
         grid=output[0].grid(output[1]) if output else None,
         observes=output is not None,
         shift=output[0].shift(output[1]) if output else 0.0,
-        again=node.use_of is not None,
+        use_of=node.use_of,
         always_trains=node.arguments.get("training") is True
         and "training" in inspect.signature(layer.call).parameters,
     )

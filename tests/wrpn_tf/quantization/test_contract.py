@@ -727,6 +727,9 @@ def one_layer(model, quantized):
     }
     assert ranges.keys() == {"bn_use", "bn_2_use"}
     assert len(set(ranges.values())) == 2
+    export.settle(quantized)
+    verified = export.verify(quantized, export.to_tflite(quantized), IMAGES)
+    assert not verified.failures and verified.different == 0
     floats = wrpn_tf.quantize_model(model, 32, 32, first_last="paper")
     histories = []
     for copy in (model, floats):
