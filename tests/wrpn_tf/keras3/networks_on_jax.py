@@ -5,12 +5,12 @@ import os
 
 os.environ["KERAS_BACKEND"] = "jax"
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-from keras import layers  # noqa: E402
+import keras
+import numpy as np
+from keras import layers
 
-import export  # noqa: E402
-import wrpn_tf  # noqa: E402
+import export
+import wrpn_tf
 
 RANDOM = np.random.default_rng(0)
 
