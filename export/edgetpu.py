@@ -17,7 +17,7 @@ from absl import flags
 from rich.console import Console
 
 from export.edge_tpu import compiler, tables
-from export.edge_tpu.fixes import fix
+from export.edge_tpu.fixes import fix, is_done
 from export.edge_tpu.preflight import CACHE_BYTES, Prediction, predict
 from export.flatbuffer import reader
 from export.flatbuffer.reader import Model
@@ -44,7 +44,7 @@ class Preflight:
     Attributes:
       path: the file.
       prediction: the verdicts.
-      fixes: what --fix did.
+      fixes: what --fix did and what it did not.
       on_cpu: operators that the compiler left on the CPU; None: not compiled.
       note: which kernel sets do not load it; empty where all do.
     """
@@ -132,7 +132,8 @@ def _record(file: Preflight) -> dict[str, Any]:
         "parameter_bytes": prediction.parameter_bytes,
         "cache_bytes": CACHE_BYTES,
         "streamed_bytes": prediction.streamed_bytes,
-        "fixes": list(file.fixes),
+        "fixes": [sentence for sentence in file.fixes if is_done(sentence)],
+        "not_fixed": [sentence for sentence in file.fixes if not is_done(sentence)],
         "note": file.note,
         "compiled_on_cpu": None if file.on_cpu is None else sorted(file.on_cpu),
         "operators": [

@@ -8,6 +8,8 @@
 the program measures both beside int8. `--int8_twin=int8.tflite` also writes an int8 file that gives
 the same integers in the default interpreter. `--compress=lut` writes a file for TensorFlow Lite
 Micro alone, with kernels of few codes as look-up tables that it decodes as it runs.
+`--kernel_sets=tflm` aims at a microcontroller where no integers are exact with all kernels;
+`export.verify` then takes the same flag.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 from absl import flags
 
 from export.ir import weight_dtypes
+from export.kernel_sets.rules import TARGETS
 from wrpn_tf import command_line
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished training.", required=True)
@@ -51,6 +54,13 @@ _COMPRESS = flags.DEFINE_enum(
     "Write kernels as look-up tables, for TensorFlow Lite Micro only; needs the package "
     "tflite-micro.",
 )
+_KERNEL_SETS = flags.DEFINE_multi_enum(
+    "kernel_sets",
+    list(TARGETS),
+    list(TARGETS),
+    "Where no integers are exact with all kernels, they are with these, the first before the "
+    "others; repeat the flag. For int8 weights.",
+)
 _CODES = {"int8": "is the code p - 128", "uint8": "is its own code", "float32": "is fed as"}
 
 
@@ -58,28 +68,30 @@ def main() -> None:
     """Runs the program."""
     if _COMPRESS.value and _WEIGHTS.value != "int8":
         raise ValueError("--compress=lut takes int8 kernels, so --weights=int8")
+    kernel_sets = tuple(_KERNEL_SETS.value)
+    if kernel_sets != TARGETS and _WEIGHTS.value != "int8":
+        raise ValueError("--kernel_sets is for --weights=int8: int4 and int2 are XNNPACK's alone")
 
     from export.flatbuffer.borders import with_borders
     from export.flatbuffer.writer import to_flatbuffer
     from export.ir.files import write_bytes
     from export.ir.saving import save
-    from export.kernel_sets.rules import TARGETS
     from export.proof.prover import prove
     from export.tflm import compression
     from export.tools import weight_report
     from export.verification.workdir import Workdir
 
     workdir = Workdir.load(_WORKDIR.value)
-    graph = workdir.graph(_WEIGHTS.value)
+    graph = workdir.graph(_WEIGHTS.value, kernel_sets)
     content = with_borders(to_flatbuffer(graph), _IO.value)
     compressed = compression.compress(content) if _COMPRESS.value else None
     size = len(content)
     if compressed:
         content = compressed.content
     write_bytes(_OUTPUT.value, content)
-    int8_file = with_borders(
-        to_flatbuffer(workdir.graph()), _IO.value
-    )  # The model is settled for both.
+    # The model is settled for both.
+    int8_graph = graph if _WEIGHTS.value == "int8" else workdir.graph()
+    int8_file = with_borders(to_flatbuffer(int8_graph), _IO.value)
     if _TWIN.value:
         write_bytes(_TWIN.value, int8_file)
     if _GRAPH.value:
@@ -87,12 +99,14 @@ def main() -> None:
     if _TRANSPORT.value:
         save(graph, _TRANSPORT.value, compressed=True)
     proof = prove(graph)
-    (xnnpack, total), (everywhere, _) = (
-        proof.share(targets, range(1, 9)) for targets in (("xnnpack",), TARGETS)
+    first = ("xnnpack",) if kernel_sets == TARGETS else kernel_sets
+    (exact, total), (everywhere, _) = (
+        proof.share(targets, range(1, 9)) for targets in (first, TARGETS)
     )
+    names = "XNNPACK" if first == ("xnnpack",) else " and ".join(first)
     print(
         f"{_OUTPUT.value}: {len(content):,} bytes, {len(graph.operators)} operators; of {total:,} "
-        f"channels, {xnnpack:,} are proven equal to the training with XNNPACK, {everywhere:,} with "
+        f"channels, {exact:,} are proven equal to the training with {names}, {everywhere:,} with "
         "every kernel (python -m export.prove says which)"
     )
     for name, pixels in graph.metadata["normalization"].items():

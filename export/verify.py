@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from absl import flags
 
+from export.kernel_sets.rules import TARGETS
 from wrpn_tf import command_line
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training.", required=True)
@@ -27,6 +28,12 @@ _IMAGES = flags.DEFINE_integer(
 )
 _AGREEMENT = flags.DEFINE_float("min_agreement", 0.998, "Least share of equal top-1.", 0, 1)
 _ACCURACY = flags.DEFINE_float("max_accuracy_gap", 0.001, "Largest gap in top-1 accuracy.", 0, 1)
+_KERNEL_SETS = flags.DEFINE_multi_enum(
+    "kernel_sets",
+    list(TARGETS),
+    list(TARGETS),
+    "The kernels that the file was exported for; repeat the flag.",
+)
 
 
 def main(paths: list[str]) -> int:
@@ -44,7 +51,7 @@ def main(paths: list[str]) -> int:
     data = workdir.load_data(_DATA_DIR.value)
     verification = verify_graph(
         workdir.model,
-        workdir.graph(reader.weights(content)),
+        workdir.graph(reader.weights(content), tuple(_KERNEL_SETS.value)),
         content,
         data.test_images,
         data.test_labels,

@@ -149,6 +149,17 @@ VALUES = [
     ("export.report", "--output=r.html", "give --workdir=… or --model=…"),
     ("export.report", "--output=r --workdir=docs", "--output=r must end in .html"),
     ("export.tflite", "--weights=int3", "--weights=int3 must be one of int8, int4, int2"),
+    (
+        "export.tflite",
+        "--kernel_sets=cmsis",
+        "--kernel_sets=cmsis must be one of xnnpack, optimized, optimized_arm, reference, "
+        "reference_2_14, tflm",
+    ),
+    (
+        "export.tflite",
+        "--workdir=x --output=y --weights=int4 --kernel_sets=tflm",
+        "--kernel_sets is for --weights=int8: int4 and int2 are XNNPACK's alone",
+    ),
     ("export.verify", "--images=0", "--images=0 must be a positive integer"),
     (
         "export.verify",

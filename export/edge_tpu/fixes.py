@@ -30,8 +30,9 @@ def fix(model: Model) -> tuple[bytes, list[str]]:
     """Applies the fixes that change no integer.
 
     Returns:
-      The changed file, and what was done, one sentence for each change and for each kernel set that
-      does not run the file.
+      The changed file, and one sentence for each change. What was not done (`is_done`) has one,
+      too: changes that would change integers, versions that an operator needs, and kernel sets that
+      do not run the file.
 
     Raises:
       ValueError: if LiteRT runs the model with no kernel set, so that no change could be checked.
@@ -47,7 +48,12 @@ def fix(model: Model) -> tuple[bytes, list[str]]:
             model, done = changed, done + said
         else:
             done += [f"Not done, for integers would change: {sentence}" for sentence in said]
-    return model.content, done
+    return model.content, done + _needed_versions(model)
+
+
+def is_done(sentence: str) -> bool:
+    """Whether a sentence of `fix` is on a change, not on one that was not made."""
+    return not sentence.startswith("Not ")
 
 
 Outputs = dict[str, list[dict[str, str]]]
@@ -112,22 +118,38 @@ def _lower_versions(model: Model, say: Callable[[str], None], parsed: Any) -> No
     for index, operators in users.items():
         name, version = operators[0].name, operators[0].version
         lower = MAPPED_VERSIONS.get(name, version)
-        if version > lower and not any(_needs_newer(graph, operator) for operator in operators):
+        if version > lower and not any(_newer_part(graph, operator) for operator in operators):
             parsed.operatorCodes[index].version = lower
             say(f"{name}: version {lower} instead of {version}.")
 
 
-def _needs_newer(graph: reader.Subgraph, operator: reader.Operator) -> bool:
-    """Whether an operator uses what the mapped version did not have."""
+def _needed_versions(model: Model) -> list[str]:
+    """A sentence for each operator whose version stays above the mapped one, and why."""
+    said = []
+    for operator in model.main.operators:
+        if operator.version <= MAPPED_VERSIONS.get(operator.name, operator.version):
+            continue
+        if part := _newer_part(model.main, operator):
+            said.append(
+                f"Not lowered: {operator.name} needs version {operator.version} for {part}."
+            )
+    return list(dict.fromkeys(said))
+
+
+def _newer_part(graph: reader.Subgraph, operator: reader.Operator) -> str:
+    """What an operator uses that the mapped version did not have; empty: nothing."""
     indices = (*operator.inputs, *operator.outputs)
     tensors = [graph.tensors[index] for index in indices if index >= 0]
     grouped = operator.name == "CONV_2D" and tensors[0].shape[-1:] != tensors[1].shape[-1:]
-    keeps = operator.options.get("keepNumDims") and len(tensors[0].shape) > 2
+    if grouped:
+        return "its groups"
+    if operator.options.get("keepNumDims") and len(tensors[0].shape) > 2:
+        return "keep_num_dims"
     # Version 4 is the first that applies it.
-    fused = operator.name == "TRANSPOSE_CONV" and operator.options.get("fusedActivationFunction")
-    return (
-        grouped or bool(keeps or fused) or any(tensor.type not in _OLD_TYPES for tensor in tensors)
-    )
+    if operator.name == "TRANSPOSE_CONV" and operator.options.get("fusedActivationFunction"):
+        return "the activation that it fuses"
+    newer = sorted({tensor.type for tensor in tensors} - set(_OLD_TYPES))
+    return f"tensors of {' and '.join(newer)}" if newer else ""
 
 
 def _drop_keep_num_dims(model: Model, say: Callable[[str], None], parsed: Any) -> None:

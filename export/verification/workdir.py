@@ -11,6 +11,7 @@ from typing import Any
 import wrpn_tf
 from export.alignment.settling import settle
 from export.ir.graph import IntegerGraph
+from export.kernel_sets.rules import TARGETS
 from export.lowering.network import lower
 from export.realization.network import is_narrowed, realize
 from wrpn_tf import datasets, jpegs
@@ -39,7 +40,9 @@ class Workdir:
     labels: tuple[str, ...]
     image_size: int
     test_images: int
-    _graphs: dict[str, IntegerGraph] = dataclasses.field(default_factory=dict, init=False)
+    _graphs: dict[tuple[str, tuple[str, ...]], IntegerGraph] = dataclasses.field(
+        default_factory=dict, init=False
+    )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Workdir:
@@ -68,23 +71,27 @@ class Workdir:
                 f"{error}"
             ) from error
 
-    def graph(self, weights: str = "int8") -> IntegerGraph:
+    def graph(self, weights: str = "int8", kernel_sets: tuple[str, ...] = TARGETS) -> IntegerGraph:
         """The model's integer graph with the labels in its metadata.
 
         For 'int4' and 'int2' the model is settled on that storage's coarser grid first, in place,
         as training settled it on that of int8; its 'int8' graph computes the same from then on.
-        Where no kernel is stored in fewer than 8 bits, it is the graph of 'int8'.
+        Where no kernel is stored in fewer than 8 bits, it is the graph of 'int8'. For `kernel_sets`
+        other than all it is settled on these (`export.settle`), in place.
         """
-        if weights not in self._graphs:
-            if weights != "int8":
-                if not is_narrowed(lower(self.model), weights):
-                    return self.graph()
-                settle(self.model, weights=weights)
+        key = weights, kernel_sets
+        if key not in self._graphs:
+            if weights != "int8" and not is_narrowed(lower(self.model), weights):
+                return self.graph(kernel_sets=kernel_sets)
+            if key != ("int8", TARGETS):
+                settle(self.model, weights=weights, kernel_sets=kernel_sets)
                 self._graphs.clear()
             description = f"{self.model.name} trained on {self.dataset} by wrpn_tf"
             metadata = {"labels": list(self.labels), "description": description}
-            self._graphs[weights] = realize(lower(self.model, metadata), weights=weights)
-        return self._graphs[weights]
+            self._graphs[key] = realize(
+                lower(self.model, metadata), weights=weights, kernel_sets=kernel_sets
+            )
+        return self._graphs[key]
 
     def load_data(self, data_dir: str | None = None) -> datasets.Dataset:
         """The data set, from `data_dir` if given, else from where the training read it.

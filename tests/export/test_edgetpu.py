@@ -19,7 +19,7 @@ import tf_keras as keras
 import export
 import wrpn_tf
 from export.edge_tpu import compiler, fixes
-from export.edge_tpu.fixes import fix
+from export.edge_tpu.fixes import fix, is_done
 from export.edge_tpu.operator_rules import ALL_RULES
 from export.edge_tpu.preflight import predict
 from export.edge_tpu.rules import Verdict
@@ -200,7 +200,7 @@ def test_small_networks_map():
     assert set(verdicts(reader.read(export.to_tflite(model)))) == {Verdict.TPU}
 
 
-def test_fix_keeps_the_version_that_a_fused_activation_needs():
+def test_fix_keeps_the_version_that_a_fused_activation_needs(tmp_path):
     """An old parser reads version 3 without it, and computes another network."""
     graph = random_graphs.one_operator("transposed", 0)
     graph.operators[0] = dataclasses.replace(graph.operators[0], relu=False)
@@ -211,10 +211,17 @@ def test_fix_keeps_the_version_that_a_fused_activation_needs():
 
     model = changed(writer.to_flatbuffer(graph), fuse)
     content, done = fix(model)
-    assert done == []
+    assert done == ["Not lowered: TRANSPOSE_CONV needs version 4 for the activation that it fuses."]
+    assert not any(map(is_done, done))
     assert reader.read(content).main.operators[0].version == 4
     (finding,) = predict(model).findings
     assert finding.verdict is Verdict.REJECTED and "fuses an activation" in finding.reason
+    (tmp_path / "fused.tflite").write_bytes(model.content)
+    arguments = (tmp_path / "fused.tflite", "--fix", f"--output={tmp_path / 'fixed.tflite'}")
+    with_fixes = run(*arguments, "--format=json")
+    (record,) = json.loads(with_fixes.stdout)
+    assert with_fixes.returncode == 1 and not record["all_on_tpu"]
+    assert (record["fixes"], record["not_fixed"]) == ([], done)
 
 
 def test_a_kernel_set_that_does_not_run_a_file_is_reported(monkeypatch, tmp_path):
