@@ -42,4 +42,4 @@ def last_line(text: str) -> str:
 def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise UnavailableError(f"{' '.join(command[1:])}: {last_line(done.stderr)}")
+        raise UnavailableError(f"{' '.join(command[1:])}: {last_line(done.stderr or done.stdout)}")
