@@ -5,7 +5,8 @@
 For each training: test accuracy; bytes of the int8 file, of it through gzip, and of it with kernels
 as look-up tables (TensorFlow Lite Micro); RAM of TensorFlow Lite Micro's interpreter; and for Arm
 Ethos-U, bytes of weights as Vela codes them, in flash and in SRAM, and the milliseconds that it
-estimates. Nothing is run on a device. Needs the extra devices: ethos-u-vela and tflite-micro.
+estimates. Nothing is run on a device. A float training has its accuracy only. The trainings may be
+of several networks and data sets. Needs the extra devices: ethos-u-vela and tflite-micro.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from export.ir.files import write_bytes
 from export.tflm import compression, interpreter
 from export.verification.workdir import Workdir
 from wrpn_tf import command_line
+from wrpn_tf.arithmetic.bits import OFF
 
 TARGETS = {
     "U55-256": ("ethos-u55-256", "Deep_Embedded"),
@@ -45,6 +47,7 @@ class Row:
 
     Attributes:
       name: what distinguishes it.
+      network: its architecture and data set.
       width: by what the number of filters is multiplied.
       weight_bits: of its weights.
       activation_bits: of its activations.
@@ -61,6 +64,7 @@ class Row:
     """
 
     name: str
+    network: str
     width: float
     weight_bits: int
     activation_bits: int
@@ -76,14 +80,58 @@ class Row:
     milliseconds: dict[str, float]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Float:
+    """A training without quantization: what the others are compared with.
+
+    Attributes:
+      network: its architecture and data set.
+      width: by what the number of filters is multiplied.
+      accuracy: on the test images.
+    """
+
+    network: str
+    width: float
+    accuracy: float
+
+
+def _record(path: str) -> dict[str, Any]:
+    file = pathlib.Path(path) / "record.json"
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        _ = record["flags"]["wbits"], record["metrics"]["test_accuracy"]
+    except (OSError, json.JSONDecodeError, KeyError) as error:
+        raise ValueError(f"{path} is not the workdir of a finished training: {error}") from error
+    return record
+
+
+def _network(record: dict[str, Any]) -> str:
+    return f"{record['flags'].get('arch', '')} on {record['dataset']['name']}".strip()
+
+
+def measure_float(path: str) -> Float | None:
+    """A float training; None: it is quantized.
+
+    Raises:
+      ValueError: the workdir holds no finished training.
+    """
+    record = _record(path)
+    if record["flags"]["wbits"] != OFF:
+        return None
+    return Float(
+        network=_network(record),
+        width=record["flags"]["width"],
+        accuracy=record["metrics"]["test_accuracy"],
+    )
+
+
 def measure(path: str) -> Row:
     """Measures one workdir.
 
     Raises:
       ValueError: it holds no finished training, or a compiler does not take its file.
     """
-    workdir = Workdir.load(path)
-    record = json.loads((pathlib.Path(path) / "record.json").read_text(encoding="utf-8"))
+    workdir, record = Workdir.load(path), _record(path)
     content = writer.to_flatbuffer(workdir.graph())
     try:
         table_bytes = len(compression.compress(content).content)
@@ -100,6 +148,7 @@ def measure(path: str) -> Row:
     settings = record["flags"]
     return Row(
         name=pathlib.Path(path).name,
+        network=_network(record),
         width=settings["width"],
         weight_bits=settings["wbits"],
         activation_bits=settings["abits"],
@@ -116,14 +165,20 @@ def measure(path: str) -> Row:
     )
 
 
-def table(rows: list[Row]) -> str:
-    """The rows as a Markdown table."""
+def table(rows: list[Row], floats: list[Float]) -> str:
+    """The rows as a Markdown table, with a column for the network where there are several."""
+    several = len({row.network for row in [*rows, *floats]}) > 1
     headings = (
         *("width", "W/A", "accuracy", "file", "gzip", "TFLM, tables", "TFLM RAM"),
         *("coded weights", "bits, entropy", "NPU flash", "NPU SRAM"),
         *(f"{name} ms" for name in TARGETS),
     )
-    lines = [f"| {' | '.join(headings)} |", "|" + "---|" * len(headings)]
+    lines = [headings, ("---",) * len(headings)]
+    networks = ["network", "---"]
+    for each in floats:
+        cells = (f"{each.width:g}x", "float", f"{each.accuracy:.2%}")
+        lines.append(cells + ("",) * (len(headings) - len(cells)))
+        networks.append(each.network)
     for row in rows:
         cells = (
             *(f"{row.width:g}x", f"{row.weight_bits}/{row.activation_bits}", f"{row.accuracy:.2%}"),
@@ -132,25 +187,36 @@ def table(rows: list[Row]) -> str:
             *(f"{row.flash_bytes:,}", f"{row.sram_bytes:,}"),
             *(f"{value:.3f}" for value in row.milliseconds.values()),
         )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(cells)
+        networks.append(row.network)
+    if several:
+        lines = [(network, *cells) for network, cells in zip(networks, lines, strict=True)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def draw(rows: list[Row], path: str) -> None:
-    """Accuracy against bytes of flash, a line for each width."""
+def draw(rows: list[Row], floats: list[Float], path: str) -> None:
+    """Accuracy against bytes of flash, a line for each network and width; float is level."""
     from matplotlib import pyplot, ticker
 
     figure: Any = None
     figure, axes = pyplot.subplots(figsize=(6, 4))
-    for width in sorted({row.width for row in rows}):
-        found = sorted((r for r in rows if r.width == width), key=lambda row: row.flash_bytes)
+    several = len({row.network for row in [*rows, *floats]}) > 1
+    for network, width in sorted({(row.network, row.width) for row in rows}):
+        found = sorted(
+            (row for row in rows if (row.network, row.width) == (network, width)),
+            key=lambda row: row.flash_bytes,
+        )
         sizes = [row.flash_bytes / 1024 for row in found]
-        axes.plot(sizes, [100 * row.accuracy for row in found], "o-", label=f"width {width:g}x")
+        label = f"{network}, width {width:g}x" if several else f"width {width:g}x"
+        axes.plot(sizes, [100 * row.accuracy for row in found], "o-", label=label)
         for row, size in zip(found, sizes, strict=True):
             text = f"{row.weight_bits}/{row.activation_bits}"
             axes.annotate(
                 text, (size, 100 * row.accuracy), xytext=(4, -10), textcoords="offset points"
             )
+    for each in floats:
+        label = f"{each.network}, float {each.width:g}x" if several else f"float {each.width:g}x"
+        axes.axhline(100 * each.accuracy, linestyle="--", color="gray", label=label)
     axes.set_xlabel(f"KiB of flash on {next(iter(TARGETS))}, compiled by Vela")
     axes.set_ylabel("test accuracy, %")
     axes.set_xscale("log")
@@ -169,15 +235,18 @@ def main(paths: list[str]) -> None:
     for missing in (interpreter, compiler):
         if not missing.is_installed():
             raise ValueError(missing.MISSING)
+    found = {path: measure_float(path) for path in paths}
+    floats = [each for each in found.values() if each is not None]
     rows = sorted(
-        map(measure, paths), key=lambda row: (row.width, -row.weight_bits, -row.activation_bits)
+        (measure(path) for path, each in found.items() if each is None),
+        key=lambda row: (row.network, row.width, -row.weight_bits, -row.activation_bits),
     )
-    print(table(rows))
+    print(table(rows, floats))
     if _JSON.value:
-        records = [dataclasses.asdict(row) for row in rows]
+        records = [dataclasses.asdict(row) for row in [*floats, *rows]]
         write_bytes(_JSON.value, f"{json.dumps(records, indent=1)}\n".encode())
     if _PLOT.value:
-        draw(rows, _PLOT.value)
+        draw(rows, floats, _PLOT.value)
 
 
 if __name__ == "__main__":
