@@ -11,6 +11,10 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+_SECONDS = 10
+"""How long a server may take to answer."""
+_PORTS = {"http": 80, "ftp": 21}
+
 
 def prepared_builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
     """Returns the TFDS builder of a data set that is on disk.
@@ -62,21 +66,33 @@ def prepared_builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
 
 
 def _check_reachable(builder: Any, home: pathlib.Path, how: str) -> None:
-    """Raises FileNotFoundError where no host of a data set is known: TFDS would try for minutes."""
-    hosts = {urllib.parse.urlparse(url).hostname for url in builder.url_infos}
-    if None in hosts or not hosts or any((home / "downloads").glob("*")):
-        return  # Nothing to download, or some of it is there.
-    if urllib.request.getproxies():
-        return
-    for host in hosts:
+    """Raises FileNotFoundError where nothing of a data set can be downloaded.
+
+    TFDS would try for minutes. Where there is a proxy, that is what has to be reached.
+    """
+    servers = dict.fromkeys(map(_server, builder.url_infos))
+    files = (path for path in (home / "downloads").rglob("*") if path.is_file())
+    if not servers or any(".tmp." not in path.parent.name for path in files):
+        return  # Nothing to download, or some of it is there, and not only what was broken off.
+    for host, port in servers:
         with contextlib.suppress(OSError):
-            socket.getaddrinfo(host, 443)
+            socket.create_connection((host, port), timeout=_SECONDS).close()
             return
     raise FileNotFoundError(
         f"data set {builder.name!r} is not at {builder.data_path}, and "
-        f"{', '.join(sorted(map(str, hosts)))} cannot be reached to download it; where there is a "
-        f"network, {how}, or name a folder that has it with --data_dir"
+        f"{', '.join(sorted(host for host, _ in servers))} cannot be reached to download it; where "
+        f"there is a network, {how}, or name a folder that has it with --data_dir"
     )
+
+
+def _server(url: str) -> tuple[str, int]:
+    """Host and port that a download begins with: of the address, or of its proxy."""
+    address = urllib.parse.urlparse(url)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(address.scheme) or proxies.get("all")
+    if proxy and not urllib.request.proxy_bypass(address.hostname or ""):
+        address = urllib.parse.urlparse(proxy if "://" in proxy else f"http://{proxy}")
+    return address.hostname or "", address.port or _PORTS.get(address.scheme, 443)
 
 
 @contextlib.contextmanager

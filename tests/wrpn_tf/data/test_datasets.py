@@ -70,7 +70,15 @@ def test_a_missing_data_set_says_where_it_looked_and_what_to_do(tmp_path: pathli
     assert f"tfds build cifar10 --data_dir={tmp_path}" in str(error.value)
 
 
-def test_without_a_network_it_says_so_at_once(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("proxies", "host"),
+    [
+        ({}, "www.cs.toronto.edu"),
+        ({"https": "http://proxy.example:3128"}, "proxy.example"),
+        ({"http": "http://proxy.example:3128"}, "www.cs.toronto.edu"),
+    ],
+)
+def test_without_a_network_it_says_so_at_once(proxies, host, tmp_path, monkeypatch) -> None:
     """TFDS tries for minutes."""
     tfds = pytest.importorskip("tensorflow_datasets")
     asked = []
@@ -80,16 +88,20 @@ def test_without_a_network_it_says_so_at_once(tmp_path, monkeypatch) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    monkeypatch.setattr(urllib.request, "getproxies", lambda: proxies)
+    monkeypatch.setattr(urllib.request, "proxy_bypass", lambda host: False)
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", None)
     builder = tfds.builder
     monkeypatch.setattr(tfds, "builder", lambda name, data_dir: builder(name, data_dir=tmp_path))
+    broken_off = tmp_path / "downloads" / "cifar10" / "file.tar.gz.tmp.0"
+    broken_off.mkdir(parents=True)
+    (broken_off / "file.tar.gz").touch()
     with pytest.raises(FileNotFoundError) as error:
         datasets.load("cifar10")
-    assert asked == ["www.cs.toronto.edu"]
-    assert "www.cs.toronto.edu cannot be reached" in str(error.value)
+    assert asked == [host]
+    assert f"{host} cannot be reached" in str(error.value)
     assert f"tfds build cifar10 --data_dir={tmp_path}," in str(error.value)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["downloads"]
 
 
 def test_imagenet_without_archives_names_tfdss_own_folder(tmp_path, monkeypatch) -> None:
