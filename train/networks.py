@@ -14,7 +14,7 @@ from wrpn_tf import models
 from wrpn_tf.data.datasets import LabelledImages
 from wrpn_tf.fronts import front, front_of
 
-_OF_QUANTIZER = re.compile(r"kernel_scale|output_\w+|optimizer_step")
+_OF_QUANTIZER = re.compile(r"\w*kernel_scale|output_\w+|optimizer_step")
 
 
 def build(config: Config, source: Source, *, starts: bool) -> Any:
