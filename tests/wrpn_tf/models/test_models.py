@@ -180,6 +180,19 @@ def test_narrow_networks_quantize_and_lower(arch):
     assert export.lower(quantized).operators
 
 
+@pytest.mark.parametrize("arch", ["digits_cnn", "resnet8_pre"])
+def test_networks_of_both_kerases_lower_to_the_same_operators(arch):
+    shape = SMALL.get(arch, (32, 32, 3))
+    found = []
+    for front in ("keras", "tf_keras"):
+        model = models.build(arch, width=0.25, num_classes=3, input_shape=shape, front=front)
+        quantized = wrpn_tf.quantize_model(model, 2, 4, input_range=(-1, 1))
+        wrpn_tf.calibrate(quantized, [np.linspace(-1, 1, 2 * np.prod(shape)).reshape(2, *shape)])
+        graph = export.lower(quantized)
+        found.append([(type(op).__name__, op.output) for op in graph.operators])
+    assert found[0] == found[1] != []
+
+
 @pytest.mark.parametrize("arch", ["digits_cnn", "alexnet", "bn_inception", "resnet8_pre"])
 def test_both_kerases_build_the_same_network(arch):
     shape = SMALL.get(arch, (32, 32, 3))
