@@ -52,6 +52,5 @@ def different(build, count):
     return [*map(str, verified.failures)], verified.different
 
 
-if __name__ == "__main__":
-    networks = ((shared, 1), (prelu, 1), (tanh, 1), (towers, 2))
-    print(json.dumps({build.__name__: different(build, count) for build, count in networks}))
+NETWORKS = ((shared, 1), (prelu, 1), (tanh, 1), (towers, 2))
+print(json.dumps({build.__name__: different(build, count) for build, count in NETWORKS}))
