@@ -37,7 +37,7 @@ _SECONDS = 1800
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the finished training.", required=True)
 _MODEL = flags.DEFINE_string("model", None, "The .tflite file exported of it.", required=True)
 _ENVIRONMENTS = flags.DEFINE_string(
-    "environments", None, "Folder for the libraries' virtual environments.", required=True
+    "environments", "runs/consumers", "Folder for the libraries' virtual environments."
 )
 _PYTHON = flags.DEFINE_string("python", sys.executable, "The Python that makes the environments.")
 _IMAGES = flags.DEFINE_integer("images", 300, "The first so many test images.", 1)

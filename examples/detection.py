@@ -200,7 +200,8 @@ def main(_: list[str]) -> None:
 
     export.settle(quantized)
     names = ["background", *map(str, range(digit_scenes.CLASSES))]
-    pathlib.Path(_OUTPUT.value).write_bytes(export.to_tflite(quantized, {"labels": names}))
+    content = export.to_tflite(quantized, {"labels": names}, io="uint8")
+    pathlib.Path(_OUTPUT.value).write_bytes(content)
     # Top-1 of images has no meaning here, so it decides nothing; the integers do.
     verification = export.verify(quantized, _OUTPUT.value, test_images[:20], min_agreement=0)
     print(verification)

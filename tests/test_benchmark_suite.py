@@ -51,9 +51,7 @@ def test_quick(tmp_path, capsys):
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     output, plot = tmp_path / "run.json", tmp_path / "run.svg"
-    with flagsaver.flagsaver(
-        quick=True, claims=["export"], output=str(output), plot=str(plot), environments=None
-    ):
+    with flagsaver.flagsaver(quick=True, claims=["export"], output=str(output), plot=str(plot)):
         run.main()
     found = json.loads(output.read_text())
     assert [row["step"] for row in found["rows"]["export"]] == [

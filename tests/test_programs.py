@@ -56,7 +56,7 @@ def declared(program: str) -> Iterator[tuple[str, object]]:
 
 
 def test_all_programs_are_found():
-    assert len(PROGRAMS) == 18
+    assert len(PROGRAMS) == 19
 
 
 LINES = {
@@ -95,7 +95,7 @@ def wrong(program: str) -> Iterator[tuple[list[str], str]]:
     """Wrong command lines of a program, and the sentence about each."""
     yield ["--no_such_flag=1"], "there is no flag --no_such_flag; --help lists the flags"
     if "arguments=" not in (ROOT / f"{program.replace('.', '/')}.py").read_text():
-        names = ("workdir", "model", "output", "config", "model_graph", "budget")
+        names = ("workdir", "model", "name", "output", "config", "model_graph", "budget")
         required = [f"--{name}=x" for name in names]
         known = (
             dict(declared(program)).keys() | (flags._HELP if program in TRAININGS else {}).keys()

@@ -1,4 +1,4 @@
-"""Puts a finished quantized training among the networks of `wrpn_tf.models.load_pretrained`.
+"""Puts a finished training among the networks of `wrpn_tf.models.load_pretrained`.
 
     python -m train.publish --workdir=runs/w2a2 --name=resnet20-w2a2
 

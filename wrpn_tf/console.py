@@ -41,6 +41,7 @@ PROGRAMS = {
     "cost": "wrpn_tf.cost",
     "plot": "wrpn_tf.plot",
     "demo": "train.demo",
+    "publish": "train.publish",
 }
 """The module behind each command."""
 

@@ -200,6 +200,7 @@ def test_operators_of_random_graphs_are_placed(kind):
 def test_the_table_of_devices(tmp_path):
     row = devices.Row(
         name="w2a2x2",
+        network="digits_cnn on digits",
         width=2.0,
         weight_bits=2,
         activation_bits=2,
@@ -214,10 +215,10 @@ def test_the_table_of_devices(tmp_path):
         sram_bytes=2_560,
         milliseconds=dict.fromkeys(devices.TARGETS, 0.12),
     )
-    lines = devices.table([row, row]).splitlines()
+    lines = devices.table([row, row], []).splitlines()
     assert len({line.count("|") for line in lines}) == 1 and len(lines) == 4
     assert lines[2].startswith("| 2x | 2/2 | 99.00% | 49,562 | 15,270 | 20,986 | 7,562 | 8,944 | ")
-    devices.draw([row], str(tmp_path / "devices.svg"))
+    devices.draw([row], [], str(tmp_path / "devices.svg"))
     assert "</svg>" in (tmp_path / "devices.svg").read_text()
     for accelerator, system in devices.TARGETS.values():
         if compiler.is_installed():
