@@ -93,6 +93,14 @@ def skeleton(arch: str, **options: Any) -> Model:
         **options: See `build`.
     """
     import tensorflow as tf
+    from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
 
-    with tf.Graph().as_default():
+    def without_value(next_creator: Any, **given: Any) -> Any:
+        if not callable(given["initial_value"]) or given["shape"] is None:
+            return next_creator(**given)
+        kept = ("name", "shape", "dtype", "trainable", "synchronization", "aggregation")
+        return UninitializedVariable(**{key: given[key] for key in kept})
+
+    # Not in a graph of TensorFlow 1: tf_keras would make layers of the process unusable for it.
+    with tf.variable_creator_scope(without_value):
         return build(arch, front="tf_keras", **options)

@@ -146,6 +146,15 @@ def test_width_scales_every_layer_but_the_last(arch):
     assert twice.layers[-1].units == once.layers[-1].units
 
 
+def test_a_skeleton_has_no_values_and_leaves_models_that_are_there_alone():
+    image = keras.Input((4, 4, 2))
+    model = keras.Model(image, keras.layers.ReLU()(keras.layers.Conv2D(2, 1)(image)))
+    kernel = models.skeleton("digits_cnn").get_layer("conv1").kernel
+    assert kernel.shape == (3, 3, 1, 16)
+    assert not kernel.is_initialized()
+    assert model(np.zeros((1, 4, 4, 2), np.float32)).shape == (1, 4, 4, 2)
+
+
 def test_the_first_convolution_of_an_imagenet_resnet_is_not_widened():
     filters = {
         width: models.skeleton("resnet18", width=width).get_layer("conv1").filters
