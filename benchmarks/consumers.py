@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-import subprocess
 import sys
 import tempfile
 
@@ -25,14 +24,13 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.suite import environments
 from export.flatbuffer import reader
 from export.verification.workdir import Workdir
 from wrpn_tf import command_line
 from wrpn_tf.terminal import cell, printable
 
 _SCRIPT = pathlib.Path(__file__).with_name("consumer_classes.py")
-_SECONDS = 1800
-"""How long pip or a library may take."""
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the finished training.", required=True)
 _MODEL = flags.DEFINE_string("model", None, "The .tflite file exported of it.", required=True)
@@ -92,7 +90,7 @@ class Classified:
 
 
 def classify(
-    consumer: Consumer, model: str, images: str, environments: pathlib.Path, python: str
+    consumer: Consumer, model: str, images: str, folder: pathlib.Path, python: str
 ) -> Classified:
     """Has a library classify images, in its own environment, which is made if it is not there.
 
@@ -100,55 +98,21 @@ def classify(
       consumer: the library.
       model: path of the .tflite file.
       images: path of the uint8 ``[images, height, width, channels]`` as .npy file.
-      environments: the folder of the environments.
+      folder: that of the environments.
       python: what makes them.
     """
     package = (consumer.packages or (consumer.function,))[0]
-    if not consumer.packages:
-        python = sys.executable
-    else:
-        python, problem = _environment(consumer.packages, environments, python)
-        if problem:
-            return Classified(package=package, problem=problem)
-    said, problem = _run([python, str(_SCRIPT), consumer.function, model, images])
-    if problem:
-        return Classified(package=package, problem=problem)
+    try:
+        if consumer.packages:
+            python = environments.python(folder, consumer.packages, python)
+        else:
+            python = sys.executable
+        said = environments.run(python, str(_SCRIPT), consumer.function, model, images)
+    except environments.UnavailableError as error:
+        return Classified(package=package, problem=str(error))
     found = json.loads(said.splitlines()[-1])
     name = package.partition("==")[0].replace("litert", "ai-edge-litert")
     return Classified(package=f"{name} {found['version']}", top1=np.array(found["top1"]))
-
-
-def _environment(
-    packages: tuple[str, ...], environments: pathlib.Path, maker: str
-) -> tuple[str, str]:
-    """The Python of an environment with these packages, and what went wrong."""
-    folder = environments / packages[0].replace("==", "-")
-    python, done = folder / "bin" / "python", folder / "installed"
-    if not done.exists():
-        for command in (
-            [maker, "-m", "venv", str(folder)],
-            [str(python), "-m", "pip", "install", "--quiet", *packages],
-        ):
-            _, problem = _run(command)
-            if problem:
-                return "", problem
-        done.touch()
-    return str(python), ""
-
-
-def _run(command: list[str]) -> tuple[str, str]:
-    """What a command prints, and the line that says why it failed, if it did."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=_SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return "", str(error)
-    if not done.returncode:
-        return done.stdout, ""
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR:")]  # Of pip, the last is the sum.
-    return "", (errors or lines or [f"ended with status {done.returncode}"])[-1]
 
 
 def main() -> None:
@@ -166,12 +130,12 @@ def main() -> None:
     for heading in ("library", "package", "top-1", "same top-1 as Keras"):
         table.add_column(heading)
     table.add_row("Keras", "", f"{(keras == labels).mean():.2%}", "")
-    with tempfile.TemporaryDirectory() as folder:
-        path = f"{folder}/images.npy"
+    with tempfile.TemporaryDirectory() as scratch:
+        path = f"{scratch}/images.npy"
         np.save(path, images)
-        environments = pathlib.Path(_ENVIRONMENTS.value)
+        folder = pathlib.Path(_ENVIRONMENTS.value)
         for consumer in CONSUMERS:
-            found = classify(consumer, _MODEL.value, path, environments, _PYTHON.value)
+            found = classify(consumer, _MODEL.value, path, folder, _PYTHON.value)
             top1, same = "none", printable(found.problem)
             if found.top1 is not None:
                 top1 = f"{(found.top1 == labels).mean():.2%}"

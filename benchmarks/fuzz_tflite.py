@@ -218,7 +218,7 @@ class Tools:
             return "refused by the reader"
         console = Console(file=io.StringIO())
         for step in (
-            lambda: tables.show(console, "file", predict(model), (), {0}, every=True),
+            lambda: tables.show(console, "file", predict(model), None, {0}, every=True),
             lambda: classifier.interface(model),
             lambda: reader.kernels(content),
             lambda: reader.float_tensors(content),

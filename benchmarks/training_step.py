@@ -10,7 +10,6 @@ time. On JAX there is Keras 3 alone. Keras 3 compiles steps with XLA by default,
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 import wrpn_tf
+from benchmarks.suite.stepping import seconds, warm_step
 from wrpn_tf import command_line
 
 _ARCH = flags.DEFINE_string("arch", "resnet20", "Architecture, for 32x32 images.")
@@ -32,22 +32,6 @@ _FRONTS = flags.DEFINE_list("fronts", ["tf_keras", "keras"], "Of 'tf_keras' and 
 
 _SHAPE = (32, 32, 3)
 _LABELS = {"tf_keras": "tf_keras", "keras": "Keras 3"}
-
-
-def _step(keras: Any, model: Any, images: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
-    """The compiled training step of a model, traced and warm."""
-    model.compile(
-        keras.optimizers.SGD(0.01, momentum=0.9),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        **({} if _JIT.value is None else {"jit_compile": _JIT.value}),
-    )
-
-    def step() -> None:
-        model.train_on_batch(images, labels)
-
-    step()
-    step()
-    return step
 
 
 def _programs(front: str, images: np.ndarray, labels: np.ndarray) -> dict[str, Callable]:
@@ -71,8 +55,9 @@ def _programs(front: str, images: np.ndarray, labels: np.ndarray) -> dict[str, C
         models["the same, packed"] = wrpn_tf.quantize_model(network(), 2, 4)
         wrpn_tf.pack_activations(models["the same, packed"])
         models["TF-MOT, 8 bits"] = tfmot.quantization.keras.quantize_model(network())
+    options = {} if _JIT.value is None else {"jit_compile": _JIT.value}
     return {
-        f"{_LABELS[front]}, {name}": _step(keras, model, images, labels)
+        f"{_LABELS[front]}, {name}": warm_step(keras, model, images, labels, **options)
         for name, model in models.items()
     }
 
@@ -85,21 +70,18 @@ def main() -> None:
     programs: dict[str, Callable] = {}
     for front in _FRONTS.value:
         programs |= _programs(front, images, labels)
-    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    times: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(_ROUNDS.value):
         for name, step in programs.items():
-            start = time.perf_counter()
-            for _ in range(_STEPS.value):
-                step()
-            seconds[name].append((time.perf_counter() - start) / _STEPS.value)
+            times[name].append(seconds(step, _STEPS.value))
 
-    first = next(iter(seconds))
+    first = next(iter(times))
     title = f"{_ARCH.value} {_WIDTH.value:g}x, batch {_BATCH.value}"
-    table = Table(title=title, caption=f"{first}: {statistics.median(seconds[first]):.3f} s")
+    table = Table(title=title, caption=f"{first}: {statistics.median(times[first]):.3f} s")
     for heading in ("program", "step / first", "lowest", "highest"):
         table.add_column(heading, justify="left" if heading == "program" else "right")
-    for name, times in seconds.items():
-        ratios = [one / base for one, base in zip(times, seconds[first], strict=True)]
+    for name, own in times.items():
+        ratios = [one / base for one, base in zip(own, times[first], strict=True)]
         table.add_row(name, *(f"{f(ratios):.2f}" for f in (statistics.median, min, max)))
     Console().print(table)
 

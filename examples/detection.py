@@ -8,8 +8,6 @@ network, of the quantized one and of the file. The file gives class scores and b
 integers; `decode` and `suppress` are what the host does with them.
 """
 
-import pathlib
-
 import digit_scenes
 import keras
 import numpy as np
@@ -17,7 +15,6 @@ import tflite_files
 from absl import app, flags
 from keras import layers
 
-import export
 import wrpn_tf
 
 _EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs in float; half as many in few bits.", 1)
@@ -198,14 +195,8 @@ def main(_: list[str]) -> None:
     wrpn_tf.calibrate(quantized, [images[:256]])
     fit(quantized, scenes, -(-_EPOCHS.value // 2), 1e-3)
 
-    export.settle(quantized)
     names = ["background", *map(str, range(digit_scenes.CLASSES))]
-    content = export.to_tflite(quantized, {"labels": names}, io="uint8")
-    pathlib.Path(_OUTPUT.value).write_bytes(content)
-    # Top-1 of images has no meaning here, so it decides nothing; the integers do.
-    verification = export.verify(quantized, _OUTPUT.value, test_images[:20], min_agreement=0)
-    print(verification)
-    tflite_files.print_verdicts(_OUTPUT.value)
+    verification = tflite_files.deploy(quantized, _OUTPUT.value, names, test_images[:20])
 
     outputs = tflite_files.run(_OUTPUT.value, test.images)
     real = [

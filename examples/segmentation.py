@@ -7,8 +7,6 @@ compares every integer with LiteRT's, and prints the mean IoU of the float netwo
 one and of the file. What the file gives is argmaxed as it is: integers order as logits do.
 """
 
-import pathlib
-
 import digit_scenes
 import keras
 import numpy as np
@@ -16,7 +14,6 @@ import tflite_files
 from absl import app, flags
 from keras import layers
 
-import export
 import wrpn_tf
 
 _EPOCHS = flags.DEFINE_integer("epochs", 12, "Epochs in float; half as many in few bits.", 1)
@@ -81,14 +78,8 @@ def main(_: list[str]) -> None:
     wrpn_tf.calibrate(quantized, [images[:256]])
     fit(quantized, scenes, -(-_EPOCHS.value // 2), 1e-3)
 
-    export.settle(quantized)
     names = ["background", *map(str, range(digit_scenes.CLASSES))]
-    content = export.to_tflite(quantized, {"labels": names}, io="uint8")
-    pathlib.Path(_OUTPUT.value).write_bytes(content)
-    # Top-1 of images has no meaning here, so it decides nothing; the integers do.
-    verification = export.verify(quantized, _OUTPUT.value, test_images[:20], min_agreement=0)
-    print(verification)
-    tflite_files.print_verdicts(_OUTPUT.value)
+    verification = tflite_files.deploy(quantized, _OUTPUT.value, names, test_images[:20])
 
     (integers, _, _), *_ = tflite_files.run(_OUTPUT.value, test.images).values()
     for name, logits in {

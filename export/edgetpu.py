@@ -17,7 +17,7 @@ from absl import flags
 from rich.console import Console
 
 from export.edge_tpu import compiler, tables
-from export.edge_tpu.fixes import fix, is_done
+from export.edge_tpu.fixes import Fixed, fix
 from export.edge_tpu.preflight import CACHE_BYTES, Prediction, predict
 from export.flatbuffer import reader
 from export.flatbuffer.reader import Model
@@ -44,14 +44,14 @@ class Preflight:
     Attributes:
       path: the file.
       prediction: the verdicts.
-      fixes: what --fix did and what it did not.
+      fixed: what --fix did and what it did not; None without it.
       on_cpu: operators that the compiler left on the CPU; None: not compiled.
       note: which kernel sets do not load it; empty where all do.
     """
 
     path: str
     prediction: Prediction
-    fixes: tuple[str, ...] = ()
+    fixed: Fixed | None = None
     on_cpu: frozenset[int] | None = None
     note: str = ""
 
@@ -73,7 +73,7 @@ def main(paths: list[str]) -> int:
         console = Console()
         for file in files:
             tables.show(
-                console, file.path, file.prediction, file.fixes, file.on_cpu, every=_ALL.value
+                console, file.path, file.prediction, file.fixed, file.on_cpu, every=_ALL.value
             )
             if file.note:
                 console.print(cell(file.note))
@@ -82,20 +82,20 @@ def main(paths: list[str]) -> int:
 
 def _preflight(path: str) -> Preflight:
     model = reader.read_path(path)
-    fixes: tuple[str, ...] = ()
+    fixed = None
     prediction = predict(model)
     note = _check_runs(path, model)
     if _FIX.value:
-        content, done = fix(model)
-        write_bytes(_OUTPUT.value, content)
-        path, model, fixes = _OUTPUT.value, reader.read(content), tuple(done)
+        fixed = fix(model)
+        write_bytes(_OUTPUT.value, fixed.content)
+        path, model = _OUTPUT.value, reader.read(fixed.content)
         prediction = predict(model)
     on_cpu = None
     if compiler.is_installed():
         compiled = compiler.compile_model(path)
         every = range(len(model.main.operators))
         on_cpu = frozenset(compiler.left_on_cpu(model, compiled) if compiled else every)
-    return Preflight(path=path, prediction=prediction, fixes=fixes, on_cpu=on_cpu, note=note)
+    return Preflight(path=path, prediction=prediction, fixed=fixed, on_cpu=on_cpu, note=note)
 
 
 def _check_runs(path: str, model: Model) -> str:
@@ -132,8 +132,8 @@ def _record(file: Preflight) -> dict[str, Any]:
         "parameter_bytes": prediction.parameter_bytes,
         "cache_bytes": CACHE_BYTES,
         "streamed_bytes": prediction.streamed_bytes,
-        "fixes": [sentence for sentence in file.fixes if is_done(sentence)],
-        "not_fixed": [sentence for sentence in file.fixes if not is_done(sentence)],
+        "fixes": list(file.fixed.done) if file.fixed else [],
+        "not_fixed": list(file.fixed.left) if file.fixed else [],
         "note": file.note,
         "compiled_on_cpu": None if file.on_cpu is None else sorted(file.on_cpu),
         "operators": [

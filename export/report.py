@@ -73,10 +73,7 @@ def main() -> None:
         curves = _curves(pathlib.Path(_WORKDIR.value) / "record.json")
     floats = {}
     if _FLOAT.value:
-        path = pathlib.Path(_FLOAT.value)
-        trained = (path / name for name in ("model.keras", "model.h5"))
-        file = next((each for each in trained if each.exists()), path)
-        floats[path.name] = wrpn_tf.load_model(file)
+        floats[pathlib.Path(_FLOAT.value).name] = wrpn_tf.load_model(_FLOAT.value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # The page has the unproven channels.
         found = facts.gather(model, images, labels, curves=curves, floats=floats)

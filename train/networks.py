@@ -12,7 +12,7 @@ from train.record import Record
 from train.sources import Source
 from wrpn_tf import models
 from wrpn_tf.data.datasets import LabelledImages
-from wrpn_tf.fronts import front, front_of
+from wrpn_tf.fronts import package_of
 
 _OF_QUANTIZER = re.compile(r"\w*kernel_scale|output_\w+|optimizer_step")
 
@@ -43,23 +43,26 @@ def build(config: Config, source: Source, *, starts: bool) -> Any:
             _start(model, config, config.init_from)
         if not config.quantized:
             return model
-        model = wrpn_tf.quantize_model(
-            model,
-            weight_bits=config.wbits,
-            activation_bits=config.abits,
-            rules=config.rules,
-            first_last=config.first_last,
-            method=config.method,
-            weight_method=config.weight_method,
-            activation_method=config.activation_method,
-            per_channel=config.per_channel,
-            input_range=data.input_range,
-        )
+        model = wrpn_tf.quantize_model(model, **quantization(config), input_range=data.input_range)
     except ValueError as error:
         raise UserError(str(error)) from error
     if starts and config.observes:
         wrpn_tf.calibrate(model, source.calibration())
     return model
+
+
+def quantization(config: Config) -> dict[str, Any]:
+    """The arguments of `wrpn_tf.quantize_model` that a config says."""
+    return {
+        "weight_bits": config.wbits,
+        "activation_bits": config.abits,
+        "rules": config.rules,
+        "first_last": config.first_last,
+        "method": config.method,
+        "weight_method": config.weight_method,
+        "activation_method": config.activation_method,
+        "per_channel": config.per_channel,
+    }
 
 
 def load_network(path: str | os.PathLike[str], flag: str) -> Any:
@@ -82,7 +85,7 @@ def load_network(path: str | os.PathLike[str], flag: str) -> Any:
 def _load_for(config: Config, path: str | os.PathLike[str], flag: str) -> Any:
     """`load_network`, as a model of the training's Keras."""
     network = load_network(path, flag)
-    if front_of(network) is front(config.front):
+    if package_of(network) == config.front:
         return network
     cross = wrpn_tf.from_tf_keras if config.front == "keras" else wrpn_tf.to_tf_keras
     return cross(network)

@@ -7,7 +7,6 @@ for an editable installation that is the source folder, and what is published is
 wheel.
 """
 
-import dataclasses
 import hashlib
 import io
 import json
@@ -20,7 +19,8 @@ from absl import flags
 
 from export.ir.files import write_bytes
 from train import flags as train_flags
-from train.config import Config, UserError
+from train.config import FIELD_DEFAULTS, LOCATION_FIELDS, Config, UserError
+from train.grid import REFERENCES
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the finished training.", required=True)
 _NAME = flags.DEFINE_string("name", None, "What `load_pretrained` is to call it.", required=True)
@@ -64,29 +64,25 @@ def publish(workdir: str, name: str, folder: str | None = None) -> pathlib.Path:
 
 def _record(config: Config, contents: dict[str, Any], model: Any) -> dict[str, Any]:
     """See `wrpn_tf.models.pretrained`."""
+    from train import networks
+
     dataset = contents["dataset"]
     scale, zero_point = dataset["scale"], dataset["zero_point"]
-    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    places = (*LOCATION_FIELDS, *REFERENCES)
     said = {
         key: value
         for key, value in contents["flags"].items()
-        if key not in ("workdir", "data_dir", "init_from", "teacher") and value != defaults.get(key)
+        if key not in places and value != FIELD_DEFAULTS.get(key)
     }
     return {
         "arch": config.arch,
         "width": config.width,
         "num_classes": model.output_shape[-1],
         "input_shape": list(model.input_shape[1:]),
-        "quantization": {
-            "weight_bits": config.wbits,
-            "activation_bits": config.abits,
-            "first_last": config.first_last,
-            "method": config.method,
-            "weight_method": config.weight_method,
-            "activation_method": config.activation_method,
-            "per_channel": config.per_channel,
-            "input_range": [scale * -zero_point, scale * (255 - zero_point)],
+        "quantization": networks.quantization(config)
+        | {
             "rules": [rule.as_json() for rule in config.rules],
+            "input_range": [scale * -zero_point, scale * (255 - zero_point)],
         },
         "dataset": {key: dataset[key] for key in ("name", "scale", "zero_point", "class_names")},
         "training": said,

@@ -94,7 +94,6 @@ def result_line(
     workdir = pathlib.Path(run.config.workdir)
     record = json.loads((workdir / "record.json").read_text(encoding="utf-8"))
     model = wrpn_tf.load_model(workdir)
-    # Before the skeleton: Keras forbids calls of models that are older than one in a graph.
     shares = _statistics(model, run) if run.config.quantized else {}
     baseline = models.skeleton(
         run.config.arch, num_classes=model.output_shape[-1], input_shape=model.input_shape[1:]

@@ -22,10 +22,15 @@ def front_of(subject: Any, verb: str = "quantize") -> Any:
     Raises:
       ValueError: if `subject` is of no Keras.
     """
+    return front(package_of(subject, verb))
+
+
+def package_of(subject: Any, verb: str = "quantize") -> str:
+    """The Keras of a model or layer, 'keras' (Keras 3) or 'tf_keras'; see `front_of`."""
     for cls in type(subject).__mro__:
         package = cls.__module__.split(".", maxsplit=1)[0]
         if package in _FRONTS:
-            return front(package)
+            return package
     name = f"{type(subject).__module__.split('.')[0]}.{type(subject).__name__}"
     raise ValueError(
         f"Cannot {verb} the {name}: it is not a Keras model; build it with `import keras` or "

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from benchmarks.suite.networks import Network
 
 Step = Callable[[], None]
@@ -13,18 +15,28 @@ _WARM_UP = 2
 
 
 def training_step(keras: Any, model: Any, network: Network) -> Step:
+    """`warm_step` on the batch of a network."""
+    images, labels = network.images(network.batch), network.labels(network.batch)
+    return warm_step(keras, model, images, labels)
+
+
+def warm_step(
+    keras: Any, model: Any, images: np.ndarray, labels: np.ndarray, **options: Any
+) -> Step:
     """The compiled training step of a model, traced and warm.
 
     Args:
       keras: the model's Keras.
       model: gives logits.
-      network: says the batch.
+      images: a batch.
+      labels: their classes.
+      **options: of `compile`.
     """
     model.compile(
         keras.optimizers.SGD(0.01, momentum=0.9),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        **options,
     )
-    images, labels = network.images(network.batch), network.labels(network.batch)
 
     def step() -> None:
         model.train_on_batch(images, labels)  # Gives the loss, and so waits for it.

@@ -6,6 +6,7 @@ computes the same outputs, with each kernel set, on random inputs.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
@@ -26,18 +27,30 @@ _COPIES = ("RESHAPE", "SPLIT", "STRIDED_SLICE", "TRANSPOSE")
 _OLD_TYPES = ("INT8", "UINT8", "INT32", "INT64")
 
 
-def fix(model: Model) -> tuple[bytes, list[str]]:
-    """Applies the fixes that change no integer.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fixed:
+    """A file after its fixes.
 
-    Returns:
-      The changed file, and one sentence for each change. What was not done (`is_done`) has one,
-      too: changes that would change integers, versions that an operator needs, and kernel sets that
-      do not run the file.
+    Attributes:
+      content: the file.
+      done: a sentence for each change.
+      left: a sentence for each that was not made, since integers would change or an operator needs
+        its version, and for each kernel set that does not run the file.
+    """
+
+    content: bytes
+    done: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def fix(model: Model) -> Fixed:
+    """Applies the fixes that change no integer.
 
     Raises:
       ValueError: if LiteRT runs the model with no kernel set, so that no change could be checked.
     """
-    expected, done = _outputs(model)
+    expected, left = _outputs(model)
+    done: list[str] = []
     for change in _FIXES:
         said: list[str] = []
         content = editing.edit(model, functools.partial(change, model, said.append))
@@ -45,15 +58,12 @@ def fix(model: Model) -> tuple[bytes, list[str]]:
             continue
         changed = reader.read(content)
         if expected == _outputs(changed, list(expected))[0]:
-            model, done = changed, done + said
+            model = changed
+            done += said
         else:
-            done += [f"Not done, for integers would change: {sentence}" for sentence in said]
-    return model.content, done + _needed_versions(model)
-
-
-def is_done(sentence: str) -> bool:
-    """Whether a sentence of `fix` is on a change, not on one that was not made."""
-    return not sentence.startswith("Not ")
+            left += [f"Not done, for integers would change: {sentence}" for sentence in said]
+    left += _needed_versions(model)
+    return Fixed(content=model.content, done=tuple(done), left=tuple(left))
 
 
 Outputs = dict[str, list[dict[str, str]]]

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from export.edge_tpu.fixes import is_done
+from export.edge_tpu.fixes import Fixed
 from export.edge_tpu.preflight import CACHE_BYTES, Finding, Prediction
 from export.edge_tpu.rules import Verdict
 from wrpn_tf.terminal import cell
@@ -22,7 +22,7 @@ def show(
     console: Console,
     path: str,
     prediction: Prediction,
-    fixes: Sequence[str],
+    fixed: Fixed | None,
     on_cpu: Collection[int] | None,
     *,
     every: bool,
@@ -33,7 +33,7 @@ def show(
       console: where.
       path: the file.
       prediction: its verdicts.
-      fixes: what --fix did and what it did not.
+      fixed: what --fix did and what it did not; None: nothing was asked for.
       on_cpu: operators that the compiler left on the CPU; None: not compiled.
       every: a row for each operator, instead of one for neighbours with one verdict and reason.
     """
@@ -48,8 +48,9 @@ def show(
             cell(f"{finding.reason} {finding.fix}".strip()),
         )
     console.print(table)
-    for sentence in fixes:
-        console.print(cell(f"Fixed: {sentence}" if is_done(sentence) else sentence))
+    if fixed is not None:
+        for sentence in (*(f"Fixed: {each}" for each in fixed.done), *fixed.left):
+            console.print(cell(sentence))
     counts = ", ".join(f"{count} {verdict.value}" for verdict, count in prediction.counts().items())
     console.print(f"{len(prediction.findings)} operators: {counts}. Predicted, not compiled.")
     console.print(

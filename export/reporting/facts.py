@@ -12,10 +12,10 @@ import wrpn_tf
 from export.edge_tpu.preflight import Prediction, predict
 from export.ethos_u import compiler
 from export.flatbuffer import reader
+from export.flatbuffer.writer import to_flatbuffer
 from export.lowering.network import LoweringError, lower
 from export.realization.network import realize
 from export.reporting.signals import Signal, measure
-from export.tools.conversion import to_tflite
 from export.verification.result import Verification
 from export.verification.verifier import verify
 from wrpn_tf import Cost, KernelCodes
@@ -122,7 +122,7 @@ def gather(
     )
     try:
         integers = realize(lower(model))
-        content = to_tflite(model)
+        content = to_flatbuffer(integers)
     except LoweringError as error:
         return dataclasses.replace(facts, refused=str(error))
     verification = verify(model, content, images, labels)

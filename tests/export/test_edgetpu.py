@@ -19,7 +19,7 @@ import tf_keras as keras
 import export
 import wrpn_tf
 from export.edge_tpu import compiler, fixes
-from export.edge_tpu.fixes import fix, is_done
+from export.edge_tpu.fixes import fix
 from export.edge_tpu.operator_rules import ALL_RULES
 from export.edge_tpu.preflight import predict
 from export.edge_tpu.rules import Verdict
@@ -119,9 +119,9 @@ def test_a_newer_version_rejects_the_file_and_is_fixed():
 
     model = changed(content, raise_versions)
     assert set(verdicts(model)) == {Verdict.REJECTED}
-    lowered, done = fix(model)
-    assert done == ["PAD: version 2 instead of 4."]
-    assert Verdict.REJECTED not in verdicts(reader.read(lowered))
+    fixed = fix(model)
+    assert (*fixed.done, *fixed.left) == ("PAD: version 2 instead of 4.",)
+    assert Verdict.REJECTED not in verdicts(reader.read(fixed.content))
 
 
 def test_equal_dense_scales_become_one():
@@ -137,10 +137,12 @@ def test_equal_dense_scales_become_one():
             quantization.zeroPoint = [0] * channels
 
     model = changed(writer.to_flatbuffer(graph), per_channel)
-    content, done = fix(model)
-    assert done == ["output: one scale for the dense weights, whose channels all had the same."]
-    fixed = reader.read(content).main
-    assert [len(fixed.tensors[index].scale) for index in fixed.operators[0].inputs[1:]] == [1, 1]
+    fixed = fix(model)
+    assert (*fixed.done, *fixed.left) == (
+        "output: one scale for the dense weights, whose channels all had the same.",
+    )
+    main = reader.read(fixed.content).main
+    assert [len(main.tensors[index].scale) for index in main.operators[0].inputs[1:]] == [1, 1]
 
 
 def test_outside_buffers_are_moved_inside():
@@ -210,10 +212,12 @@ def test_fix_keeps_the_version_that_a_fused_activation_needs(tmp_path):
         parsed.subgraphs[0].operators[0].builtinOptions.fusedActivationFunction = 1
 
     model = changed(writer.to_flatbuffer(graph), fuse)
-    content, done = fix(model)
-    assert done == ["Not lowered: TRANSPOSE_CONV needs version 4 for the activation that it fuses."]
-    assert not any(map(is_done, done))
-    assert reader.read(content).main.operators[0].version == 4
+    fixed = fix(model)
+    assert fixed.left == (
+        "Not lowered: TRANSPOSE_CONV needs version 4 for the activation that it fuses.",
+    )
+    assert not fixed.done
+    assert reader.read(fixed.content).main.operators[0].version == 4
     (finding,) = predict(model).findings
     assert finding.verdict is Verdict.REJECTED and "fuses an activation" in finding.reason
     (tmp_path / "fused.tflite").write_bytes(model.content)
@@ -221,7 +225,7 @@ def test_fix_keeps_the_version_that_a_fused_activation_needs(tmp_path):
     with_fixes = run(*arguments, "--format=json")
     (record,) = json.loads(with_fixes.stdout)
     assert with_fixes.returncode == 1 and not record["all_on_tpu"]
-    assert (record["fixes"], record["not_fixed"]) == ([], done)
+    assert (record["fixes"], record["not_fixed"]) == ([], list(fixed.left))
 
 
 def test_a_kernel_set_that_does_not_run_a_file_is_reported(monkeypatch, tmp_path):
@@ -245,9 +249,10 @@ def test_a_kernel_set_that_does_not_run_a_file_is_reported(monkeypatch, tmp_path
     monkeypatch.setattr(fixes, "Isolated", Here)
     monkeypatch.setattr(fixes.runner, "Runner", failing)
     model = reader.read(writer.to_flatbuffer(random_graphs.one_operator("conv", 1)))
-    content, done = fix(model)
-    assert done == ["Not compared with reference kernels: no such version."]
-    assert content == model.content
+    fixed = fix(model)
+    assert fixed.left == ("Not compared with reference kernels: no such version.",)
+    assert not fixed.done
+    assert fixed.content == model.content
     monkeypatch.setattr(fixes.runner, "Runner", lambda *_: failing(None, "reference"))
     with pytest.raises(ValueError, match="Not compared with xnnpack kernels: no such version"):
         fix(model)

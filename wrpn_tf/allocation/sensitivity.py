@@ -18,6 +18,7 @@ from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.placement import RANGE_BITS
 from wrpn_tf.graph.roles import Kind, class_name
 from wrpn_tf.graph.rules import Rule
+from wrpn_tf.graph.views import own_names
 from wrpn_tf.quantization.calibration import calibrate
 from wrpn_tf.quantization.inspection import Model, infer, named_output_quantizers
 from wrpn_tf.quantization.quantizing import quantize_model
@@ -118,10 +119,8 @@ class _Probe:
         self.model = quantize_model(model, OFF, bits, [everywhere])
         self._bits = bits
         self._flow = quantized_dataflow(self.model)
-        self._states = {
-            name.removeprefix("quant_"): state
-            for name, (state, _) in named_output_quantizers(self.model).items()
-        }
+        entries = own_names(named_output_quantizers(self.model))
+        self._states = {name: state for name, (state, _) in entries.items()}
         self._layers = _layers_of_parts(model)
         self._steps: dict[Tensor, list[str]] = {}
         self.network = self._read_tensors()

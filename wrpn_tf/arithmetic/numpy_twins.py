@@ -32,9 +32,7 @@ def fake_quantize_np(
     x: np.ndarray, scale: np.ndarray | float, low: float, high: float
 ) -> np.ndarray:
     """NumPy twin of `fake_quantize` (values only)."""
-    steps = _clipped_steps(x, scale, low, high)
-    steps *= np.asarray(scale, np.float32)
-    return steps
+    return _clipped_steps(x, scale, low, high) * np.asarray(scale, np.float32)
 
 
 def quantize_codes_np(
@@ -45,11 +43,9 @@ def quantize_codes_np(
 
 
 def _clipped_steps(x: np.ndarray, scale: np.ndarray | float, low: float, high: float) -> np.ndarray:
-    """The codes as float32, in a new array."""
-    steps = np.asarray(np.asarray(x, np.float32) / np.asarray(scale, np.float32))
-    steps += np.float32(0.5)
-    np.floor(steps, out=steps)
-    return np.clip(steps, np.float32(low), np.float32(high), out=steps)
+    """The codes as float32."""
+    steps = np.asarray(x, np.float32) / np.asarray(scale, np.float32)
+    return np.clip(round_half_up_np(steps), np.float32(low), np.float32(high))
 
 
 def binarize_np(weights: np.ndarray, scale: np.ndarray | float) -> np.ndarray:

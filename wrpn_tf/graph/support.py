@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator
-from typing import Any
+from collections.abc import Collection
 
 import numpy as np
 
@@ -22,7 +21,6 @@ from wrpn_tf.graph.roles import (
     relu_maximum,
 )
 
-_PARTS = ("_regularizer", "_constraint", "_initializer")
 # Others do not fit the fixed-point positions of TFLite's kernels.
 _BILINEAR_FACTORS = frozenset(2**power for power in range(7))
 
@@ -178,48 +176,3 @@ def _cropped_to(sizes: list[tuple[int, int]]) -> bool:
     """Whether height and width change by different factors."""
     (height, new_height), (width, new_width) = sizes
     return height * new_width != width * new_height
-
-
-def parts_of_weights(layer: Any, parts: Iterable[Any]) -> Iterator[str]:
-    """One sentence where a layer's weights have parts that are not, or no longer, the layer's.
-
-    Args:
-      layer: of a model.
-      parts: regularizers and constraints in force; None stands for none.
-    """
-    of_layer = {id(value) for value in vars(layer).values()}
-    if any(part is not None and id(part) not in of_layer for part in parts):
-        yield (
-            f"layer {layer.name!r} has weights with a regularizer or constraint that is not the "
-            "layer's; build the model anew with it, or without, as an argument of the layer"
-        )
-
-
-def parts_that_are_not_copied(layers: Iterable[Any], keras: Any) -> Iterator[str]:
-    """One sentence on regularizers, constraints and initializers that their Keras cannot copy.
-
-    Args:
-      layers: of a model.
-      keras: their Keras, whose modules say what of its own and of registered classes they copy.
-    """
-    lost = []
-    for layer in layers:
-        for attribute, part in vars(layer).items():
-            module: Any = getattr(keras, f"{attribute.rsplit('_', 1)[-1]}s", None)
-            if part is None or isinstance(part, list) or not attribute.endswith(_PARTS):
-                continue
-            try:
-                if type(module.get(module.serialize(part))) is type(part):
-                    continue
-            except Exception:  # Of many classes, by Keras and by what the part's own code does.
-                pass
-            part_name = getattr(part, "__name__", type(part).__name__)
-            lost.append(
-                f"{layer.name} ({type(layer).__name__}: {attribute.lstrip('_')} {part_name})"
-            )
-    if lost:
-        yield (
-            f"layers have parts that Keras cannot copy: {', '.join(lost)}; give their classes a "
-            f"get_config, and register them with {keras.__name__}.saving."
-            "register_keras_serializable"
-        )

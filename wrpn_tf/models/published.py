@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from wrpn_tf.fronts import front_of
 from wrpn_tf.graph.rules import Rule
+from wrpn_tf.graph.views import own_names
 from wrpn_tf.models.namespaces import Front
 from wrpn_tf.models.registry import build
 from wrpn_tf.quantization.crossing import to_float
+from wrpn_tf.quantization.inspection import named_kernel_quantizers, named_output_quantizers
 from wrpn_tf.quantization.quantizing import quantize_model
-
-_WRAPPED = "quant_"  # TF-MOT's prefix of layers in wrappers.
 
 
 def pretrained() -> dict[str, dict[str, Any]]:
@@ -72,7 +71,7 @@ def arrays_of(model: Any) -> dict[str, np.ndarray]:
         By name: 'codes/LAYER', int8; 'scale/LAYER', 'weights/LAYER/INDEX',
         'kernel_scale/LAYER/VARIABLE' and 'output/LAYER/VARIABLE', float32.
     """
-    kernels = _by_layer(front_of(model, "publish").named_kernel_quantizers(model))
+    kernels = own_names(named_kernel_quantizers(model))
     arrays: dict[str, np.ndarray] = {}
     for name, (quantizer, kernel, variables) in kernels.items():
         codes, scale = quantizer.codes(np.asarray(kernel), variables)
@@ -101,7 +100,7 @@ def restore(record: dict[str, Any], arrays: dict[str, np.ndarray], front: Front)
     model = quantize_model(model, **record["quantization"] | {"rules": rules})
     for key, variable in _variables(model):
         variable.assign(arrays[key])
-    kernels = _by_layer(front_of(model, "load").named_kernel_quantizers(model))
+    kernels = own_names(named_kernel_quantizers(model))
     for name, (_, kernel, _) in kernels.items():
         kernel.assign(arrays[f"codes/{name}"] * arrays[f"scale/{name}"])
     return model
@@ -109,18 +108,14 @@ def restore(record: dict[str, Any], arrays: dict[str, np.ndarray], front: Front)
 
 def _variables(model: Any) -> Iterator[tuple[str, Any]]:
     """The quantizers' variables with their names in the file."""
-    source = front_of(model, "publish")
-    for folder, entries in (
-        ("kernel_scale", source.named_kernel_quantizers(model)),
-        ("output", source.named_output_quantizers(model)),
-    ):
-        for name, (*_, variables) in _by_layer(entries).items():
+    entries: dict[str, dict[str, Any]] = {
+        "kernel_scale": own_names(named_kernel_quantizers(model)),
+        "output": own_names(named_output_quantizers(model)),
+    }
+    for folder, layers in entries.items():
+        for name, (*_, variables) in layers.items():
             for key, variable in variables.items():
                 yield f"{folder}/{name}/{key}", variable
-
-
-def _by_layer(entries: dict[str, tuple]) -> dict[str, tuple]:
-    return {name.removeprefix(_WRAPPED): entry for name, entry in entries.items()}
 
 
 def folder() -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from wrpn_tf.arithmetic.quantizer_state import ActivationState
-from wrpn_tf.fronts import front, front_of
+from wrpn_tf.fronts import front, front_of, package_of
 from wrpn_tf.graph.fusion import Fusion
 from wrpn_tf.graph.nodes import Network, Node
 from wrpn_tf.graph.placement import KBit
@@ -25,7 +25,7 @@ from wrpn_tf.graph.roles import (
     class_name,
     leaky_slope,
 )
-from wrpn_tf.graph.views import LayerView
+from wrpn_tf.graph.views import LayerView, own_names
 
 Model = Any
 """A model of a Keras."""
@@ -65,8 +65,8 @@ def to_float(model: Model) -> Model:
     Raises:
       ValueError: for a layer or function that cannot be copied; it is named.
     """
-    source = front_of(model, "convert")
-    package = "tf_keras" if source.__name__.startswith("wrpn_tf.tfmot") else "keras"
+    package = package_of(model, "convert")
+    source = front(package)
     network = source.read(model)
     views = {node.name: source.view_layer(node) for node in network.nodes}
     kernels = source.named_kernel_quantizers(model)
@@ -155,12 +155,11 @@ def _annotations(
 
 def _share_variables(entries: Mapping[str, tuple], found: Mapping[str, tuple]) -> None:
     """Gives the quantizers of a model the variables of those of another, by layer."""
-    targets = {name.removeprefix("quant_"): entry for name, entry in found.items()}
-    if targets.keys() != {name.removeprefix("quant_") for name in entries}:
-        lost = targets.keys() ^ {name.removeprefix("quant_") for name in entries}
+    sources, targets = own_names(entries), own_names(found)
+    if lost := targets.keys() ^ sources.keys():
         raise ValueError(f"Quantizers would be at other places: {', '.join(sorted(lost))}.")
-    for name, (*_, variables) in entries.items():
-        *_, others = targets[name.removeprefix("quant_")]
+    for name, (*_, variables) in sources.items():
+        *_, others = targets[name]
         for key, variable in variables.items():
             others[key].assign(variable.numpy())
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from benchmarks.fuzzing import Meter
 from benchmarks.hostile_files import endless, padded, relu, shared, tflite, with_archive
 from export.edge_tpu import tables
+from export.edge_tpu.fixes import Fixed
 from export.edge_tpu.preflight import predict
 from export.flatbuffer import archive, editing, reader, writer
 from export.ir.files import read_bytes
@@ -158,7 +159,14 @@ def test_names_are_printed_and_not_obeyed(content):
 
     model = reader.read(editing.edit(reader.read(content), rename))
     text = io.StringIO()
-    tables.show(Console(file=text, width=200), "[/y]", predict(model), ["[/z]"], {0}, every=True)
+    tables.show(
+        Console(file=text, width=200),
+        "[/y]",
+        predict(model),
+        Fixed(content=b"", done=("[/z]",), left=()),
+        {0},
+        every=True,
+    )
     assert "[/x]\\x1b[2J" in text.getvalue()
     assert "Fixed: [/z]" in text.getvalue() and "[/y]: predicted" in text.getvalue()
     assert "\x1b" not in text.getvalue()
