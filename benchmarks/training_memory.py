@@ -4,11 +4,11 @@
     python -m benchmarks.training_memory --widths=1 --batches=128 --limit_mib=512
 
 Compares float32, float32 with `tf.recompute_grad` around what lies between branches, bfloat16
-(Keras's policy `mixed_bfloat16`), a quantized network, and one with packed activations. Kept bytes
-are counted in the graph of the step and depend on no machine: tensors of the forward pass that the
-backward pass reads. The peak is that of a process of its own, less what it had before the first
-step of that batch; on a GPU also that of its allocator. Beside them stands what
-`wrpn_tf.measure_cost` predicts.
+(Keras's policy `mixed_bfloat16`), a quantized network, and one with packed activations, in
+tf_keras; and float32 and a quantized network in Keras 3, without XLA. Kept bytes are counted in the
+graph of the step and depend on no machine: tensors of the forward pass that the backward pass
+reads. The peak is that of a process of its own, less what it had before the first step of that
+batch; on a GPU also that of its allocator. Beside them stands what `wrpn_tf.measure_cost` predicts.
 `--limit_mib` also looks for the largest batch whose step fits into that much more memory.
 """
 
@@ -26,9 +26,19 @@ import numpy as np
 from absl import flags
 
 from wrpn_tf import command_line
+from wrpn_tf.models.namespaces import Front
 
-PROGRAMS = ("float32", "bfloat16", "float32 recomputed", "quantized", "quantized packed")
-_RECOMPUTED, _QUANTIZED, _PACKED = PROGRAMS[2:]
+PROGRAMS = (
+    "float32",
+    "bfloat16",
+    "float32 recomputed",
+    "quantized",
+    "quantized packed",
+    "Keras 3 float32",
+    "Keras 3 quantized",
+)
+_RECOMPUTED, _QUANTIZED, _PACKED, _KERAS_3, _KERAS_3_QUANTIZED = PROGRAMS[2:]
+_HAVE_BITS = (_QUANTIZED, _PACKED, _KERAS_3_QUANTIZED)
 _ALIASES = ("Identity", "IdentityN", "Reshape", "StopGradient", "Squeeze", "ExpandDims", "Bitcast")
 _NOT_KEPT = ("ReadVariableOp", "Const", "Placeholder")
 
@@ -133,10 +143,10 @@ class Recomputed:
 
 def network(program: str, width: float, weight_bits: int, activation_bits: int) -> Any:
     """The network of a program."""
-    import tf_keras as keras
-
     import wrpn_tf
+    from wrpn_tf.models.namespaces import keras_named
 
+    keras = keras_named(_front(program))
     policy = "mixed_bfloat16" if program == "bfloat16" else "float32"
     keras.mixed_precision.set_global_policy(policy)
     shape = (_SIZE.value, _SIZE.value, 3)
@@ -145,12 +155,12 @@ def network(program: str, width: float, weight_bits: int, activation_bits: int) 
         width=width,
         num_classes=_CLASSES.value,
         input_shape=shape,
-        front="tf_keras",
+        front=_front(program),
     )
     keras.mixed_precision.set_global_policy("float32")
     if program == _RECOMPUTED:
         return Recomputed(model)
-    if program not in (_QUANTIZED, _PACKED):
+    if program not in _HAVE_BITS:
         return model
     model = wrpn_tf.quantize_model(model, weight_bits, activation_bits)
     if program == _PACKED:
@@ -158,16 +168,24 @@ def network(program: str, width: float, weight_bits: int, activation_bits: int) 
     return model
 
 
+def _front(program: str) -> Front:
+    return "keras" if program in (_KERAS_3, _KERAS_3_QUANTIZED) else "tf_keras"
+
+
 def _child(task: dict[str, Any]) -> dict[str, Any]:
     """Measures one program at one width and batch, in this process."""
     import tensorflow as tf
-    import tf_keras as keras
 
+    from wrpn_tf.models.namespaces import keras_named
+
+    front = _front(task["program"])
+    keras = keras_named(front)
     model = network(task["program"], task["width"], _WBITS.value, task["abits"])
     found: dict[str, Any] = {"stored_per_image": stored_bytes(model)}
     if not task["batch"]:
         return found
-    optimizer = keras.optimizers.SGD(0.01, momentum=0.9, jit_compile=False)
+    options = {"jit_compile": False} if front == "tf_keras" else {}
+    optimizer = keras.optimizers.SGD(0.01, momentum=0.9, **options)
     optimizer.build(model.trainable_variables)
     loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     size = _SIZE.value
@@ -242,10 +260,8 @@ def _predicted(task: dict[str, Any]) -> dict[str, float]:
         front="tf_keras",
     )
     bits = {"weight_bits": _WBITS.value, "activation_bits": task["abits"]}
-    is_quantized = task["program"] in (_QUANTIZED, _PACKED)
-    memory = wrpn_tf.measure_cost(
-        model, max(1, task["batch"]), **(bits if is_quantized else {})
-    ).memory
+    has_bits = task["program"] in _HAVE_BITS
+    memory = wrpn_tf.measure_cost(model, max(1, task["batch"]), **(bits if has_bits else {})).memory
     return {
         "packed": memory.packed,
         "packed_training": memory.packed_training,
@@ -262,7 +278,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for width in map(float, _WIDTHS.value):
         for program in _PROGRAMS.value:
-            for abits in map(int, _ABITS.value) if program in (_QUANTIZED, _PACKED) else (32,):
+            for abits in map(int, _ABITS.value) if program in _HAVE_BITS else (32,):
                 task = {"program": program, "width": width, "abits": abits}
                 for batch in map(int, _BATCHES.value) if _PEAKS.value else (0,):
                     row = task | {"batch": batch}

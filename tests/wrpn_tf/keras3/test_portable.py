@@ -31,6 +31,18 @@ FORMS = {
         numpy_twins.fake_quantize_np(KERNEL, 0.1, 0, 15),
         lambda x, scale: quantizers.fake_quantize(x, scale, 0, 15),
     ),
+    "fake_quantize by ops": (
+        lambda x, scale: portable.fake_quantize_by_ops(x, scale, -7, 7, 0.25),
+        (KERNEL, SCALES),
+        numpy_twins.fake_quantize_np(KERNEL, SCALES, -7, 7),
+        lambda x, scale: quantizers.fake_quantize(x, scale, -7, 7, 0.25),
+    ),
+    "one scale by ops": (
+        lambda x, scale: portable.fake_quantize_by_ops(x, scale, 0, 15),
+        (KERNEL, np.float32(0.1)),
+        numpy_twins.fake_quantize_np(KERNEL, 0.1, 0, 15),
+        lambda x, scale: quantizers.fake_quantize(x, scale, 0, 15),
+    ),
     "binarize": (
         lambda x: portable.binarize(x, portable.mean_magnitude(x, AXES)),
         (KERNEL,),
