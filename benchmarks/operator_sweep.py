@@ -15,6 +15,7 @@ import collections
 import json
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from absl import flags
@@ -26,6 +27,7 @@ from benchmarks.operator_trial import OUTCOMES, Outcome, Trial
 from export.kernel_sets.rules import KERNEL_SETS
 from export.runtime.isolation import Isolated
 from wrpn_tf import command_line
+from wrpn_tf.progress import ProgressLine
 
 _RESULTS = flags.DEFINE_string("results", None, "Results, a line for each chunk of graphs.")
 _GRAPHS = flags.DEFINE_integer("graphs", 10_000, "Graphs of each operator.", 1)
@@ -65,17 +67,26 @@ class Isolation:
             self._child = None
 
 
-def sweep(kinds: list[str], kernels: list[str], seeds: range, done: list[dict[str, Any]]) -> Any:
+def sweep(
+    kinds: list[str], kernels: list[str], seeds: range, done: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
     """Yields the rows that are not in `done`: dictionaries, each of a chunk of graphs."""
     known = {(row["operator"], row["kernels"], row["first"], row["graphs"]) for row in done}
+    chunks = [list(seeds[start : start + _CHUNK]) for start in range(0, len(seeds), _CHUNK)]
+    missing = [
+        (kind, kernel_set, chunk)
+        for chunk in chunks
+        for kind in kinds
+        for kernel_set in kernels
+        if (kind, kernel_set, chunk[0], len(chunk)) not in known
+    ]
     trials = Isolation()
     try:
-        for start in range(0, len(seeds), _CHUNK):
-            chunk = list(seeds[start : start + _CHUNK])
-            for kind in kinds:
-                for kernel_set in kernels:
-                    if (kind, kernel_set, chunk[0], len(chunk)) not in known:
-                        yield _row(kind, kernel_set, chunk, trials(kind, chunk, kernel_set))
+        with ProgressLine("sweep", sum(len(chunk) for _, _, chunk in missing)) as line:
+            for kind, kernel_set, chunk in missing:
+                line.begin(f"{kind}, {kernel_set}, seeds {chunk[0]} to {chunk[-1]}")
+                yield _row(kind, kernel_set, chunk, trials(kind, chunk, kernel_set))
+                line.advance(len(chunk))
     finally:
         trials.close()
 

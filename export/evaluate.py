@@ -16,14 +16,13 @@ import os
 import time
 
 from absl import flags, logging
-from rich.console import Console
-from rich.progress import Progress
 
 from export.flatbuffer import reader
 from export.kernel_sets.rules import KERNEL_SETS
 from export.tools import classifier
 from export.tools.evaluation import Accuracy, evaluate, labels_of_classes
 from wrpn_tf import command_line
+from wrpn_tf.progress import ProgressLine
 from wrpn_tf.terminal import printable
 
 _MODEL = flags.DEFINE_multi_string(
@@ -72,12 +71,14 @@ def main(paths: list[str]) -> None:
     count = max(1, min(_BATCH, _BATCH_VALUES // math.prod(description.image_shape)))
     batches = data.batches(description.image_shape, _RESIZE.value, _FRACTION.value, count)
     started = time.perf_counter()
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("top-1", total=data.count)
+    with ProgressLine("top-1", data.count) as line:
+        seen = 0
 
         def show(accuracy: Accuracy) -> None:
-            text = f"top-1 {accuracy.top1:.2%}"
-            progress.update(task, completed=accuracy.images, description=text)
+            nonlocal seen
+            line.begin(f"top-1 {accuracy.top1:.2%}")
+            line.advance(accuracy.images - seen)
+            seen = accuracy.images
 
         accuracy = evaluate(
             model.content,

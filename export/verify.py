@@ -46,9 +46,11 @@ def main(paths: list[str]) -> int:
     from export.ir.files import read_bytes
     from export.verification.verifier import verify_graph
     from export.verification.workdir import Workdir
+    from wrpn_tf.progress import ProgressLine
 
     workdir, content = Workdir.load(_WORKDIR.value), read_bytes(path)
-    data = workdir.load_data(_DATA_DIR.value)
+    with ProgressLine(f"read {workdir.dataset}"):
+        data = workdir.load_data(_DATA_DIR.value)
     verification = verify_graph(
         workdir.model,
         workdir.graph(reader.weights(content), tuple(_KERNEL_SETS.value)),

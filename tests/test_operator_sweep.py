@@ -77,7 +77,7 @@ def test_the_program_goes_on_where_it_stopped(tmp_path):
         done = subprocess.run(
             [*command, f"--graphs={graphs}"], capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, done.stderr
+        assert (done.returncode, done.stderr) == (0, "")
         written = [json.loads(line) for line in path.read_text().splitlines()]
         assert len(written) == rows
         assert {row["wrong"] for row in written} == {0}

@@ -57,6 +57,7 @@ FOUNDATION = {
     Path("wrpn_tf/command_line.py"),
     Path("wrpn_tf/fronts.py"),
     Path("wrpn_tf/lazy.py"),
+    Path("wrpn_tf/progress.py"),
     Path("wrpn_tf/siblings.py"),
     Path("wrpn_tf/terminal.py"),
 }

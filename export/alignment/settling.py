@@ -7,8 +7,6 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress
 
 import wrpn_tf
 from export.alignment.kernel_scales import settle_scales
@@ -22,6 +20,7 @@ from export.kernel_sets.rules import TARGETS, is_per_tensor
 from export.lowering.network import lower
 from export.realization.network import check_kernel_sets, realize
 from wrpn_tf import Fusion, Group, Kind, LayerView, class_name
+from wrpn_tf.progress import ProgressLine
 
 MANY = 0.01
 """The share of images with another top-1 from which on `settle` warns."""
@@ -80,7 +79,7 @@ def settle(
       kernel_sets: see `export.realize`. Where no place suits all kernels, one is sought that suits
         these, then one that suits the first of them; for a microcontroller, ``("tflm",)``.
       images: see `wrpn_tf.calibrate`: a few hundred, to count those whose top-1 changes.
-      progress: whether to show a bar; None: where the standard error is a terminal.
+      progress: whether to show how far it is; None: where the standard error is a terminal.
 
     Returns:
       What moved; print it for a table.
@@ -108,14 +107,12 @@ def settle(
     graph = realize(trained, weights=weights, split_groups=False, kernel_sets=kernel_sets)
     is_move = graph.provenance.is_move
     operators = [each for each in graph.weighted if not is_move(each.inputs[0], each.output)]
-    console = Console(stderr=True)
-    disabled = not (console.is_terminal if progress is None else progress)
-    with Progress(console=console, transient=console.is_terminal, disable=disabled) as bar:
-        task = bar.add_task("settle", total=sum(len(each.bias) for each in operators))
+    channels = sum(len(each.bias) for each in operators)
+    with ProgressLine("settle", channels, shown=progress) as line:
         for operator in operators:
-            bar.update(task, description=f"settle {operator.output}")
+            line.begin(f"settle {operator.output}")
             moves += _settle_operator(model, fusion, graph, operator, kernel_sets)
-            bar.advance(task, len(operator.bias))
+            line.advance(len(operator.bias))
     if before is None:
         return Settlement(layers=tuple(moves))
     changed = float(np.mean(before != _top1(model, images)))

@@ -53,12 +53,13 @@ from export.realization.channels import Rounding
 from export.realization.context import RequantizationContext
 from export.realization.network import integers
 from wrpn_tf import QuantizationParameters
+from wrpn_tf.progress import ProgressLine
 
 _MOST_CODES = 256
 _MOST_CHANNELS = 1 << 16  # A channel takes some 40 kB.
 
 
-def prove(model: Any) -> Proof:
+def prove(model: Any, *, progress: bool | None = None) -> Proof:
     """Compares every operator of a graph with what was trained, in exact arithmetic.
 
     Ideal is ``clip(floor(real / scale + 1/2))`` of the real number that the trained float32
@@ -71,6 +72,7 @@ def prove(model: Any) -> Proof:
       model: an integer graph that carries its training (from `export.realize`, saved or not); or
         a trained graph, which is realized by default, or a quantized Keras model, which is lowered
         first.
+      progress: whether to show how far it is; None: where the standard error is a terminal.
 
     Raises:
       ValueError: if the graph carries no training.
@@ -87,7 +89,11 @@ def prove(model: Any) -> Proof:
         )
         for name in graph.inputs
     ]
-    rows += [_prove_operator(graph, operator, trained) for operator in graph.operators]
+    with ProgressLine("prove", sum(map(_channels, graph.operators)), shown=progress) as line:
+        for operator in graph.operators:
+            line.begin(f"prove {operator.output}")
+            rows.append(_prove_operator(graph, operator, trained))
+            line.advance(_channels(operator))
     return Proof(operators=tuple(rows))
 
 
@@ -99,6 +105,11 @@ def _scale_problems(graph: IntegerGraph, name: str, trained: Trained) -> tuple[s
         f"The tensor has scale {found.scale} and zero point {found.zero_point}, trained were "
         f"{wanted.scale} and {wanted.zero_point}.",
     )
+
+
+def _channels(operator: Operator) -> int:
+    """How many step functions are proven; 1 where codes are enumerated or copied."""
+    return len(operator.bias) if isinstance(operator, Weighted) else 1
 
 
 def _prove_operator(graph: IntegerGraph, operator: Operator, trained: Trained) -> OperatorProof:

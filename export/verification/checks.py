@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ _FLOAT32_ROOM = 2.0**-12  # Of a code.
 _BATCH_BYTES = 2**28  # Of all tensors; of larger networks a batch has fewer images.
 
 Images = np.ndarray | Mapping[str, np.ndarray]
+Advance = Callable[[int], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,11 @@ def _same_codes(kernel: np.ndarray, codes: np.ndarray, code_multiplier: int) -> 
 
 
 def compare_with_executor(
-    graph: IntegerGraph, file: bytes, images: Images, kernel_set: str
+    graph: IntegerGraph,
+    file: bytes,
+    images: Images,
+    kernel_set: str,
+    advance: Advance = lambda _: None,
 ) -> tuple[dict[str, Difference], dict[str, set[int]]]:
     """Every tensor of the file, run with one kernel set, against the NumPy executor.
 
@@ -127,6 +132,7 @@ def compare_with_executor(
       images: int8 ``[images, ...]``; a dictionary of them by input name where there are several.
       kernel_set: 'xnnpack', 'optimized' or 'reference', which LiteRT runs, or 'tflm', which
         TensorFlow Lite Micro's interpreter does.
+      advance: called with the number of images after each batch.
 
     Returns:
       Differences by tensor, and the distinct codes that the file produced by tensor.
@@ -141,7 +147,7 @@ def compare_with_executor(
     else:
         isolated = Isolated(runner.Runner, editing.expose_tensors(file), kernel_set)
     with isolated as run:
-        for inputs in _inputs(graph, images):
+        for inputs in _inputs(graph, images, advance):
             expected = execute(graph, inputs, kernel_set)
             actual = inputs | run(inputs)
             for name in graph.tensors:
@@ -159,6 +165,7 @@ def compare_borders(
     io: str,
     images: Mapping[str, np.ndarray],
     kernel_set: str,
+    advance: Advance = lambda _: None,
 ) -> list[Difference]:
     """A file with borders of another type against the int8 network between them.
 
@@ -169,6 +176,7 @@ def compare_borders(
       io: the type of its borders.
       images: int8 ``[images, ...]`` by input name.
       kernel_set: 'xnnpack', 'optimized' or 'reference'.
+      advance: called with the number of images after each batch.
     """
 
     def border(name: str, codes: np.ndarray) -> np.ndarray:
@@ -178,7 +186,7 @@ def compare_borders(
     differences: dict[str, Difference] = {}
     with Isolated(runner.Runner, whole, kernel_set) as run:
         with Isolated(runner.Runner, core, kernel_set) as inner:
-            for batch in _inputs(graph, images):
+            for batch in _inputs(graph, images, advance):
                 fed = {f"{name}/{io}": border(name, codes) for name, codes in batch.items()}
                 given, codes = run(fed), inner(batch)
                 for name in graph.outputs:
@@ -198,14 +206,18 @@ def compare_borders(
 
 
 def compare_with_keras(
-    model: Any, graph: IntegerGraph, file: bytes, images: Images
+    model: Any,
+    graph: IntegerGraph,
+    file: bytes,
+    images: Images,
+    advance: Advance = lambda _: None,
 ) -> dict[str, Difference]:
     """Each operator's codes against the Keras evaluation graph, fed the device's own inputs."""
     exposed = editing.expose_tensors(file)
     twin = comparison.KerasTwin(model, graph)
     differences: dict[str, Difference] = {}
     with Isolated(runner.Runner, exposed) as run:
-        for inputs in _inputs(graph, images):
+        for inputs in _inputs(graph, images, advance):
             values = inputs | run(inputs)
             for operator in filter(twin.knows, graph.operators):
                 codes = twin.codes(operator, values)
@@ -232,7 +244,11 @@ class Results:
 
 
 def compare_results(
-    model: Any, graph: IntegerGraph, file: bytes, batches: Iterable[Batch]
+    model: Any,
+    graph: IntegerGraph,
+    file: bytes,
+    batches: Iterable[Batch],
+    advance: Advance = lambda _: None,
 ) -> Results:
     """The file in LiteRT with XNNPACK against the Keras evaluation graph, from end to end."""
     differences: dict[str, Difference] = {}
@@ -247,6 +263,7 @@ def compare_results(
                 _accumulate(differences, comparison.compare(name, on_device[name], codes))
             top = on_device[graph.outputs[0]].argmax(axis=-1)
             tops.append((top, outputs[0].argmax(axis=-1).reshape(top.shape)))
+            advance(len(top))
     device, in_keras = (np.concatenate(part) for part in zip(*tops, strict=True))
     same = (device == in_keras).reshape(len(device), -1).all(axis=1)
     return Results(differences=differences, same=same, device=device, keras=in_keras)
@@ -261,12 +278,15 @@ def too_many_codes(graph: IntegerGraph, seen: dict[str, set[int]]) -> list[str]:
     ]
 
 
-def _inputs(graph: IntegerGraph, images: Images) -> Iterator[dict[str, np.ndarray]]:
+def _inputs(
+    graph: IntegerGraph, images: Images, advance: Advance
+) -> Iterator[dict[str, np.ndarray]]:
     """Batches of the model's inputs."""
     arrays = dict(images) if isinstance(images, Mapping) else {graph.inputs[0]: images}
     size = _batch_size(graph)
     for batch in zip(*(_batches(array, size) for array in arrays.values()), strict=True):
         yield dict(zip(arrays, batch, strict=True))
+        advance(len(batch[0]))
 
 
 def _batch_size(graph: IntegerGraph) -> int:

@@ -17,6 +17,7 @@ from export.realization.network import realize
 from export.tflm.interpreter import MISSING, REFUSED, is_installed
 from export.verification import checks, inputs
 from export.verification.result import KernelSetRow, LayerRow, Verification
+from wrpn_tf.progress import ProgressLine
 
 MIN_AGREEMENT = 0.998
 MAX_ACCURACY_GAP = 0.001
@@ -32,6 +33,7 @@ def verify(
     sample: int = 1000,
     min_agreement: float = MIN_AGREEMENT,
     max_accuracy_gap: float = MAX_ACCURACY_GAP,
+    progress: bool | None = None,
 ) -> Verification:
     """Whether a .tflite file computes what a model was trained to compute.
 
@@ -51,6 +53,7 @@ def verify(
       sample: images for the comparison tensor by tensor; top-1 uses all.
       min_agreement: least share of images with the same top-1 in file and Keras.
       max_accuracy_gap: largest difference between the accuracies of both.
+      progress: whether to show how far it is; None: where the standard error is a terminal.
 
     Returns:
       What was measured; `failures` is empty where the file is verified. Print it for the tables.
@@ -70,6 +73,7 @@ def verify(
         sample=sample,
         min_agreement=min_agreement,
         max_accuracy_gap=max_accuracy_gap,
+        progress=progress,
     )
 
 
@@ -83,6 +87,7 @@ def verify_graph(
     sample: int,
     min_agreement: float,
     max_accuracy_gap: float,
+    progress: bool | None = None,
 ) -> Verification:
     """`verify` for a model whose integers are known; `file` may have any borders."""
     whole, (file, io) = file, borders.core(file)
@@ -97,7 +102,8 @@ def verify_graph(
     if wrong:
         return Verification(failures=tuple(failures), kernels=kernels, wrong_kernels=tuple(wrong))
 
-    batches = list(inputs.read(model, graph, images))
+    with ProgressLine("read the images", shown=progress):
+        batches = list(inputs.read(model, graph, images))
     if not batches:
         raise ValueError("Verification needs at least one batch of images; got none.")
     count = sum(len(next(iter(batch.codes.values()))) for batch in batches)
@@ -106,9 +112,17 @@ def verify_graph(
         name: np.concatenate([batch.codes[name] for batch in batches])[:sample]
         for name in graph.inputs
     }
-    kernel_sets, notes, problems = _kernel_sets(graph, file, few)
-    problems += _borders(graph, whole, file, io, few)
-    results = checks.compare_results(model, graph, file, batches)
+    samples = _samples(graph, few)
+    runs = sum(map(_length, samples.values())) + _length(few) + count
+    if whole != file:
+        runs += len(KERNEL_SETS) * _length(few)
+    with ProgressLine("verify", runs, shown=progress) as line:
+        kernel_sets, notes, problems = _kernel_sets(graph, file, samples, line)
+        problems += _borders(graph, whole, file, io, few, line)
+        line.begin("verify top-1")
+        results = checks.compare_results(model, graph, file, batches, line.advance)
+        line.begin("verify each layer against Keras")
+        layers = _layers(model, graph, file, few, line)
     accuracy = _accuracy(graph, results, classes)
     failures += [*problems, *_disagreement(accuracy, min_agreement, max_accuracy_gap)]
     return Verification(
@@ -117,7 +131,7 @@ def verify_graph(
         sample=min(sample, count),
         kernel_sets=kernel_sets,
         notes=notes,
-        layers=_layers(model, graph, file, few),
+        layers=layers,
         outputs=tuple(results.differences.values()),
         accuracy=accuracy,
     )
@@ -206,30 +220,48 @@ def _difference(graph: IntegerGraph, model: reader.Model) -> str | None:
     return None
 
 
-def _kernel_sets(
-    graph: IntegerGraph, file: bytes, sample: dict[str, np.ndarray]
-) -> tuple[tuple[KernelSetRow, ...], tuple[str, ...], list[str]]:
-    """Interpreters against the executor, by kernel set; what is to be said; and what fails."""
-    rows, notes, failures = [], [], []
+def _length(sample: dict[str, np.ndarray]) -> int:
+    return max(map(len, sample.values()))
+
+
+def _samples(
+    graph: IntegerGraph, sample: dict[str, np.ndarray]
+) -> dict[str, dict[str, np.ndarray]]:
+    """The images that each kernel set runs, by its name."""
     samples = dict.fromkeys(KERNEL_SETS, sample)
     if is_installed():
         most = _micro_images(graph)
         samples["tflm"] = {name: codes[:most] for name, codes in sample.items()}
-    else:
+    return samples
+
+
+def _kernel_sets(
+    graph: IntegerGraph,
+    file: bytes,
+    samples: dict[str, dict[str, np.ndarray]],
+    line: ProgressLine,
+) -> tuple[tuple[KernelSetRow, ...], tuple[str, ...], list[str]]:
+    """Interpreters against the executor, by kernel set; what is to be said; and what fails."""
+    rows, notes, failures = [], [], []
+    if "tflm" not in samples:
         notes.append(f"TensorFlow Lite Micro was not compared: {MISSING}.")
     for kernel_set, codes in samples.items():
+        line.begin(f"verify every integer, {kernel_set}")
         try:
-            differences, seen = checks.compare_with_executor(graph, file, codes, kernel_set)
+            differences, seen = checks.compare_with_executor(
+                graph, file, codes, kernel_set, line.advance
+            )
         except ValueError as error:
             if kernel_set != "tflm" or not str(error).startswith(REFUSED):
                 raise
             notes.append(f"Not for microcontrollers: {error}.")
+            line.advance(_length(codes))
             continue
         tensors = differences.values()
         rows.append(
             KernelSetRow(
                 kernel_set=kernel_set,
-                images=max(map(len, codes.values())),
+                images=_length(codes),
                 tensors=len(tensors),
                 integers=sum(tensor.total for tensor in tensors),
                 different=sum(tensor.different for tensor in tensors),
@@ -249,16 +281,22 @@ def _kernel_sets(
 
 
 def _borders(
-    graph: IntegerGraph, whole: bytes, core: bytes, io: str, sample: dict[str, np.ndarray]
+    graph: IntegerGraph,
+    whole: bytes,
+    core: bytes,
+    io: str,
+    sample: dict[str, np.ndarray],
+    line: ProgressLine,
 ) -> list[str]:
     """Where the file with its borders gives other values than the int8 network between them."""
     if whole == core:
         return []
+    line.begin(f"verify the {io} borders")
     return [
         f"Output {row.name!r} differs behind its {io} border in {row.different:,} of "
         f"{row.total:,} values ({kernel_set})."
         for kernel_set in KERNEL_SETS
-        for row in checks.compare_borders(graph, whole, core, io, sample, kernel_set)
+        for row in checks.compare_borders(graph, whole, core, io, sample, kernel_set, line.advance)
         if row.different
     ]
 
@@ -273,7 +311,11 @@ def _micro_images(graph: IntegerGraph) -> int:
 
 
 def _layers(
-    model: Any, graph: IntegerGraph, file: bytes, sample: dict[str, np.ndarray]
+    model: Any,
+    graph: IntegerGraph,
+    file: bytes,
+    sample: dict[str, np.ndarray],
+    line: ProgressLine,
 ) -> tuple[LayerRow, ...]:
     """Layer by layer against the Keras evaluation graph."""
     inexact = {
@@ -287,5 +329,5 @@ def _layers(
             bits=graph.tensors[row.name].quantization.bits,
             unproven=inexact.get(row.name, 0),
         )
-        for row in checks.compare_with_keras(model, graph, file, sample).values()
+        for row in checks.compare_with_keras(model, graph, file, sample, line.advance).values()
     )

@@ -19,6 +19,7 @@ def test_a_proven_graph(tmp_path):
     result = run(f"--model-graph={tmp_path / 'model.npz'}", "--kernels=all")
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "proven"
+    assert result.stderr == ""
 
 
 def test_a_wrong_bias_is_named(tmp_path):

@@ -40,7 +40,8 @@ from wrpn_tf.tfmot.weight_quantizer import WeightQuantizer
 from wrpn_tf.tfmot.wrapper import QuantizeLayer, QuantizeWrapperV2
 
 _EXPECTED = (
-    "expected a .keras or .h5 file or the folder of a SavedModel, written by tf_keras's model.save"
+    "expected what model.save writes: a .keras file, or of tf_keras an .h5 file or the folder of a "
+    "SavedModel"
 )
 _FAILURES = (
     AssertionError,
@@ -157,8 +158,8 @@ def _hdf5_contents(path: str) -> _Contents:
         attributes = dict(file.attrs)
     if "model_config" not in attributes:
         raise ValueError(
-            "it holds weights only; build the model and use its load_weights, or save with "
-            "model.save."
+            "it holds weights only; build the model and use its load_weights, or save the whole "
+            "model with model.save('net.keras')."
         )
     _check_version(_text(attributes.get("keras_version")))
     compiled = attributes.get("training_config")
@@ -176,7 +177,7 @@ def _saved_model_contents(path: str) -> _Contents:
     if not os.path.exists(file):
         raise ValueError(
             "it is a SavedModel without a Keras model, as tf.saved_model.save and Keras 3 write "
-            "it, and cannot be trained; save with tf_keras's model.save."
+            "it, and cannot be trained; save the model with model.save('net.keras')."
         )
     metadata = saved_metadata_pb2.SavedMetadata()
     with open(file, "rb") as stream:
@@ -233,10 +234,16 @@ def _text(value: Any) -> Any:
 
 def _check_version(version: Any) -> None:
     """Raises ValueError for another Keras than tf_keras, which is Keras 2."""
-    if str(version).split(".")[0] == "2":
+    major = str(version).split(".", maxsplit=1)[0]
+    if major == "2":
         return
+    if major == "3":  # Its .keras files are not read here.
+        raise ValueError(
+            f"Keras {version} wrote it, of which .keras files are read; open it with "
+            "keras.saving.load_model and save the model with model.save('net.keras')."
+        )
     writer = f"Keras {version}" if version else "an unknown Keras"
     raise ValueError(
-        f"{writer} wrote it and this package trains models of tf_keras (Keras 2); build "
-        "the network with tf_keras, and copy the weights with get_weights and set_weights."
+        f"{writer} wrote it, and models of Keras 3 and of tf_keras (Keras 2) are read; build the "
+        "network with one of them, and copy the weights with get_weights and set_weights."
     )

@@ -609,3 +609,8 @@ def test_a_graph_without_a_training_is_refused():
     for bare in (changed(graph, trained=None), dataclasses.replace(graph, provenance=Provenance())):
         with pytest.raises(ValueError, match="does not carry what was trained"):
             export.prove(bare)
+
+
+def test_every_channel_counts_in_the_progress(capfd):
+    export.prove(layer(0), progress=True)
+    assert "100%" in capfd.readouterr().err

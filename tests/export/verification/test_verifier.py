@@ -71,11 +71,13 @@ def test_the_exported_file_is_verified(training):
 
 
 @pytest.mark.parametrize("io", ["uint8", "float32"])
-def test_a_file_with_other_borders_is_verified(training, io):
+def test_a_file_with_other_borders_is_verified(training, io, capfd):
     model, file = training
     bordered = borders.with_borders(file, io)
-    found = verified(model, bordered, digits().test_labels)
+    found = verified(model, bordered, digits().test_labels, progress=True)
     assert found.failures == ()
+    (last,) = (x for x in capfd.readouterr().err.splitlines() if x.startswith("verify"))
+    assert last.startswith("verify each layer against Keras") and "100%" in last
     assert bordered == export.to_tflite(model, io=io)
     assert file == export.to_tflite(model, io="int8")
 

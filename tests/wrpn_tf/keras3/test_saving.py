@@ -94,3 +94,21 @@ def test_annotations_are_saved_and_applied(tmp_path):
         wrpn_tf.quantize_apply(loaded, integer=True)
     with pytest.raises(ValueError, match="has no annotated layers"):
         wrpn_tf.quantize_apply(twins("tiny")[0])
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_hdf5_is_refused_with_what_keras_3_can_do(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    model.save(tmp_path / "net.h5")
+    sentence = r"net\.h5: Keras 3\.[\d.]+ wrote it, of which \.keras files are read; open it with "
+    with pytest.raises(ValueError, match=sentence) as refusal:
+        wrpn_tf.load_model(tmp_path / "net.h5")
+    assert "tf_keras" not in str(refusal.value)
+    keras.saving.load_model(tmp_path / "net.h5").save(tmp_path / "net.keras")
+    (kernel, _), (old, _) = (
+        each.get_weights() for each in (wrpn_tf.load_model(tmp_path / "net.keras"), model)
+    )
+    assert np.array_equal(kernel, old)
+    model.save_weights(tmp_path / "net.weights.h5")
+    with pytest.raises(ValueError, match=r"holds weights only.*model\.save\('net\.keras'\)"):
+        wrpn_tf.load_model(tmp_path / "net.weights.h5")
