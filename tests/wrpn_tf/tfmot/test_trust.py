@@ -186,7 +186,8 @@ def test_configurations_that_pass(config):
 )
 def test_another_keras(version, writer, archive, tmp_path):
     edited(archive, tmp_path / "new.keras", metadata={"keras_version": version})
-    with pytest.raises(ValueError, match=rf"new\.keras: {writer} wrote it, .*Keras 3 and of tf_keras"):
+    message = rf"new\.keras: {writer} wrote it, .*Keras 3 and of tf_keras"
+    with pytest.raises(ValueError, match=message):
         wrpn_tf.load_model(tmp_path / "new.keras")
 
 
