@@ -291,3 +291,15 @@ def test_replicas_train_bit_for_bit_alike():
     paths = os.pathsep.join(path for path in sys.path if path)
     environment = os.environ | {"PYTHONPATH": paths}
     subprocess.run([sys.executable, "-c", REPLICAS], check=True, env=environment)
+
+
+def test_xla_compiles_whole_steps_packed_or_not():
+    losses = []
+    for jit_compile, pack in ((False, False), (True, False), (True, True)):
+        model = quantized(small_models.tiny, pack=pack, weight_bits=2)
+        images = small_models.images(model, 16)
+        model.compile(keras.optimizers.SGD(0.05), "mse", jit_compile=jit_compile)
+        losses.append([float(model.train_on_batch(images, np.ones((16, 3)))) for _ in range(3)])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    np.testing.assert_allclose(losses[2], losses[0], rtol=1e-5)
+    assert losses[0][-1] < losses[0][0]
