@@ -276,8 +276,8 @@ class _Generator:
 
     def pad(self, prefix: str, operator: Pad) -> list[str]:
         window = self._pad_window(prefix, operator)
-        point = self._zero_points(operator)
-        return [f"wrpn_pad({window}, {point}, {self._arguments(operator)});"]
+        value = operator.value(self._graph.tensors[operator.output].quantization)
+        return [f"wrpn_pad({window}, {value}, {self._arguments(operator)});"]
 
     def reshape(self, prefix: str, operator: Reshape) -> list[str]:
         source, output = self._at(operator.inputs[0]), self._at(operator.output)

@@ -181,9 +181,9 @@ def _run_concatenate(
 def _run_pad(
     graph: IntegerGraph, operator: Pad, inputs: list[np.ndarray], kernel_set: str
 ) -> np.ndarray:
-    zero_point = graph.tensors[operator.output].quantization.zero_point
+    value = operator.value(graph.tensors[operator.output].quantization)
     amounts = ((0, 0), *operator.padding, (0, 0))
-    return np.pad(inputs[0], amounts, constant_values=zero_point)
+    return np.pad(inputs[0], amounts, constant_values=value)
 
 
 def _run_slice(

@@ -205,7 +205,7 @@ def _concatenate(graph: IntegerGraph, operator: Concatenate) -> Opcode:
 
 
 def _pad(graph: IntegerGraph, operator: Pad) -> Opcode:
-    return _named("PAD", 2, "Pad")
+    return _named("PADV2", 2, "PadV2") if operator.lowest else _named("PAD", 2, "Pad")
 
 
 def _slice(graph: IntegerGraph, operator: Slice) -> Opcode:

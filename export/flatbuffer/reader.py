@@ -44,7 +44,7 @@ _LEAST_INPUTS = {
     **dict.fromkeys(("ADD SUB MUL MAXIMUM MINIMUM SQUARED_DIFFERENCE PRELU SPLIT".split()), 2),
     **dict.fromkeys(("MEAN SUM REDUCE_MAX REDUCE_MIN PAD TILE EXPAND_DIMS TRANSPOSE".split()), 2),
     **dict.fromkeys((*WEIGHTED, "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"), 2),
-    **dict.fromkeys(("SLICE", "TRANSPOSE_CONV"), 3),
+    **dict.fromkeys(("SLICE", "TRANSPOSE_CONV", "PADV2"), 3),
     "STRIDED_SLICE": 4,
 }
 # What reading past the end, or a text that is not one, raises in flatbuffers, struct and NumPy.

@@ -23,7 +23,7 @@ from export.flatbuffer.opcodes import (
 )
 from export.ir import weight_dtypes
 from export.ir.graph import IntegerGraph
-from export.ir.operators import Operator, TransposeConv2D, Weighted
+from export.ir.operators import Operator, Pad, TransposeConv2D, Weighted
 from export.ir.validation import check_integers, validate
 from export.kernel_sets.rules import is_per_tensor
 from wrpn_tf import QuantizationParameters
@@ -36,6 +36,7 @@ _KERNEL_TYPES = {
     2: schema.TensorType.INT2,
 }
 _TYPES = {
+    np.dtype(np.int8): schema.TensorType.INT8,
     np.dtype(np.int32): schema.TensorType.INT32,
 }
 
@@ -169,9 +170,17 @@ class _Writer:
             self._constant(f"{operator.output}/{name}", np.array(values, np.int32))
             for name, values in constants(self._graph, operator).items()
         ]
+        if isinstance(operator, Pad) and operator.lowest:
+            inputs.append(self._fill(operator))
         if isinstance(operator, TransposeConv2D):
             return self._transposed(operator, found, inputs, output)
         return [self._operator(found, inputs, output)]
+
+    def _fill(self, operator: Pad) -> int:
+        """The code that PADV2 pads with, on the grid of its output."""
+        quantization = self._graph.tensors[operator.output].quantization
+        value = np.array([operator.value(quantization)], np.int8)
+        return self._constant(f"{operator.output}/fill", value, _per_tensor(quantization))
 
     def _transposed(
         self, operator: TransposeConv2D, found: Opcode, inputs: list[int], output: int

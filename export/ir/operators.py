@@ -531,9 +531,15 @@ class Concatenate(Operator):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Pad(Operator):
-    """PAD height and width with the zero point: ``((top, bottom), (left, right))``."""
+    """PAD or PADV2: more pixels around images.
+
+    Attributes:
+      padding: ``((top, bottom), (left, right))``.
+      lowest: with the lowest code, in front of a max pooling; else with the zero point.
+    """
 
     padding: tuple[tuple[int, int], tuple[int, int]]
+    lowest: bool = False
 
     scale_constraint: ClassVar[ScaleConstraint] = ScaleConstraint.SAME_AS_INPUT
     takes_images: ClassVar[bool] = True
@@ -544,6 +550,10 @@ class Pad(Operator):
         (top, bottom), (left, right) = self.padding
         batch, height, width, depth = inputs[0]
         return (batch, height + top + bottom, width + left + right, depth)
+
+    def value(self, quantization: QuantizationParameters) -> int:
+        """The code that it pads with, on a grid."""
+        return quantization.zero_point + (quantization.low if self.lowest else 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -112,6 +112,10 @@ def effective_kernel_set(graph: IntegerGraph, operator: Operator, kernel_set: st
     return kernel_set if type(operator) in XNNPACK_ARM else "xnnpack"
 
 
+def _takes_zeros(operator: Pad, inputs: _Inputs, output: QuantizationParameters) -> bool:
+    return not operator.lowest
+
+
 def _always(operator: Operator, inputs: _Inputs, output: QuantizationParameters) -> bool:
     return True
 
@@ -165,7 +169,7 @@ TAKEN_BY_XNNPACK: dict[type[Operator], Callable[[Any, _Inputs, QuantizationParam
     Multiply: _takes_product,
     Pool2D: _takes_maximum,
     Concatenate: _always,
-    Pad: _always,
+    Pad: _takes_zeros,
     Slice: _always,
     Transpose: _always,
     DepthToSpace: _always,

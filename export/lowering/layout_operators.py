@@ -45,6 +45,8 @@ def moved(builder: GraphBuilder, view: LayerView, source: str) -> str:
             )
         case "ZeroPadding2D":
             return builder.emit(Pad, [source], view, grid, padding=layer.padding)
+        case "LowestPadding2D":
+            return builder.emit(Pad, [source], view, grid, padding=layer.padding, lowest=True)
         case "Cropping2D":
             begin = (layer.cropping[0][0], layer.cropping[1][0], 0)
             return builder.emit(Slice, [source], view, grid, begin=begin)

@@ -172,7 +172,8 @@ def one_operator(kind: str, seed: int) -> IntegerGraph:
         operator = Concatenate(inputs=tuple(inputs), output="output", axis=axis)
     elif kind == "pad":
         amounts = ((draw.size(0, 2), draw.size(0, 2)), (draw.size(0, 2), draw.size(0, 2)))
-        operator = Pad(inputs=names, output="output", padding=amounts)
+        lowest = draw.one(True, False)
+        operator = Pad(inputs=names, output="output", padding=amounts, lowest=lowest)
     elif kind == "slice":
         begin = tuple(draw.size(0, size - 1) for size in tensor.shape[1:])
         operator = Slice(inputs=names, output="output", begin=begin)

@@ -68,6 +68,7 @@ _KINDS: dict[str, Kind] = {
     "GlobalMaxPooling1D": Kind.PASS,
     "ZeroPadding2D": Kind.PASS,
     "ZeroPadding1D": Kind.PASS,
+    "LowestPadding2D": Kind.PASS,
     "Cropping2D": Kind.PASS,
     "Cropping1D": Kind.PASS,
     "CenterCrop": Kind.PASS,

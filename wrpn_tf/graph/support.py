@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from wrpn_tf.graph.nodes import Network, Node, Shape, known_sizes
+from wrpn_tf.graph.nodes import Network, Node, Shape, consumers, known_sizes
 from wrpn_tf.graph.roles import (
     Kind,
     activation_layer,
@@ -33,6 +33,7 @@ def check_supported(network: Network, names: Collection[str] | None = None) -> N
       names: of the nodes that are to be quantized; None: all.
     """
     shapes = {node.name: node.shape for node in network.nodes}
+    readers = consumers(network.nodes)
     problems = {
         f"{node.name} ({type(node.layer).__name__}: {problem})": None
         for node in network.nodes
@@ -43,6 +44,7 @@ def check_supported(network: Network, names: Collection[str] | None = None) -> N
             or _shape_problem(node)
             or _operands_problem(node, [shapes[name] for name in node.inputs])
             or _size_problem(node, [shapes[name] for name in node.inputs])
+            or _padding_problem(node, readers[node.name], node.name in network.results)
         )
     }
     if problems:
@@ -170,6 +172,22 @@ def _size_problem(node: Node, shapes: list[Shape]) -> str | None:
         f"from {before} to {after}; exact are whole factors, to larger images "
         "with 'bilinear' powers of 2 up to 64"
     )
+
+
+def _padding_problem(node: Node, readers: list[Node], is_result: bool) -> str | None:
+    """Why minus infinity around images stays in the network, or None."""
+    if class_name(node.layer) != "LowestPadding2D":
+        return None
+    for reader in readers:
+        is_pooling = class_name(reader.layer) == "MaxPooling2D" and reader.layer.padding == "valid"
+        if not is_pooling or any(
+            max(pair) >= size
+            for pair, size in zip(node.layer.padding, reader.layer.pool_size, strict=True)
+        ):
+            is_result = True
+    if is_result:
+        return "minus infinity is for MaxPooling2D alone, 'valid' and with windows larger than it"
+    return None
 
 
 def _cropped_to(sizes: list[tuple[int, int]]) -> bool:

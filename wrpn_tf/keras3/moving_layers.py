@@ -5,6 +5,7 @@ Models that are read get them in the place of such operations (`wrpn_tf.keras3.o
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Sequence
 from typing import Any
@@ -97,6 +98,34 @@ class Slice(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments, serialized."""
         return super().get_config() | {"slices": self.slices}
+
+
+@keras.saving.register_keras_serializable("wrpn_tf")
+class LowestPadding2D(keras.layers.Layer):
+    """Pads height and width with minus infinity: a maximum over them is that of the images alone.
+
+    Args:
+      padding: ``((top, bottom), (left, right))``.
+    """
+
+    def __init__(self, padding: Sequence[Sequence[int]], **kwargs: Any):
+        super().__init__(**kwargs)
+        (top, bottom), (left, right) = padding
+        self.padding = ((top, bottom), (left, right))
+
+    def call(self, inputs: Any) -> Any:
+        """Pads."""
+        return ops.pad(inputs, ((0, 0), *self.padding, (0, 0)), constant_values=-math.inf)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape that is given, with the padding."""
+        batch, *sizes, channels = input_shape
+        sides = zip(sizes, self.padding, strict=True)
+        return (batch, *(size and size + sum(pair) for size, pair in sides), channels)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, serialized."""
+        return super().get_config() | {"padding": self.padding}
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")

@@ -13,7 +13,14 @@ from keras import layers
 from wrpn_tf.graph.canonical import rescaling
 from wrpn_tf.graph.nodes import known_sizes
 from wrpn_tf.graph.roles import operation_name
-from wrpn_tf.keras3.moving_layers import Clip, DepthToSpace, Slice, SpaceToDepth, Stack
+from wrpn_tf.keras3.moving_layers import (
+    Clip,
+    DepthToSpace,
+    LowestPadding2D,
+    Slice,
+    SpaceToDepth,
+    Stack,
+)
 
 _ADD = ("numpy.Add",)
 _SUBTRACT = ("numpy.Subtract",)
@@ -170,14 +177,20 @@ def _flip(call: _Call) -> keras.layers.Layer | None:
 
 
 def _pad(call: _Call) -> keras.layers.Layer | None:
-    """With zeros, of images and sequences."""
-    zeros = all(_number(value) == 0 for value in call.others)
+    """With zeros, of images and sequences; with minus infinity, of images."""
+    values = [_array(value) for value in call.others]
+    zeros, lowest = (
+        all(value is not None and np.all(value == wanted) for value in values)
+        for wanted in (0, -math.inf)
+    )
     pairs = [tuple(map(int, pair)) for pair in np.atleast_2d(call.operation.pad_width).tolist()]
-    if call.operation.mode != "constant" or not zeros or len(pairs) != len(call.shape):
+    if call.operation.mode != "constant" or len(pairs) != len(call.shape):
         return None
     first, *inner, last = pairs
-    if any(first) or any(last):
+    if any(first) or any(last) or not (zeros or lowest):
         return None
+    if not zeros:
+        return LowestPadding2D(inner, name=call.name) if len(inner) == 2 else None
     if len(inner) == 2:
         return layers.ZeroPadding2D(tuple(inner), name=call.name)
     return layers.ZeroPadding1D(inner[0], name=call.name) if len(inner) == 1 else None

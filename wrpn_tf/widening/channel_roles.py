@@ -83,6 +83,7 @@ _ROLES: dict[Role, tuple[str, ...]] = {
         "ZeroPadding1D",
         "ZeroPadding2D",
         "ZeroPadding3D",
+        "LowestPadding2D",
         "Cropping1D",
         "Cropping2D",
         "Cropping3D",

@@ -298,7 +298,7 @@ void wrpn_concatenate(int32_t outer, int32_t inner, int32_t stride, const int8_t
   }
 }
 
-void wrpn_pad(const wrpn_window *window, int32_t zero_point, const int8_t *input, int8_t *output) {
+void wrpn_pad(const wrpn_window *window, int32_t value, const int8_t *input, int8_t *output) {
   const wrpn_window *w = window;
   for (int32_t out_y = 0; out_y < w->out_height; out_y++) {
     for (int32_t out_x = 0; out_x < w->out_width; out_x++, output += w->in_channels) {
@@ -307,7 +307,7 @@ void wrpn_pad(const wrpn_window *window, int32_t zero_point, const int8_t *input
         memcpy(output, input + (row * w->in_width + column) * w->in_channels,
                (size_t)w->in_channels);
       } else {
-        memset(output, zero_point, (size_t)w->in_channels);
+        memset(output, value, (size_t)w->in_channels);
       }
     }
   }

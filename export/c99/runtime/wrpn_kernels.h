@@ -91,8 +91,8 @@ void wrpn_average_pool(const wrpn_window *window, const int8_t *input, int8_t *o
 void wrpn_concatenate(int32_t outer, int32_t inner, int32_t stride, const int8_t *input,
                       int8_t *output);
 
-/* Pads with the zero point; pad_top and pad_left of the window, the rest by its sizes. */
-void wrpn_pad(const wrpn_window *window, int32_t zero_point, const int8_t *input, int8_t *output);
+/* Pads with a code; pad_top and pad_left of the window, the rest by its sizes. */
+void wrpn_pad(const wrpn_window *window, int32_t value, const int8_t *input, int8_t *output);
 
 /* Copies codes of the view in order: slices, transposed axes, blocks, repeated pixels. */
 void wrpn_move(const wrpn_view *view, const int8_t *input, int8_t *output);

@@ -13,6 +13,7 @@ from wrpn_tf.keras3 import traversal
 
 IMAGES = np.random.default_rng(0).normal(size=(16, 8, 8, 4)).astype(np.float32)
 PER_CHANNEL = np.arange(1, 5, dtype=np.float32)
+SIDES = ((0, 0), (1, 2), (0, 1), (0, 0))
 
 # By name: the operation, and the classes of the layers that stand for it.
 OPERATIONS = {
@@ -38,7 +39,11 @@ OPERATIONS = {
     "slice": (lambda x: x[:, 1:, ::2], ["Slice"]),
     "channel": (lambda x: x[..., 1], ["Slice"]),
     "flip": (lambda x: ops.flip(x, axis=2), ["Slice"]),
-    "pad": (lambda x: ops.pad(x, ((0, 0), (1, 2), (0, 1), (0, 0))), ["ZeroPadding2D"]),
+    "pad": (lambda x: ops.pad(x, SIDES), ["ZeroPadding2D"]),
+    "padded maximum": (
+        lambda x: ops.max_pool(ops.pad(x, SIDES, constant_values=-np.inf), 3, 2),
+        ["LowestPadding2D", "MaxPooling2D"],
+    ),
     "max_pool": (lambda x: ops.max_pool(x, 2), ["MaxPooling2D"]),
     "average_pool": (lambda x: ops.average_pool(x, 3, 2, "same"), ["AveragePooling2D"]),
     "mean": (lambda x: ops.mean(x, axis=(1, 2)), ["GlobalAveragePooling2D"]),
@@ -75,6 +80,12 @@ def test_operations_become_layers_with_an_exact_file(name):
         (lambda x: ops.roll(x, 1, axis=1), r"operation 'numpy\.Roll'"),
         (lambda x: ops.transpose(x, (3, 1, 2, 0)), r"operation 'numpy\.Transpose'"),
         (lambda x: ops.mean(x, axis=-1), r"operation 'numpy\.Mean'"),
+        (lambda x: ops.pad(x, SIDES, constant_values=1.0), r"'numpy\.Pad' with constant_values"),
+        (lambda x: ops.pad(x, SIDES, constant_values=-np.inf), "is for MaxPooling2D alone"),
+        (
+            lambda x: ops.max_pool(ops.pad(x, SIDES, constant_values=-np.inf), 2),
+            "with windows larger than it",
+        ),
         (lambda x: 1.0 / x, r"operation 'numpy\.TrueDivide'"),
         (lambda x: ops.clip(x, -1.0, np.ones(4)), r"operation 'numpy\.Clip'"),
     ],
