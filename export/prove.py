@@ -9,7 +9,8 @@ with `--workdir` as well, these are first compared with the training's own. For 
 table says how many channels (code pairs of a sum, window sums of an average) can give another code
 than the training for some input, with each kernel, and by how much at most. Exits with status 1 if
 something is not as trained, or if a channel with weights of fewer than 8 bits is not proven under
-`--kernels`.
+`--kernels`. `--kernel_sets` with `--workdir` is that of `export.tflite`: what it moves is moved in
+the training too, and the default of `--kernels` is these.
 """
 
 from __future__ import annotations
@@ -28,20 +29,33 @@ from wrpn_tf.terminal import printable
 _GRAPH = flags.DEFINE_string("model_graph", None, "The integer graph, an .npz file.")
 flags.DEFINE_alias("model-graph", "model_graph")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training.")
-_KERNEL_SETS = flags.DEFINE_list(
-    "kernels", ["xnnpack"], f"Kernels that must be proven: {', '.join(TARGETS)}, or 'all'."
+_KERNELS = flags.DEFINE_list(
+    "kernels",
+    None,
+    f"Kernels that must be proven: {', '.join(TARGETS)}, or 'all'; xnnpack, or --kernel_sets.",
+)
+_KERNEL_SETS = flags.DEFINE_multi_enum(
+    "kernel_sets",
+    list(TARGETS),
+    list(TARGETS),
+    "The kernels that the graph was exported for, with --workdir; repeat the flag.",
 )
 _SECONDS = flags.DEFINE_integer("seconds", 1800, "What it may take, whatever the graph holds.", 1)
 
 
 def main() -> int:
     """Runs the program; returns 1 if something is not proven."""
-    targets = TARGETS if _KERNEL_SETS.value == ["all"] else tuple(_KERNEL_SETS.value)
+    kernel_sets = tuple(_KERNEL_SETS.value)
+    aimed = kernel_sets != TARGETS
+    targets = tuple(_KERNELS.value or (kernel_sets if aimed else ("xnnpack",)))
+    targets = TARGETS if targets == ("all",) else targets
     unknown = [target for target in targets if target not in TARGETS]
     if unknown:
         raise ValueError(f"--kernels has {unknown[0]!r}; known are {', '.join(TARGETS)}, or 'all'.")
     if not (_GRAPH.value or _WORKDIR.value):
         raise ValueError("Name what to prove: --model-graph=model.npz, --workdir=…, or both.")
+    if aimed and not _WORKDIR.value:
+        raise ValueError("--kernel_sets needs --workdir: a graph alone carries what was moved.")
     signal.signal(signal.SIGALRM, _give_up)
     signal.alarm(_SECONDS.value)
     graph = _load(_GRAPH.value) if _GRAPH.value else None
@@ -53,7 +67,7 @@ def main() -> int:
 
     failures = []
     if _WORKDIR.value:
-        trained = Workdir.load(_WORKDIR.value).graph()
+        trained = Workdir.load(_WORKDIR.value).graph(kernel_sets=kernel_sets)
         graph = graph or trained
         failures = training_problems(graph, trained)
     assert graph is not None

@@ -160,6 +160,11 @@ VALUES = [
         "--workdir=x --output=y --weights=int4 --kernel_sets=tflm",
         "--kernel_sets is for --weights=int8: int4 and int2 are XNNPACK's alone",
     ),
+    (
+        "export.prove",
+        "--model_graph=x --kernel_sets=tflm",
+        "--kernel_sets needs --workdir: a graph alone carries what was moved.",
+    ),
     ("export.verify", "--images=0", "--images=0 must be a positive integer"),
     (
         "export.verify",

@@ -19,7 +19,7 @@ LABELS_FILE = "labels.txt"
 _MIN_PARSER_VERSION = "1.0.0"
 _TENSOR_AXIS_LABELS = 2
 _FEATURE_PROPERTIES, _IMAGE_PROPERTIES = 1, 2
-_NORMALIZATION_OPTIONS = 1
+_NORMALIZATION_OPTIONS, _THRESHOLDING_OPTIONS = 1, 3
 _COLOR_SPACES = {3: 1, 1: 2}  # channels: RGB, GRAYSCALE
 
 
@@ -95,7 +95,11 @@ def _tensor(
     normalization: dict[str, Sequence[float]] | None,
     labels_file: str | None,
 ) -> int:
-    """TensorMetadata: name, content, normalization, real range, label file."""
+    """TensorMetadata: name, content, normalization, real range, label file.
+
+    What has labels has the lowest score as threshold, too: libraries leave out scores below 0
+    otherwise, and those of a network without SOFTMAX may all be.
+    """
     fields = {0: builder.CreateString(name), 3: _content(builder, tensor.shape)}
     if normalization is not None:
         options = _table(
@@ -111,6 +115,11 @@ def _tensor(
     low, high = (scale * (code - zero_point) for code in (-128, 127))
     fields[5] = _table(builder, {0: _floats(builder, [high]), 1: _floats(builder, [low])})
     if labels_file is not None:
+        builder.StartObject(1)
+        builder.PrependFloat32Slot(0, low, 0.0)
+        options = builder.EndObject()
+        unit = _table(builder, {1: options}, bytes_={0: _THRESHOLDING_OPTIONS})
+        fields[4] = _offsets(builder, [unit])
         file = _table(
             builder,
             {

@@ -13,7 +13,7 @@ import random_graphs
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers.table import Table
 
-from export.flatbuffer import reader, writer
+from export.flatbuffer import metadata_writer, reader, writer
 from export.ir.graph import IntegerGraph
 from export.ir.validation import validate
 from export.kernel_sets.rules import KERNEL_SETS
@@ -244,6 +244,19 @@ def test_metadata_reads_back(model):
     (labels,) = output.tables(6)
     assert labels.text(0) == "labels.txt"
     assert labels.byte(2) == 2  # TENSOR_AXIS_LABELS
+    (unit,) = output.tables(4)
+    assert unit.byte(0) == 3  # ScoreThresholdingOptions
+
+
+def test_the_lowest_score_is_the_threshold_of_labels(graph):
+    logits = graph.tensors["logits"].quantization
+    linear = dataclasses.replace(graph, operators=graph.operators[:-1], outputs=("logits",))
+    data = metadata_writer.model_metadata(linear, ["logits"])
+    position = flatbuffers.encode.Get(flatbuffers.packer.uoffset, data, 0)
+    (subgraph,) = Reader(Table(bytearray(data), position)).tables(3)
+    ((unit,),) = [output.tables(4) for output in subgraph.tables(3)]
+    lowest = np.float32(logits.scale * (-128 - logits.zero_point))
+    assert unit.table(1).number(0) == lowest < 0
 
 
 class Reader:
@@ -272,6 +285,10 @@ class Reader:
     def floats(self, slot: int) -> list[float]:
         start, length = self._vector(slot)
         return np.frombuffer(bytes(self._table.Bytes), "<f4", length, start).tolist()
+
+    def number(self, slot: int) -> float:
+        position = self._offset(slot) + self._table.Pos
+        return np.frombuffer(bytes(self._table.Bytes), "<f4", 1, position).item()
 
     def byte(self, slot: int) -> int:
         return self._table.Bytes[self._offset(slot) + self._table.Pos]
