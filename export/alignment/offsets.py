@@ -374,7 +374,7 @@ def _matching_offsets(
     Returns:
       The offsets ``[channels]``, and bool ``[channels]``: where there is one.
     """
-    positions = [rounding.positions(target, bias) for target in targets]
+    positions = [rounding.positions(target, bias) for target in rounding.different(targets)]
     on, slope = positions[0], ideal.line(trained, context.source.scale)[0]
     low, high = _offset_bounds(context, rounding, trained, on)
     low, high = low.max(axis=0, initial=-np.inf), high.min(axis=0, initial=np.inf)

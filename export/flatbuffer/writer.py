@@ -226,8 +226,8 @@ class _Writer:
 
 def _per_channel(scale: np.ndarray, axis: int) -> Any:
     quantization = schema.QuantizationParametersT()
-    quantization.scale = scale.astype(np.float32).tolist()
-    quantization.zeroPoint = [0] * len(scale)
+    quantization.scale = scale.astype(np.float32)
+    quantization.zeroPoint = np.zeros(len(scale), np.int64)
     quantization.quantizedDimension = axis
     return quantization
 

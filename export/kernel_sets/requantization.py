@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-# Channels that the vector loops of the optimized kernels take at a time.
-_VECTOR = 8
+VECTOR = 8
+"""Channels that the vector loops of the optimized kernels take at a time."""
 
 
 def quantize_multiplier(real: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
@@ -97,7 +97,7 @@ def rounds_half_up(rule: str, channels: int) -> np.ndarray:
     """
     grouped = {
         "double_up": channels,
-        "double_mixed": channels - channels % _VECTOR,
+        "double_mixed": channels - channels % VECTOR,
         "double_away": 0,
     }
     if rule not in grouped:

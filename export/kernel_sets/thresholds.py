@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from export.kernel_sets.ideal import BEYOND
@@ -38,13 +40,26 @@ def smallest_accumulators(rule: str, multiplier: np.ndarray, levels: np.ndarray)
       levels: int ``[levels]``, output codes with the zero point subtracted.
 
     Returns:
-      int64 ``[levels, channels]``; `BEYOND` where none does, `-BEYOND` where all do.
+      int64 ``[levels, channels]``, read-only; `BEYOND` where none does, `-BEYOND` where all do.
     """
+    content = multiplier.tobytes(), levels.astype(np.int64).tobytes()
+    return _smallest(rule, multiplier.dtype.str, *content)
+
+
+@functools.lru_cache(maxsize=1)  # Scales that are tried are mostly chosen, and asked for again.
+def _smallest(rule: str, dtype: str, multipliers: bytes, all_levels: bytes) -> np.ndarray:
+    """`smallest_accumulators` of arrays with these bytes."""
+    multiplier, levels = np.frombuffer(multipliers, dtype), np.frombuffer(all_levels, np.int64)
     limit = domain(rule, multiplier)
     if rule == "single_up" or rule.startswith("double"):
         smallest = _of_fixed_point(rule, multiplier, levels)
-        return np.where(smallest > limit, BEYOND, np.where(smallest <= -limit, -BEYOND, smallest))
-    return _of_floats(rule, multiplier, levels, limit)
+        smallest = np.where(
+            smallest > limit, BEYOND, np.where(smallest <= -limit, -BEYOND, smallest)
+        )
+    else:
+        smallest = _of_floats(rule, multiplier, levels, limit)
+    smallest.flags.writeable = False
+    return smallest
 
 
 def _of_fixed_point(rule: str, multiplier: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -173,8 +173,14 @@ def _prove_weighted(
 
     bias = operator.bias.astype(np.int64)
     constant = ~rows.any(axis=1)
-    different, worst, channels = {}, {}, {}
+    different: dict[str, int] = {}
+    worst: dict[str, int] = {}
+    channels: dict[str, tuple[int, ...]] = {}
     for name in TARGETS:
+        if (first := rounding.alike[name]) != name:
+            different[name], worst[name] = different[first], worst[first]
+            channels[name] = channels[first]
+            continue
         found = rounding.positions(name, bias)
         found = np.where(constant, rounding.constants(name, bias), found)
         found = accumulators.at_or_above(_clipped(found, levels, device_low, target.high))

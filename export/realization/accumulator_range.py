@@ -69,6 +69,8 @@ class AccumulatorRange:
         self._uneven = np.array([(sums > sums[-1] - each).sum() > 1 for sums, each in tables], bool)
         self._table = np.full(len(codes), -1)
         self._table[gaps] = table.ravel()
+        self._asked: np.ndarray | None = None
+        self._around = np.empty(0, np.int64), np.empty(0, np.int64)
 
     @property
     def held(self) -> int:
@@ -95,12 +97,20 @@ class AccumulatorRange:
         mirrored = self.at_or_above(ends + 1 - accumulator)
         return np.where(mirrored == BEYOND, -BEYOND, ends - mirrored)
 
-    def select(self, channels: np.ndarray) -> AccumulatorRange:
+    def around(self, accumulator: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`below` and `at_or_above`; the last are kept, for every kernel set asks for the same."""
+        if self._asked is None or not np.array_equal(self._asked, accumulator):
+            self._asked = accumulator.copy()
+            self._around = self.below(accumulator), self.at_or_above(accumulator)
+        return self._around
+
+    def select(self, channels: np.ndarray | slice) -> AccumulatorRange:
         """The reach of some of the channels, by index."""
         chosen = object.__new__(AccumulatorRange)
         chosen.least, chosen.most = self.least[channels], self.most[channels]
         chosen.has_no_gaps = self.has_no_gaps[channels]
         chosen._table = self._table[channels]
+        chosen._asked = None
         chosen._sums, chosen._ends = self._sums, self._ends
         chosen._periods, chosen._uneven = self._periods, self._uneven
         return chosen

@@ -8,9 +8,11 @@ threshold inside a step, where no kernel's rounding reaches.
 
 from __future__ import annotations
 
+import collections
 import copy
 import dataclasses
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 
@@ -18,12 +20,15 @@ from export.ir.operators import accumulator_limit
 from export.ir.weight_dtypes import LARGEST
 from export.kernel_sets import ideal, rules, thresholds
 from export.kernel_sets.ideal import BEYOND
+from export.kernel_sets.requantization import VECTOR
 from export.kernel_sets.rules import TARGETS
 from export.realization.accumulator_range import AccumulatorRange
 from export.realization.context import RequantizationContext
 
 _MOST_MULTIPLIER = 255.0  # XNNPACK takes no requantization scale from 256 on.
 _CONSTANT_MULTIPLIER = 2.0**-10
+_AT_ONCE = 1 << 15  # Thresholds.
+_MOST_KNOWN = 1024  # Operators, some bytes for each of their channels.
 ULPS = (0, 1, -1, 2, -2, 3, -3, 4, -4)
 """How far a kernel scale may be from the trained one: float32 steps, in the order of trying."""
 
@@ -62,6 +67,11 @@ class Rounding:
       code_multiplier: the factor on the codes.
       accumulators: the accumulators that the channels can take, of codes without the code
         multiplier.
+
+    Attributes:
+      accumulators: as given.
+      alike: for each target, the first of `export.kernel_sets.rules.TARGETS` that rounds all
+        channels as it does.
     """
 
     def __init__(
@@ -75,6 +85,12 @@ class Rounding:
         self.accumulators = accumulators
         self._context = context
         self._kernel_scale = kernel_scale
+        names = rules.rounding_rules(context.operator, context.vector_product)
+        firsts: dict[tuple[str, bytes], str] = {}
+        self.alike: dict[str, str] = {}
+        for target in TARGETS:
+            rounded_so = names[target], context.multipliers(kernel_scale, target).tobytes()
+            self.alike[target] = firsts.setdefault(rounded_so, target)
         self._known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._chosen = np.arange(kernel_scale.size)
 
@@ -85,11 +101,19 @@ class Rounding:
         chosen._chosen = self._chosen[channels]
         return chosen
 
+    def different(self, targets: Sequence[str]) -> tuple[str, ...]:
+        """Targets in order, without those that round as one before them does."""
+        firsts: dict[str, str] = {}
+        for target in targets:
+            firsts.setdefault(self.alike[target], target)
+        return tuple(firsts.values())
+
     def _rule(self, target: str) -> tuple[np.ndarray, np.ndarray]:
         """`export.kernel_sets.thresholds` of a target's rule: smallest accumulators and domain.
 
         Those of all channels, from which `select` has some.
         """
+        target = self.alike[target]
         if target not in self._known:
             context = self._context
             rule = rules.rounding_rules(context.operator, context.vector_product)[target]
@@ -144,8 +168,7 @@ class Rounding:
           greater than the second where there is none.
         """
         smallest = self._smallest(target)
-        on = self.accumulators.at_or_above(ideal_positions)
-        off = self.accumulators.below(ideal_positions)
+        off, on = self.accumulators.around(ideal_positions)
         low = np.where(on < BEYOND, smallest - self._code_multiplier * on, -BEYOND)
         high = np.where(off > -BEYOND, smallest - 1 - self._code_multiplier * off, BEYOND)
         return low.max(axis=0, initial=-BEYOND), high.min(axis=0, initial=BEYOND)
@@ -167,11 +190,76 @@ def fit(codes: np.ndarray, trained: np.ndarray, context: RequantizationContext) 
       ValueError: if a channel's parameters are not finite.
     """
     ideal.check_finite(trained, context.source.scale)
-    slope, start = ideal.line(trained, context.source.scale)
     codes = codes.astype(np.int8) * ideal.signs(trained)
     code_multiplier = max(1, LARGEST[context.dtype_bits] // int(np.abs(codes).max(initial=1)))
-    accumulators = AccumulatorRange(codes, context.source.low, context.source.high)
+    scale, bias, usable, exact = _known_fit(codes, trained, context, code_multiplier)
+    return Channels(
+        kernel=np.where(usable[:, None], codes * np.int8(code_multiplier), np.int8(0)),
+        scale=scale,
+        bias=bias,
+        code_multiplier=code_multiplier,
+        relu=context.target.low == 0,
+        trained=trained,
+        exact=dict(zip(TARGETS, exact, strict=True)),
+    )
 
+
+_KNOWN: collections.OrderedDict[tuple[Hashable, ...], tuple[np.ndarray, ...]] = (
+    collections.OrderedDict()
+)
+
+
+def _known_fit(
+    codes: np.ndarray, trained: np.ndarray, context: RequantizationContext, code_multiplier: int
+) -> Iterator[np.ndarray]:
+    """`_fit` of all channels, remembered for the `_MOST_KNOWN` operators that were last asked for.
+
+    A model that is lowered again, to be verified say, has the same bytes, and so the same integers.
+    """
+    content = hashlib.blake2b(codes.tobytes())
+    content.update(trained.tobytes())
+    key = context, codes.shape, content.digest()
+    if key not in _KNOWN:
+        accumulators = AccumulatorRange(codes, context.source.low, context.source.high)
+        parts = [
+            _fit(accumulators.select(block), trained[block], context, code_multiplier)
+            for block in blocks(context, len(codes))
+        ]
+        _KNOWN[key] = tuple(np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+        if len(_KNOWN) > _MOST_KNOWN:
+            _KNOWN.popitem(last=False)
+    _KNOWN.move_to_end(key)
+    return (array.copy() for array in _KNOWN[key])
+
+
+def blocks(context: RequantizationContext, count: int) -> list[slice]:
+    """Channels that are worked on together, such that a processor's cache holds their thresholds.
+
+    Those of an operator that may have one scale are all together, and others by multiples of the
+    vectors in which kernels round (`export.kernel_sets.requantization.VECTOR`).
+
+    Args:
+      context: where the channels compute.
+      count: how many there are.
+    """
+    size = _AT_ONCE // max(1, context.levels.size) // VECTOR * VECTOR
+    size = max(1, count) if context.operator in rules.ONE_SCALE else size
+    return [slice(first, first + size) for first in range(0, max(1, count), size)]
+
+
+def _fit(
+    accumulators: AccumulatorRange,
+    trained: np.ndarray,
+    context: RequantizationContext,
+    code_multiplier: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """`fit` of some channels, from the accumulators that they can take.
+
+    Returns:
+      Their scales, biases, whether they keep their codes, and whether they are exact, ``[targets,
+      channels]``.
+    """
+    slope, start = ideal.line(trained, context.source.scale)
     wanted = ideal.thresholds(trained, context.source.scale, context.target.scale, context.levels)
     scale = kernel_scale(slope, context, code_multiplier)
     steep = slope / context.target.scale >= context.target.high - context.target.low
@@ -188,33 +276,28 @@ def fit(codes: np.ndarray, trained: np.ndarray, context: RequantizationContext) 
         )
         rounding = Rounding(context, scale, code_multiplier, accumulators)
         real = start / context.target.scale / context.multipliers(scale, "reference")
-        bias = _choose_bias(rounding, context.targets, wanted, real, code_multiplier)
+        targets = rounding.different(context.targets)
+        bias = _choose_bias(rounding, targets, wanted, real, code_multiplier)
         too_large = usable & (np.abs(bias) > accumulator_limit(context.dtype_bits) / 2)
         if not too_large.any():
             break
         usable &= ~too_large
 
-    wanted = accumulators.at_or_above(wanted)
+    _, wanted = accumulators.around(wanted)
     constant = (wanted <= 0).sum(axis=0) + context.target.low
     is_constant = ((wanted <= accumulators.least) | (wanted == BEYOND)).all(axis=0)
     constant_bias = np.floor(constant / context.multipliers(scale, "reference") + 0.5)
     bias = np.where(usable, bias, constant_bias).astype(np.int32)
-    exact = {
+    found = {
         target: (rounding.positions(target, bias) == wanted).all(axis=0)
         & rounding.fits(target, bias)
-        for target in TARGETS
+        for target in rounding.different(TARGETS)
     }
+    exact = {target: found[rounding.alike[target]] for target in TARGETS}
     if not context.delegated:  # The optimized kernels run it, on either machine.
         exact["xnnpack"] = exact["optimized"] & exact["optimized_arm"]
-    return Channels(
-        kernel=np.where(usable[:, None], codes * np.int8(code_multiplier), np.int8(0)),
-        scale=scale,
-        bias=bias,
-        code_multiplier=code_multiplier,
-        relu=context.target.low == 0,
-        trained=trained,
-        exact={target: np.where(usable, exact[target], is_constant) for target in TARGETS},
-    )
+    exact_or_constant = [np.where(usable, exact[target], is_constant) for target in TARGETS]
+    return scale, bias, usable, np.array(exact_or_constant)
 
 
 def kernel_scale(

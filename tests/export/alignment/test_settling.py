@@ -1,5 +1,6 @@
 """Settling: what moves in a model, how far at most, and what float32 has as its margin then."""
 
+import collections
 import warnings
 
 import numpy as np
@@ -16,6 +17,7 @@ from export.alignment import settling
 from export.ir.operators import DepthwiseConv2D, FullyConnected
 from export.kernel_sets import ideal, narrow_weights
 from export.kernel_sets.narrow_weights import Storage
+from export.realization import channels
 from export.realization.accumulator_range import AccumulatorRange, accumulated_codes
 from export.realization.context import RequantizationContext
 
@@ -237,3 +239,20 @@ def test_images_that_do_not_fit_move_nothing():
         export.settle(model, images=[])
     for old, new in zip(before, model.get_weights(), strict=True):
         assert_same(new, old)
+
+
+def test_what_is_written_is_what_the_model_is_now(monkeypatch) -> None:
+    """Nothing of an earlier file or of settling is left in it: a fresh process writes the same."""
+    after = layers.BatchNormalization(name="bn"), layers.ReLU()
+    model = network(3, layers.Conv2D(24, 3, use_bias=False), *after, weight_bits=4)
+    export.settle(model)
+    settled = export.to_tflite(model)
+    (bn,) = (view.layer for view in wrpn_tf.view(model) if view.name.endswith("bn"))
+    beta = bn.beta.numpy()
+    beta[5] += 0.01
+    bn.beta.assign(beta)
+    changed, report = export.to_tflite(model), export.prove(export.lower(model))
+    assert changed != settled
+    monkeypatch.setattr(channels, "_KNOWN", collections.OrderedDict())
+    assert export.to_tflite(model) == changed
+    assert export.prove(export.lower(model)) == report

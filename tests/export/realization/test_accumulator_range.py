@@ -170,3 +170,18 @@ def test_memory_does_not_grow_with_the_channels():
     assert peak < 12_000_000
     same = AccumulatorRange(np.repeat(codes[:1], 1000, axis=0), 0, 255)
     assert same.held == AccumulatorRange(codes[:1], 0, 255).held
+
+
+def test_what_is_around_is_of_what_is_asked():
+    accumulators = AccumulatorRange(np.array([[2, -2], [3, 5]]), 0, 2)
+    asked = np.array([[1, 4]])
+    for _ in range(2):
+        below, from_on = accumulators.around(asked)
+        assert (below.tolist(), from_on.tolist()) == ([[0, 3]], [[2, 5]])
+    asked += 1
+    below, from_on = accumulators.around(asked)
+    assert (below.tolist(), from_on.tolist()) == ([[0, 3]], [[2, 5]])
+    asked += 1
+    below, from_on = accumulators.select(slice(1, 2)).around(asked[:, 1:])
+    assert (below.tolist(), from_on.tolist()) == ([[5]], [[6]])
+    assert accumulators.around(asked)[1].tolist() == [[4, 6]]

@@ -1,5 +1,6 @@
 """Channels as integers: thresholds against every accumulator, and what is chosen, in numbers."""
 
+import collections
 import dataclasses
 import itertools
 
@@ -147,6 +148,20 @@ def test_accumulators_fit_up_to_the_last_one():
     assert plain.fits("xnnpack", most).all() and plain.fits("xnnpack", least).all()
     assert not plain.fits("xnnpack", most + 1).any()
     assert not plain.fits("xnnpack", least - 1).any()
+
+
+def test_targets_that_round_alike_are_known():
+    plain = rounding(3)
+    assert set(plain.alike.values()) == {"xnnpack", "optimized", "optimized_arm", "reference"}
+    assert plain.alike["tflm"] == plain.alike["reference_2_14"] == "reference"
+    assert plain.different(TARGETS) == TARGETS[:4]
+    order = ("tflm", "xnnpack", "reference", "optimized", "reference_2_14")
+    assert plain.different(order) == ("tflm", "xnnpack", "optimized")
+    source = dataclasses.replace(CONTEXT.source, scale=0.3)
+    dense = dataclasses.replace(CONTEXT, operator=FullyConnected, source=source)
+    scale = np.full(5, 0.123, np.float32)  # A single one, which some multiply in float32.
+    one = Rounding(dense, scale, 3, plain.accumulators)
+    assert one.alike["reference_2_14"] == "reference_2_14" and one.alike["tflm"] == "tflm"
 
 
 @pytest.mark.parametrize("context", CONTEXTS, ids=lambda context: context.operator.__name__)
@@ -490,3 +505,71 @@ def test_channels_called_exact_are_exact_for_every_input(seed, linear):
     for target in TARGETS:
         same = (trained_layers.device_codes(layer, target) == wanted).all(axis=0)
         assert fitted.exact[target].tolist() == same.tolist()
+
+
+def layer(count=40, seed=0):
+    """Codes and parameters of channels of which some do not move, or only at the ends."""
+    random = np.random.default_rng(seed)
+    codes = random.integers(-3, 4, (count, 5))
+    fields = {
+        "scale": random.choice([0.03, 0.3, 1e-44], count, p=[0.6, 0.3, 0.1]).astype(np.float32),
+        "gain": random.choice([-1, 1, 300], count),
+        "offset": random.normal(0, 0.3, count).astype(np.float32),
+    }
+    return codes, records(codes, **fields)
+
+
+def same(one, other):
+    fields = [field.name for field in dataclasses.fields(one) if field.name != "exact"]
+    assert all(np.array_equal(getattr(one, name), getattr(other, name)) for name in fields)
+    assert all(one.exact[target].tolist() == other.exact[target].tolist() for target in TARGETS)
+
+
+@pytest.mark.parametrize("operator", [Conv2D, DepthwiseConv2D, FullyConnected])
+def test_blocks_of_channels_have_the_integers_of_all(monkeypatch, operator):
+    context = dataclasses.replace(CONTEXT, operator=operator)
+    whole = channels.fit(*layer(43), context)
+    assert channels.blocks(context, 43) == [slice(0, 43 if operator is FullyConnected else 6552)]
+    monkeypatch.setattr(channels, "_AT_ONCE", 100)  # 20 channels, of which the vectors hold 16.
+    monkeypatch.setattr(channels, "_KNOWN", collections.OrderedDict())
+    several = [slice(0, 16), slice(16, 32), slice(32, 48)]
+    expected = [slice(0, 43)] if operator is FullyConnected else several
+    assert channels.blocks(context, 43) == expected
+    same(channels.fit(*layer(43), context), whole)
+
+
+def test_the_same_channels_are_fitted_once_and_others_anew(monkeypatch):
+    fitted = []
+    fit_block = channels._fit
+
+    def count(accumulators, trained, context, code_multiplier):
+        fitted.append(len(trained))
+        return fit_block(accumulators, trained, context, code_multiplier)
+
+    monkeypatch.setattr(channels, "_fit", count)
+    monkeypatch.setattr(channels, "_KNOWN", collections.OrderedDict())
+    monkeypatch.setattr(channels, "_MOST_KNOWN", 2)
+    codes, trained = layer()
+    first = channels.fit(codes, trained, CONTEXT)
+    again = channels.fit(codes.copy(), trained.copy(), dataclasses.replace(CONTEXT))
+    assert fitted == [40]
+    same(first, again)
+    first.bias[:] = first.scale[:] = 1
+    first.exact["xnnpack"][:] = False
+    same(channels.fit(codes, trained, CONTEXT), again)
+    assert fitted == [40]
+
+    one_step = trained.copy()
+    one_step["offset"][7] = np.nextafter(one_step["offset"][7], 1)
+    other_codes = codes.copy()
+    other_codes[3, 2] += 1
+    reference = dataclasses.replace(CONTEXT, kernel_sets=("reference",))
+    for others in ((codes, one_step, CONTEXT), (other_codes, trained, CONTEXT)):
+        channels.fit(*others)
+    assert fitted == [40] * 3
+    channels.fit(codes, trained, reference)
+    assert fitted == [40] * 4
+    channels.fit(other_codes, trained, CONTEXT)  # One of the last two.
+    assert fitted == [40] * 4
+    same(channels.fit(codes, trained, CONTEXT), again)
+    assert fitted == [40] * 5 and len(channels._KNOWN) == 2
