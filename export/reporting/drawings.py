@@ -23,7 +23,8 @@ def histogram(counts: np.ndarray, low: int, label: str) -> Element:
     for index, share in enumerate(shares):
         height = _HEIGHT * float(share) / top
         name = "zero" if low + first + index == 0 else "bar"
-        x, width = index * step, max(step * 0.86, 0.6)
+        # Narrow bars overlap a little: gaps of less than a pixel would only make them pale.
+        x, width = index * step, step * 0.86 if step > 4 else step + 0.4
         _add(svg, "rect", name, x=x, y=_TOP + _HEIGHT - height, width=width, height=height)
     _text(svg, low + first, 0, _TOP + _HEIGHT + 12, "start")
     _text(svg, low + last, _WIDTH, _TOP + _HEIGHT + 12, "end")
@@ -34,28 +35,34 @@ def histogram(counts: np.ndarray, low: int, label: str) -> Element:
 def curves(lines: Mapping[str, Sequence[float]], label: str) -> Element:
     """Lines over epochs 1, 2, ...; values are shares, shown in percent."""
     width, height = _CURVES
-    left, bottom, right, top = 40, height - 22, width - 8, 10
+    left, bottom, right, top = 44, height - 22, width - 8, 10
     values = [value for line in lines.values() for value in line if math.isfinite(value)]
     low, high = min(values), max(values)
-    low, high = (low - 0.01, high + 0.01) if high - low < 0.01 else (low, high)
+    if high - low < 0.01:
+        low, high = max(0.0, low - 0.01), min(1.0, high + 0.01)
+    digits = 0 if high - low >= 0.04 else 1
     most = max(map(len, lines.values()))
     svg = _svg(width, height, label)
     for part in range(5):
         value = low + (high - low) * part / 4
         y = bottom - (bottom - top) * part / 4
         _add(svg, "line", "grid", x1=left, x2=right, y1=y, y2=y)
-        _text(svg, f"{value:.0%}", left - 4, y + 3, "end")
+        _text(svg, f"{value:.{digits}%}", left - 4, y + 3, "end")
     _text(svg, "epoch 1", left, height - 6, "start")
-    _text(svg, most, right, height - 6, "end")
+    if most > 1:
+        _text(svg, most, right, height - 6, "end")
     scale = (bottom - top) / (high - low)
     for index, line in enumerate(lines.values()):
         step = (right - left) / max(1, most - 1)
-        points = " ".join(
-            f"{left + step * epoch:.1f},{bottom - scale * (value - low):.1f}"
+        points = [
+            (left + step * epoch, bottom - scale * (value - low))
             for epoch, value in enumerate(line)
             if math.isfinite(value)
-        )
-        SubElement(svg, "polyline", {"class": f"line{index}", "points": points})
+        ]
+        if len(points) == 1:  # A line of one point is invisible.
+            _add(svg, "circle", f"line{index}", cx=points[0][0], cy=points[0][1], r=3)
+        text = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        SubElement(svg, "polyline", {"class": f"line{index}", "points": text})
     return svg
 
 

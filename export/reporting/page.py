@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
@@ -37,12 +38,14 @@ p { margin: .3rem 0 .6rem; max-width: 70ch; } .dim { color: var(--dim); font-siz
 th, td { padding: .25rem .7rem .25rem 0; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--rule); vertical-align: top; }
 th { color: var(--dim); font-weight: 600; } th:first-child, td:first-child { text-align: left;
-  white-space: normal; min-width: 6rem; } td:last-child, th:last-child { padding-right: 0; }
+  white-space: normal; min-width: 7rem; position: sticky; left: 0; background: var(--back); }
+td:last-child, th:last-child { padding-right: 0; } th.drawn { text-align: left; }
 td.words { text-align: left; white-space: normal; min-width: 14rem; }
+@media (max-width: 600px) { table { font-size: .8rem; } th, td { padding-right: .45rem; } }
 svg { display: block; width: 100%; }
-svg text { fill: var(--dim); font: 10px system-ui, sans-serif; }
-td svg { width: min(260px, 52vw); } body > svg { max-width: 620px; }
- .bar, .network { fill: var(--a); } .zero, .alone { fill: var(--b); }
+svg text { fill: var(--dim); font: 11px system-ui, sans-serif; } td svg text { font-size: 13px; }
+td svg { width: min(260px, 52vw); } body > svg { max-width: 460px; }
+.bar, .network { fill: var(--a); } .zero, .alone { fill: var(--b); }
 .grid { stroke: var(--rule); } .line0, .line1 { fill: none; stroke-width: 2; }
 .line0 { stroke: var(--a); } .line1 { stroke: var(--b); }
 .a { color: var(--a); } .b { color: var(--b); } .good { color: var(--good); }
@@ -51,6 +54,7 @@ td svg { width: min(260px, 52vw); } body > svg { max-width: 620px; }
 
 Cell = str | Element
 _MANY_ROWS = 40
+_DRAWN = "signal to noise"  # The column of bars.
 
 
 def render(facts: Facts) -> str:
@@ -166,7 +170,7 @@ def _losses(body: Element, signals: Sequence[Signal], images: int) -> None:
         )
         for signal in signals
     ]
-    _table(body, ("layer", "signal to noise"), rows)
+    _table(body, ("layer", _DRAWN), rows)
 
 
 def _layers(body: Element, facts: Facts) -> None:
@@ -297,9 +301,10 @@ def _ethos_u(body: Element, found: Compilation | None, note: str) -> None:
 
 def _table(body: Element, heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     table = SubElement(SubElement(body, "div", {"class": "wide"}), "table")
-    line = SubElement(table, "tr")
-    for head in heads:
-        _add(line, "th", head)
+    if any(heads):
+        line = SubElement(table, "tr")
+        for head in heads:
+            _add(line, "th", head, "drawn" * (head == _DRAWN))
     for row in rows:
         line = SubElement(table, "tr")
         for value in row:
@@ -318,8 +323,11 @@ def _words(text: str) -> Element:
 
 
 def _add(home: Element, tag: str, text: str, style: str = "") -> Element:
+    """An element with text, whose lines may break behind an underscore, as names of layers have."""
     added = SubElement(home, tag, {"class": style} if style else {})
-    added.text = printable(text)
+    added.text, *rest = re.split("(?<=_)", printable(text))
+    for part in rest:
+        SubElement(added, "wbr").tail = part
     return added
 
 

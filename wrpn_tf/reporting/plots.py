@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # Figures of results need no model, and so no TensorFlow.
 SUFFIXES = (".png", ".svg")
 _COLORS = ("#2563a8", "#d1603d", "#3f8f5f", "#7a5195", "#b08a1e", "#555555")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_STYLES = ("-", "--", ":", "-.")
 _GREY = "#8a8a8a"
 _COLUMNS = 4
 _LONGEST = 60  # Characters of a name.
@@ -103,7 +104,12 @@ def cost_accuracy(results: Sequence[Result]) -> Figure:
             if group[0].name == name and len(group) > 1:
                 extremes = [100 * bound(r.accuracy for r in group) for bound in (min, max)]
                 axes.vlines(group[0].cost, *extremes, color=_color(index), linewidth=1)
-    for result in front if many else results:  # Labels of all would lie over each other.
+    # Labels of all would lie over each other.
+    lowest = {
+        (result.width, result.abits, result.wbits, result.cost): result
+        for result in sorted(results, key=lambda result: -result.accuracy)
+    }
+    for result in front if many else lowest.values():
         axes.annotate(
             f"{result.width:g}x {result.abits}/{result.wbits}",
             (result.cost, 100 * result.accuracy),
@@ -133,27 +139,31 @@ def cost_accuracy(results: Sequence[Result]) -> Figure:
 
 
 def learning_curves(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Test accuracy after each epoch.
+    """Test accuracy after each epoch; a label looks alike in all panels.
 
     Args:
       panels: by title, a panel's curves by label: accuracies in [0, 1] of epochs 1, 2, ...
     """
-    figure = Figure(figsize=(4.2 * len(panels), 3.8), layout="constrained")
+    labels = list(dict.fromkeys(label for curves in panels.values() for label in curves))
+    figure = Figure(figsize=(4.2 * len(panels) + 1.2, 3.8), layout="constrained")
+    known = {}
     for axes, (title, curves) in zip(
         figure.subplots(1, len(panels), sharey=True, squeeze=False).ravel(),
         panels.items(),
         strict=True,
     ):
-        for index, (label, accuracies) in enumerate(curves.items()):
+        for label, accuracies in curves.items():
             epochs = range(1, len(accuracies) + 1)
             percent = [100 * accuracy for accuracy in accuracies]
-            style = "-" if index < len(_COLORS) else "--"
-            axes.plot(epochs, percent, style, color=_color(index), label=label)
+            index = labels.index(label)
+            style = _STYLES[index // len(_COLORS) % len(_STYLES)]
+            (known[label],) = axes.plot(epochs, percent, style, color=_color(index), label=label)
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(frameon=False, fontsize=7, loc="lower right")
         _tidy(axes)
     figure.axes[0].set_ylabel("top-1, %")
+    lines = [known[label] for label in labels]
+    figure.legend(handles=lines, frameon=False, loc="outside right upper", fontsize=8)
     return figure
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import small_models
 
 import wrpn_tf
 from export.flatbuffer import reader
-from export.reporting import facts, page
+from export.reporting import drawings, facts, page
 from export.reporting.signals import decibels, measure
 
 
@@ -75,3 +77,29 @@ def test_a_float_model_has_no_report(networks):
     model, _, images = networks
     with pytest.raises(ValueError, match="has no quantized kernels"):
         facts.gather(model, images, None, curves={}, floats={})
+
+
+@pytest.mark.parametrize(
+    ("line", "labels"),
+    [
+        ([0.0], ["0.0%", "0.2%", "0.5%", "0.8%", "1.0%", "epoch 1"]),
+        ([1.0, 1.0], ["99.0%", "99.2%", "99.5%", "99.8%", "100.0%", "epoch 1", "2"]),
+        ([0.5, 0.9, 0.7], ["50%", "60%", "70%", "80%", "90%", "epoch 1", "3"]),
+    ],
+)
+def test_axes_of_curves_are_shares_and_say_what_differs(line, labels):
+    svg = drawings.curves({"training": line}, "top-1")
+    assert [text.text for text in svg.iter("text")] == labels
+    assert len(svg.findall("circle")) == (len(line) == 1)
+
+
+def test_bars_of_many_codes_have_no_gaps():
+    few, many = (drawings.histogram(np.ones(count), 0, "codes") for count in (4, 64))
+    width = [float(each.findall("rect")[1].get("width")) for each in (few, many)]
+    assert width == [34.4, 2.9]
+
+
+def test_names_break_behind_underscores():
+    cell = Element("tr")
+    page._add(cell, "td", "stage1_conv")
+    assert ElementTree.tostring(cell) == b"<tr><td>stage1_<wbr />conv</td></tr>"

@@ -79,6 +79,28 @@ def test_many_names_have_a_legend_beside_the_points():
     assert [text.get_text() for text in axes.texts] == ["1x 4/2"], "of the front alone"
 
 
+def test_networks_of_one_cost_have_one_label():
+    results = [
+        Result(name=name, arch="b", width=2, wbits=2, abits=4, cost=0.4, accuracy=accuracy)
+        for name, accuracy in (("fixed", 0.75), ("learned", 0.74), ("literal", 0.76))
+    ]
+    (label,) = plots.cost_accuracy(results).axes[0].texts
+    assert label.get_text() == "2x 4/2" and label.xy == (0.4, 74.0)
+
+
+def test_a_label_of_curves_looks_alike_in_all_panels():
+    labels = [f"1x {bits}/2" for bits in range(1, 8)]
+    panels = {"float": {"1x 7/2": [0.5, 0.6]}, "few": {label: [0.1, 0.2] for label in labels}}
+    figure = plots.learning_curves(panels)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["1x 7/2", *labels[:-1]]
+    looks = [
+        {line.get_label(): (line.get_color(), line.get_linestyle()) for line in axes.lines}
+        for axes in figure.axes
+    ]
+    assert looks[0]["1x 7/2"] == looks[1]["1x 7/2"] and len(set(looks[1].values())) == 7
+
+
 def test_another_suffix_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\.png or \.svg"):
         plots.save(Figure(), tmp_path / "figure.jpg")
