@@ -5,8 +5,8 @@
 `benchmarks/consumers.py` runs this file in an environment of that library, which this package is
 not in. Each function is what a user of the library writes, no more: pixels go in as they are, and
 what to do with them is the library's business. Only code for an Interpreter looks at the type of
-the input, as its users have to; PyCoral's does not. MediaPipe 0.10 and the Task Library give no
-class where all scores are below 0: logits may be.
+the input, as its users have to; PyCoral's does not. MediaPipe 0.10 gives no class where all scores
+are below 0, as logits may be, whatever the file names as threshold.
 """
 
 import importlib.metadata
