@@ -82,9 +82,9 @@ def measure(model: Any, reference: Any, images: np.ndarray) -> list[Signal]:
             signal, actual = found[group.end.name], quantized[group.end.name]
             wanted, own = floats[signal.layer], _in_float(group, reference, quantized)
             signal.power += _squares(wanted)
-            signal.noise += _squares(actual - wanted)
+            signal.noise += _squares(actual, wanted)
             signal.own_power += _squares(own)
-            signal.own_noise += _squares(actual - own)
+            signal.own_noise += _squares(actual, own)
             _count(signal, group.end, actual)
     return list(found.values())
 
@@ -119,8 +119,11 @@ def _call(layer: Any, inputs: list[Any]) -> Any:
     return layer(inputs if len(inputs) > 1 else inputs[0], training=False)
 
 
-def _squares(values: np.ndarray) -> float:
-    return float(np.sum(np.square(values, dtype=np.float64)))
+def _squares(values: np.ndarray, others: Any = 0.0) -> float:
+    """The sum of squared differences, but for minus infinity, which a padding may put in."""
+    differences = np.zeros(values.shape)
+    np.subtract(values, others, out=differences, where=np.isfinite(values))
+    return float(np.sum(np.square(differences)))
 
 
 def _count(signal: Signal, view: LayerView, values: np.ndarray) -> None:

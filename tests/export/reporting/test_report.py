@@ -5,6 +5,7 @@ import math
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+import keras
 import numpy as np
 import pytest
 import small_models
@@ -44,6 +45,18 @@ def test_the_last_signal_is_that_of_the_outputs(networks):
     for signal in signals:
         if signal.counts is not None:
             assert signal.counts.sum() % len(images) == 0
+
+
+def test_padding_with_minus_infinity_is_no_signal():
+    image = keras.Input((4, 4, 2), name="image")
+    sides = ((0, 0), (1, 1), (1, 1), (0, 0))
+    x = keras.layers.MaxPooling2D(3)(keras.ops.pad(image, sides, constant_values=-np.inf))
+    images = np.random.default_rng(0).uniform(-1, 1, (4, 4, 4, 2)).astype(np.float32)
+    quantized = wrpn_tf.quantize_model(keras.Model(image, x), 8, 8, input_range=(-1, 1))
+    padded, pooled = measure(quantized, wrpn_tf.to_float(quantized), images)
+    assert padded.power == pytest.approx(np.sum(images.astype(float) ** 2), rel=1e-5)
+    assert pooled.in_network > 30 and padded.in_network > 30
+    assert padded.alone == pooled.alone == math.inf
 
 
 def test_decibels():
