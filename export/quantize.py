@@ -11,7 +11,6 @@ training; fewer do.
 
 from __future__ import annotations
 
-import math
 import os
 import pathlib
 import sys
@@ -69,13 +68,8 @@ _SAMPLE = flags.DEFINE_integer("sample", 512, "Images to take of them, spread ev
 
 def main() -> int:
     """Runs the program; returns 1 if the .tflite file is not verified."""
-    input_range = _input_range()
     quantized = _check_paths()
-    source = model_images.find(_IMAGES.value) if _IMAGES.value else None
-    if source and source.are_pixels and input_range is None:
-        raise ValueError(
-            f"{_IMAGES.value} holds pixels: --input_range=0,1 says what 0 and 255 are to the model"
-        )
+    source, input_range = model_images.of_flags(_IMAGES.value, _RANGE.value)
 
     import wrpn_tf
 
@@ -146,21 +140,6 @@ def _check_paths() -> pathlib.Path:
             "--output is a file of integers: it takes --first_last=integer, and 1 to 8 bits"
         )
     return quantized
-
-
-def _input_range() -> tuple[float, float] | None:
-    if _RANGE.value is None:
-        return None
-    try:
-        low, high = map(float, _RANGE.value)
-    except ValueError:
-        low = high = math.nan
-    if not (low <= 0 <= high and 0 < high - low < math.inf):
-        raise ValueError(
-            f"--input_range={','.join(_RANGE.value)} must be two numbers with 0 in between, what "
-            "the pixels 0 and 255 are to the model: 0,255 or 0,1 or -1,1"
-        )
-    return low, high
 
 
 def _exported(network: Any, images: np.ndarray) -> bytes | None:

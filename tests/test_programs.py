@@ -182,6 +182,11 @@ VALUES = [
         "give either --workdir=... or --model=... with --images=...",
     ),
     (
+        "train.choose",
+        "--output=y --budget=cost:0.1 --model=m --images=README.md",
+        "README.md is no .npy file of an array [images, height, width, channels].",
+    ),
+    (
         "wrpn_tf.plot",
         "memory --model=x --output=m.svg",
         "--model is of the figure codes, not of memory",

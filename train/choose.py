@@ -17,6 +17,7 @@ from typing import Any
 
 from absl import flags
 
+from export.tools import model_images
 from wrpn_tf import command_line
 
 _UNITS = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2}
@@ -24,7 +25,16 @@ _UNITS = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2}
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished float training.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Its data set, where that has moved.")
 _MODEL = flags.DEFINE_string("model", None, "Instead: a float model, a .keras or .h5 file.")
-_IMAGES = flags.DEFINE_string("images", None, "With --model: .npy file of a few hundred inputs.")
+_IMAGES = flags.DEFINE_string(
+    "images",
+    None,
+    "With --model: an .npy file, uint8 pixels or floats as the model takes them, or a folder of "
+    "image files.",
+)
+_RANGE = flags.DEFINE_list(
+    "input_range", None, "Of pixels: what 0 and 255 are to the model, as 0,255 or 0,1 or -1,1."
+)
+_SAMPLE = flags.DEFINE_integer("sample", 512, "Images to take of --images, spread evenly.", 1)
 _BUDGET = flags.DEFINE_list(
     "budget",
     None,
@@ -46,10 +56,11 @@ def main() -> None:
         raise ValueError("give either --workdir=... or --model=... with --images=...")
     if (_MODEL.value is None) != (_IMAGES.value is None):
         raise ValueError("--model and --images go together")
+    source, input_range = model_images.of_flags(_IMAGES.value, _RANGE.value)
 
     import wrpn_tf
 
-    model, images = _of_file() if _MODEL.value else _of_workdir()
+    model, images = _of_file(source, input_range) if source else _of_workdir()
     choice = wrpn_tf.choose_bits(model, images, budget, bits, distortion=_DISTORTION.value)
     wrpn_tf.write_rules(_OUTPUT.value, choice.rules)
     choice.show()
@@ -65,16 +76,18 @@ def _of_workdir() -> tuple[Any, Any]:
     return model, sources.load(config).calibration()
 
 
-def _of_file() -> tuple[Any, Any]:
-    import numpy as np
-
+def _of_file(
+    source: model_images.ImageSource, input_range: tuple[float, float] | None
+) -> tuple[Any, Any]:
     from train import networks
 
-    try:
-        images = np.load(_IMAGES.value, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"--images={_IMAGES.value} is not a .npy file: {error}") from error
-    return networks.load_network(_MODEL.value, "model"), images
+    model = networks.load_network(_MODEL.value, "model")
+    if len(model.inputs) != 1:
+        raise ValueError(
+            f"{_MODEL.value} has {len(model.inputs)} inputs, and --images are of one: use "
+            "wrpn_tf.choose_bits"
+        )
+    return model, source.read(tuple(model.inputs[0].shape[1:]), _SAMPLE.value, input_range)
 
 
 def _budget(parts: list[str]) -> dict[str, float]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -98,6 +100,40 @@ class ImageSource:
             )
 
 
+def of_flags(
+    path: str | None, words: Sequence[str] | None
+) -> tuple[ImageSource | None, tuple[float, float] | None]:
+    """The images of --images and the range of --input_range, checked before any model is loaded.
+
+    Args:
+      path: see `find`; None: no images.
+      words: the lowest and the largest real value of a pixel, as they were typed.
+
+    Raises:
+      ValueError: no such images, no range, or pixels whose range is not given.
+    """
+    input_range = None if words is None else _parse_range(words)
+    source = find(path) if path else None
+    if source and source.are_pixels and input_range is None:
+        raise ValueError(
+            f"{path} holds pixels: --input_range=0,1 says what 0 and 255 are to the model"
+        )
+    return source, input_range
+
+
+def _parse_range(words: Sequence[str]) -> tuple[float, float]:
+    try:
+        low, high = map(float, words)
+    except ValueError:
+        low = high = math.nan
+    if not (low <= 0 <= high and 0 < high - low < math.inf):
+        raise ValueError(
+            f"--input_range={','.join(words)} must be two numbers with 0 in between, what "
+            "the pixels 0 and 255 are to the model: 0,255 or 0,1 or -1,1"
+        )
+    return low, high
+
+
 def find(path: str) -> ImageSource:
     """The images at a path, of which only the header or the names are read.
 
@@ -114,8 +150,10 @@ def find(path: str) -> ImageSource:
         raise ValueError(f"There is no file or folder {path}.")
     try:
         array = np.load(place, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is no .npy file of images: {error}.") from error
+    except OSError as error:
+        raise ValueError(f"Cannot read {path}: {error.strerror or error}.") from error
+    except (ValueError, EOFError):  # NumPy's sentence says how to load what may run code.
+        array = None
     if not isinstance(array, np.ndarray) or array.ndim < 2 or not array.size:
         raise ValueError(f"{path} is no .npy file of an array [images, height, width, channels].")
     if array.dtype != np.uint8 and array.dtype.kind != "f":

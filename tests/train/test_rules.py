@@ -3,7 +3,11 @@
 import dataclasses
 import json
 import pathlib
+import subprocess
+import sys
 
+import keras
+import numpy as np
 import pytest
 
 import wrpn_tf
@@ -89,3 +93,23 @@ def test_a_grid_names_files_of_rules(tmp_path: pathlib.Path) -> None:
     (tmp_path / "rules.json").write_text("[1]")
     with pytest.raises(UserError, match=r"grid 'mixed': .*rules.json, rule 1: A rule is"):
         read_grids(grids, tmp_path, None)
+
+
+def test_bits_are_chosen_on_images_as_the_model_takes_them(tmp_path: pathlib.Path) -> None:
+    keras.utils.set_random_seed(0)
+    kernels = keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.Conv2D(8, 3)
+    last = keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)
+    model = keras.Sequential([keras.Input((6, 6, 1)), *kernels, *last])
+    model.save(tmp_path / "net.keras")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 6, 6, 1), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", pixels)
+    command = [
+        *(sys.executable, "-m", "train.choose", f"--model={tmp_path / 'net.keras'}"),
+        *("--budget=flash:200B", "--input_range=-1,1", "--sample=20"),
+        *(f"--images={tmp_path / 'images.npy'}", f"--output={tmp_path / 'rules.json'}"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    images = pixels[np.linspace(0, 39, 20).astype(int)] / np.float32(127.5) - 1
+    choice = wrpn_tf.choose_bits(model, images, {"flash": 200}, [2, 3, 4, 6, 8])
+    assert list(wrpn_tf.read_rules(tmp_path / "rules.json")) == choice.rules

@@ -71,5 +71,5 @@ def test_what_is_not_there(tmp_path):
     with pytest.raises(ValueError, match="There is no file or folder"):
         model_images.find(str(tmp_path / "none.npy"))
     (tmp_path / "text.npy").write_text("no array")
-    with pytest.raises(ValueError, match=r"is no \.npy file of images"):
+    with pytest.raises(ValueError, match=r"is no \.npy file of an array"):
         model_images.find(str(tmp_path / "text.npy"))
