@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 from tensorflow_model_optimization.python.core.quantization.keras import (
     quantize_annotate as annotation,
 )
-from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
 
-from wrpn_tf.graph.nodes import Network
+from wrpn_tf.graph.nodes import Network, Node
 from wrpn_tf.graph.plan import LayerPlan
 from wrpn_tf.tfmot import traversal
 from wrpn_tf.tfmot.acceptance import check_accepted
 from wrpn_tf.tfmot.interface import with_interface_of
 from wrpn_tf.tfmot.quantize_config import WRPNQuantizeConfig
-from wrpn_tf.tfmot.saving import custom_objects
 from wrpn_tf.tfmot.scheme import WRPNScheme
-from wrpn_tf.tfmot.wrapper import adopt
+from wrpn_tf.tfmot.wrapper import QuantizeWrapperV2
 
 
 def quantize(
@@ -40,17 +40,8 @@ def quantize(
       integer: see `wrpn_tf.graph.plan.placed`.
       input_range: see `wrpn_tf.graph.plan.placed`.
     """
-
-    def call(node, inputs):
-        if node.name not in annotated:
-            return traversal.call_node(node, inputs)
-        layer = traversal.new_layer(node)
-        wrapper = annotate(layer, annotated[node.name])
-        outputs = wrapper(inputs, **traversal.call_arguments(node, layer))
-        traversal.copy_weights(node, layer)
-        return outputs
-
-    return with_interface_of(model, _apply(traversal.build(network, call), integer, input_range))
+    configs = {name: WRPNQuantizeConfig.of(plan) for name, plan in annotated.items()}
+    return _quantized(model, network, configs, integer, input_range)
 
 
 def assemble(model: Any, network: Network) -> keras.Model:
@@ -69,31 +60,68 @@ def apply(
 ) -> keras.Model:
     """See `wrpn_tf.quantize_apply`."""
     check_accepted(model, integer)
-    with keras.utils.custom_object_scope(custom_objects()):
-        flat = traversal.build(traversal.read(model))
-    if not any(isinstance(layer, annotation.QuantizeAnnotate) for layer in flat.layers):
+    network = traversal.read(model)
+    annotated = {
+        node.name: node.layer
+        for node in network.nodes
+        if isinstance(node.layer, annotation.QuantizeAnnotate)
+    }
+    if not annotated:
         raise ValueError(
             f"Model {model.name!r} has no annotated layers; mark some with "
             "wrpn_tf.quantize_annotate, or use wrpn_tf.quantize_model."
         )
-    return with_interface_of(model, _apply(flat, integer, input_range))
+    nodes = tuple(
+        dataclasses.replace(node, layer=node.layer.layer) if node.name in annotated else node
+        for node in network.nodes
+    )
+    network = dataclasses.replace(network, nodes=nodes)
+    configs = {name: layer.quantize_config for name, layer in annotated.items()}
+    return _quantized(model, network, configs, integer, input_range)
 
 
-def _apply(model, integer, input_range) -> keras.Model:
+def _quantized(
+    model: keras.Model,
+    network: Network,
+    configs: Mapping[str, WRPNQuantizeConfig | None],
+    integer: bool,
+    input_range: tuple[float, float] | None,
+) -> keras.Model:
+    """The quantized copy of a model, built once.
+
+    TF-MOT's `quantize_apply` with a `WRPNScheme` gives the same layers, and builds five models for
+    it: one with annotations, a copy, one without them, that of the layout transform, and its own.
+
+    Args:
+      model: see `quantize`.
+      network: see `quantize`.
+      configs: what annotated layers are asked to have, by name.
+      integer: see `quantize`.
+      input_range: see `quantize`.
+    """
     scheme = WRPNScheme(integer=integer, input_range=input_range)
-    with keras.utils.custom_object_scope(custom_objects()):
-        quantized = tfmot.quantization.keras.quantize_apply(model, scheme)
-    wrappers = {
-        layer.layer.name: layer
-        for layer in quantized.layers
-        if isinstance(layer, quantize_wrapper.QuantizeWrapper)
-    }
+    layout = scheme.get_layout_transformer()
+    asked = {name: {"quantize_config": config} for name, config in configs.items()}
+    network, planned = layout.apply(network, asked)
+    wrappers: dict[str, QuantizeWrapperV2] = {}
+
+    def call(node: Node, inputs: Any) -> Any:
+        if node.name not in planned:
+            return traversal.call_node(node, inputs)
+        layer = traversal.new_layer(node)
+        with tf.name_scope(layer.name):
+            layer.build(tf.nest.map_structure(lambda tensor: tensor.shape, inputs))
+        traversal.copy_weights(node, layer)  # Calls leave a tensor in the place of the kernel.
+        wrapper = QuantizeWrapperV2(layer, planned[node.name]["quantize_config"])
+        wrappers[node.name] = wrapper
+        return wrapper(inputs, **traversal.call_arguments(node, wrapper))
+
+    quantized = layout.build(network, call)
     _check_applied(scheme, wrappers)
-    adopt(quantized.layers)
     for wrapper in wrappers.values():
         for kernel, quantizer, variables in wrapper._weight_vars:
             quantizer.initialize(np.asarray(kernel), variables)
-    return quantized
+    return with_interface_of(model, quantized)
 
 
 def _check_applied(scheme: WRPNScheme, wrappers: dict) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import tf_keras as keras
 from tensorflow_model_optimization.python.core.quantization.keras import (
-    quantize_layer,
     quantize_layout_transform,
     quantize_registry,
     quantize_scheme,
@@ -21,6 +20,7 @@ from wrpn_tf.tfmot.moving_layers import NAMESPACE
 from wrpn_tf.tfmot.one_grid_layers import QuantizedAveragePooling2D, QuantizedUpSampling2D
 from wrpn_tf.tfmot.output_quantizers import RangeQuantizer
 from wrpn_tf.tfmot.quantize_config import OutputQuantizer, WRPNQuantizeConfig
+from wrpn_tf.tfmot.wrapper import QuantizeLayer
 
 
 class WRPNRegistry(quantize_registry.QuantizeRegistry):
@@ -51,36 +51,51 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
         self._registry = registry
         self._integer = integer
         self._input_range = input_range
+        self._on_one_grid: dict[str, WRPNQuantizeConfig] = {}
 
     def apply(self, model, layer_quantize_map):
-        """Returns the rebuilt model and each layer's configuration."""
+        """Returns the rebuilt model and each layer's configuration.
+
+        Args:
+          model: a Keras model; or its nodes, of which only the nodes are rebuilt, see `build`.
+          layer_quantize_map: what TF-MOT knows of its layers, by name.
+        """
+        network = model if isinstance(model, Network) else traversal.read(model)
         annotated = {
-            layer.name: _asked(layer, layer_quantize_map[layer.name].get("quantize_config"))
-            for layer in model.layers
-            if layer.name in layer_quantize_map and kind(layer) is not Kind.INPUT
+            node.name: _asked(node.layer, layer_quantize_map[node.name].get("quantize_config"))
+            for node in network.nodes
+            if node.name in layer_quantize_map and node.kind is not Kind.INPUT
         }
-        network = traversal.read(model)
         annotated = of_all_uses(network, annotated)
         network = decomposed(network, NAMESPACE, annotated)
         network, plans = placed(network, annotated, self._integer, self._input_range)
         plan = {name: WRPNQuantizeConfig.of(layer) for name, layer in plans.items()}
-        model = self._insert(network, plan)
+        averages = {node.name for node in network.nodes if node.kind is Kind.AVERAGE}
+        self._on_one_grid = {name: plan.pop(name) for name in averages & plan.keys()}
         self._registry.planned = plan
-        return model, {name: {"quantize_config": config} for name, config in plan.items()}
+        rebuilt = network if isinstance(model, Network) else self.build(network)
+        return rebuilt, {name: {"quantize_config": config} for name, config in plan.items()}
 
-    def _insert(self, network: Network, plan: dict[str, WRPNQuantizeConfig]) -> keras.Model:
-        """Puts quantizers behind the inputs and replaces average pooling that owns a grid."""
+    def build(self, network: Network, call: traversal.Call = traversal.call_node) -> keras.Model:
+        """The model of the nodes from `apply`, with its own layers where these hold quantizers.
+
+        They are behind the inputs, and in the place of average pooling that owns a grid.
+
+        Args:
+          network: the nodes.
+          call: calls a layer for any other node, see `wrpn_tf.tfmot.traversal.build`.
+        """
 
         def on_grid(node, tensor):
             quantizer = RangeQuantizer(self._input_range)
-            return quantize_layer.QuantizeLayer(quantizer, name=f"quantize_{node.name}")(tensor)
+            return QuantizeLayer(quantizer, name=f"quantize_{node.name}")(tensor)
 
-        def call(node, tensors):
-            if node.kind is Kind.AVERAGE and node.name in plan:
-                return _on_one_grid(node, tensors, plan.pop(node.name).output)
-            return traversal.call_node(node, tensors)
+        def call_any(node, tensors):
+            if node.name in self._on_one_grid:
+                return _on_one_grid(node, tensors, self._on_one_grid[node.name].output)
+            return call(node, tensors)
 
-        return traversal.build(network, call, on_grid if self._integer else None)
+        return traversal.build(network, call_any, on_grid if self._integer else None)
 
 
 class WRPNScheme(quantize_scheme.QuantizeScheme):

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+from tensorflow_model_optimization.python.core.quantization.keras.quantize_annotate import (
+    QuantizeAnnotate,
+)
 from tf_keras.src.layers.core import tf_op_layer
 from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
@@ -167,7 +170,7 @@ def read(model: keras.Model) -> Network:
         if layer is not keras_node.layer:  # It stands for the constants of the operation too.
             arguments = {name: arguments[name] for name in ("training",) if name in arguments}
         shapes = _output_shapes(keras_node, layer, [source.shape for source in sources])
-        name = unique(keras_node.layer.name)
+        name = unique(_own_name(keras_node.layer))
         first = firsts.setdefault(id(keras_node.layer), name) if keras_node.layer.weights else name
         node = Node(
             name=name,
@@ -311,7 +314,12 @@ def _layer_names(model: keras.Model) -> Iterator[str]:
         if isinstance(node.layer, keras.Model):
             yield from _layer_names(node.layer)
         else:
-            yield node.layer.name
+            yield _own_name(node.layer)
+
+
+def _own_name(layer: keras.layers.Layer) -> str:
+    """A layer's name; of one that is annotated the name without the mark."""
+    return layer.layer.name if isinstance(layer, QuantizeAnnotate) else layer.name
 
 
 def _frozen_layers(model: keras.Model, frozen: bool = False) -> Iterator[int]:

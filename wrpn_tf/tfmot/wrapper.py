@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.python.core.quantization.keras import (
@@ -119,14 +116,3 @@ class QuantizeWrapperV2(quantize_wrapper.QuantizeWrapperV2):
             for variable in [*self._trainable_weights, *self._non_trainable_weights]
             if id(variable) not in others
         }
-
-
-def adopt(layers: Iterable[Any]) -> None:
-    """Makes TF-MOT's own layers in `layers` ones of this module, in place."""
-    for layer in layers:
-        if type(layer) is quantize_layer.QuantizeLayer:
-            layer.__class__ = QuantizeLayer
-        elif type(layer) is quantize_wrapper.QuantizeWrapperV2:
-            layer.__class__ = QuantizeWrapperV2
-            layer.sort_weights()
-            layer.layer._losses = []  # Of when it was called itself; now only the wrapper is.

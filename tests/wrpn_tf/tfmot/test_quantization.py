@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 from equality import assert_same
 from small_models import convnet, everything, images, randomize, train_step
@@ -14,6 +15,7 @@ from tf_keras import layers
 import wrpn_tf
 from wrpn_tf import Kind, Rule
 from wrpn_tf.tfmot import scheme
+from wrpn_tf.tfmot.saving import custom_objects
 
 PAPER = {"first_last": "paper"}
 FLOAT = {"weight_bits": 32, "activation_bits": 32, "first_last": "paper"}
@@ -553,6 +555,29 @@ def test_a_layer_that_loses_its_configuration_is_named(where, monkeypatch):
     monkeypatch.setattr(scheme.WRPNLayoutTransform, "apply", forget)
     with pytest.raises(RuntimeError, match="lost their quantizers: conv2"):
         wrpn_tf.quantize_model(convnet(), 2, 4)
+
+
+@pytest.mark.parametrize("options", [{}, {"integer": True, "input_range": (-1.0, 1.0)}])
+def test_tfmot_applies_the_scheme_to_the_same_layers(options):
+    """TF-MOT's own `quantize_apply`, which builds several models, and ours, which builds one."""
+
+    def build(x):
+        x = wrpn_tf.quantize_annotate(layers.Conv2D(4, 3, activation="relu", name="conv"), 2, 4)(x)
+        x = wrpn_tf.quantize_annotate(layers.GlobalAveragePooling2D(name="mean"))(x)
+        return wrpn_tf.quantize_annotate(layers.Dense(2, name="head"), 2, 4)(x)
+
+    model = functional((6, 6, 2), build)
+    ours = wrpn_tf.quantize_apply(model, **options)
+    with keras.utils.custom_object_scope(custom_objects()):
+        theirs = tfmot.quantization.keras.quantize_apply(model, wrpn_tf.WRPNScheme(**options))
+    assert [layer.name for layer in ours.layers] == [layer.name for layer in theirs.layers]
+    for one, other in zip(ours.layers, theirs.layers, strict=True):
+        assert isinstance(one, type(other))
+        assert one.get_config() == other.get_config()
+        found, wanted = by_name(one), by_name(other)
+        assert found.keys() == wanted.keys()
+        for name in {"kernel:0", "bias:0"} & wanted.keys():
+            assert_same(found[name], wanted[name])
 
 
 # What is refused.
