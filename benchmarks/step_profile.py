@@ -80,7 +80,9 @@ def main() -> None:
     def row(name: str, one: float, other: float) -> None:
         table.add_row(name, f"{one:.1f}", f"{other:.1f}", f"{other - one:+.1f}")
 
-    operations = sorted(before.keys() | after.keys(), key=lambda x: -after.get(x, 0.0))
+    operations = sorted(
+        before.keys() | after.keys(), key=lambda x: -max(before.get(x, 0.0), after.get(x, 0.0))
+    )
     for name in operations[: _ROWS.value]:
         row(name, before.get(name, 0.0), after.get(name, 0.0))
     table.add_section()
