@@ -220,6 +220,7 @@ def draw(rows: list[Row], floats: list[Float], path: str) -> None:
     axes.set_xlabel(f"KiB of flash on {next(iter(TARGETS))}, compiled by Vela")
     axes.set_ylabel("test accuracy, %")
     axes.set_xscale("log")
+    axes.margins(0.1)
     axes.xaxis.set_major_formatter(ticker.ScalarFormatter())
     axes.xaxis.set_minor_formatter(ticker.ScalarFormatter())
     axes.legend()
