@@ -178,16 +178,22 @@ def _padding_problem(node: Node, readers: list[Node], is_result: bool) -> str | 
     """Why minus infinity around images stays in the network, or None."""
     if class_name(node.layer) != "LowestPadding2D":
         return None
-    for reader in readers:
-        is_pooling = class_name(reader.layer) == "MaxPooling2D" and reader.layer.padding == "valid"
-        if not is_pooling or any(
-            max(pair) >= size
-            for pair, size in zip(node.layer.padding, reader.layer.pool_size, strict=True)
-        ):
-            is_result = True
-    if is_result:
-        return "minus infinity is for MaxPooling2D alone, 'valid' and with windows larger than it"
-    return None
+
+    def takes_the_maximum(reader: Node) -> bool:
+        """Whether none of its windows lies in the padding alone."""
+        layer = reader.layer
+        return (
+            class_name(layer) == "MaxPooling2D"
+            and layer.padding == "valid"
+            and all(
+                max(pair) < size
+                for pair, size in zip(node.layer.padding, layer.pool_size, strict=True)
+            )
+        )
+
+    if not is_result and all(map(takes_the_maximum, readers)):
+        return None
+    return "minus infinity is for MaxPooling2D alone, 'valid' and with windows larger than it"
 
 
 def _cropped_to(sizes: list[tuple[int, int]]) -> bool:
