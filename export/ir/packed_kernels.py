@@ -37,6 +37,8 @@ def unpack(fields: dict[str, np.ndarray], operator: type[Weighted], most: int) -
     Raises:
       ValueError: the fields do not fit together, or the kernel has more codes than `most`.
     """
+    if others := [name for name in FIELDS if fields[name].dtype.kind not in "iu"]:
+        raise ValueError(f"a packed kernel whose {', '.join(others)} are no integers")
     alphabet, shape = fields["alphabet"], tuple(int(size) for size in fields["shape"])
     if len(shape) != operator.rank or min(shape) < 1 or math.prod(shape) > most:
         raise ValueError(f"a packed kernel of shape {shape}")

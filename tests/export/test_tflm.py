@@ -22,11 +22,13 @@ from export.tflm import compression, interpreter, limits
 from export.tflm.interpreter import MicroRunner
 from export.verification import checks, verifier
 from wrpn_tf import QuantizationParameters
+from wrpn_tf.progress import ProgressLine
 
 needs_interpreter = pytest.mark.skipif(
     not interpreter.is_installed(),
     reason="no tflite-micro: it comes for Linux on x86-64, with the extra dev or devices",
 )
+NO_LINE = ProgressLine("verify", shown=False)
 BUILDS = {
     "network": small_networks.network,
     "gated": small_networks.gated,
@@ -226,9 +228,8 @@ def test_settling_aims_at_it():
 def test_verification_says_where_there_is_no_interpreter(monkeypatch):
     monkeypatch.setattr(verifier, "is_installed", lambda: False)
     graph = random_graphs.network(0)
-    rows, notes, _ = verifier._kernel_sets(
-        graph, writer.to_flatbuffer(graph), random_codes(graph, 2)
-    )
+    samples = verifier._samples(graph, random_codes(graph, 2))
+    rows, notes, _ = verifier._kernel_sets(graph, writer.to_flatbuffer(graph), samples, NO_LINE)
     assert [row.kernel_set for row in rows] == ["xnnpack", "optimized", "reference"]
     (note,) = notes
     assert note.startswith("TensorFlow Lite Micro was not compared: the package tflite-micro is no")
@@ -238,7 +239,9 @@ def test_verification_says_where_there_is_no_interpreter(monkeypatch):
 def test_verification_compares_and_names_what_differs():
     graph = random_graphs.network(0)
     codes = random_codes(graph, 12)
-    rows, notes, wrong = verifier._kernel_sets(graph, writer.to_flatbuffer(graph), codes)
+    file = writer.to_flatbuffer(graph)
+    samples = verifier._samples(graph, codes)
+    rows, notes, wrong = verifier._kernel_sets(graph, file, samples, NO_LINE)
     assert (notes, wrong) == ((), [])
     assert verifier._micro_images(graph) > 10**4
     per_image = sum(int(np.prod(tensor.shape)) for tensor in graph.tensors.values())
@@ -257,9 +260,8 @@ def test_verification_goes_on_where_the_interpreter_refuses():
     (dense,) = graph.operators
     narrow = dataclasses.replace(dense, kernel=np.clip(dense.kernel, -7, 7), dtype_bits=4)
     graph = dataclasses.replace(graph, operators=[narrow])
-    rows, notes, _ = verifier._kernel_sets(
-        graph, writer.to_flatbuffer(graph), random_codes(graph, 2)
-    )
+    samples = verifier._samples(graph, random_codes(graph, 2))
+    rows, notes, _ = verifier._kernel_sets(graph, writer.to_flatbuffer(graph), samples, NO_LINE)
     assert len(rows) == 3 and notes[0].startswith("Not for microcontrollers: TensorFlow Lite Micro")
 
 

@@ -22,9 +22,9 @@ import export
 from benchmarks import fuzz_graphs
 from benchmarks.fuzzing import Meter
 from export.c99 import generator
-from export.ir import geometry
+from export.ir import geometry, packed_kernels
 from export.ir.graph import IntegerGraph
-from export.ir.operators import Pool2D
+from export.ir.operators import Conv2D, Pool2D
 from export.ir.provenance import TRAINED
 from export.ir.saving import load, save
 from export.ir.tensors import Tensor
@@ -322,3 +322,17 @@ def test_pairs_of_any_scale_are_proven_or_refused(scale):
     proof = export.prove(dataclasses.replace(graph, provenance=provenance))
     assert proof.operators[0].problems  # The scale is not that of the training.
     assert proof.operators[-1].cases == 256 * 256
+
+
+@pytest.mark.parametrize("part", packed_kernels.FIELDS)
+def test_packed_kernels_are_of_integers(part):
+    fields = {
+        "alphabet": np.array([-1, 0, 1], np.int8),
+        "alive": np.packbits(np.array([1], np.uint8)),
+        "digits": np.array([5], np.uint64),
+        "shape": np.array([1, 1, 1, 2]),
+    }
+    assert packed_kernels.unpack(fields, Conv2D, 2).size == 2
+    fields[part] = fields[part].astype(complex)
+    with pytest.raises(ValueError, match=f"packed kernel whose {part} are no integers"):
+        packed_kernels.unpack(fields, Conv2D, 2)
