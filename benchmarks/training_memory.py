@@ -26,7 +26,7 @@ import numpy as np
 from absl import flags
 
 from wrpn_tf import command_line
-from wrpn_tf.models.namespaces import Front
+from wrpn_tf.models.namespaces import Front, keras_named
 
 PROGRAMS = (
     "float32",
@@ -144,7 +144,6 @@ class Recomputed:
 def network(program: str, width: float, weight_bits: int, activation_bits: int) -> Any:
     """The network of a program."""
     import wrpn_tf
-    from wrpn_tf.models.namespaces import keras_named
 
     keras = keras_named(_front(program))
     policy = "mixed_bfloat16" if program == "bfloat16" else "float32"
@@ -175,8 +174,6 @@ def _front(program: str) -> Front:
 def _child(task: dict[str, Any]) -> dict[str, Any]:
     """Measures one program at one width and batch, in this process."""
     import tensorflow as tf
-
-    from wrpn_tf.models.namespaces import keras_named
 
     front = _front(task["program"])
     keras = keras_named(front)

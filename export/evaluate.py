@@ -72,13 +72,10 @@ def main(paths: list[str]) -> None:
     batches = data.batches(description.image_shape, _RESIZE.value, _FRACTION.value, count)
     started = time.perf_counter()
     with ProgressLine("top-1", data.count) as line:
-        seen = 0
 
         def show(accuracy: Accuracy) -> None:
-            nonlocal seen
             line.begin(f"top-1 {accuracy.top1:.2%}")
-            line.advance(accuracy.images - seen)
-            seen = accuracy.images
+            line.reach(accuracy.images)
 
         accuracy = evaluate(
             model.content,

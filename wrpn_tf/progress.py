@@ -54,6 +54,10 @@ class ProgressLine:
         """So much more is done."""
         self._bar.advance(self._task, count)
 
+    def reach(self, count: int) -> None:
+        """So much is done in all."""
+        self._bar.update(self._task, completed=count)
+
     def __enter__(self) -> ProgressLine:
         self._bar.start()
         return self

@@ -101,8 +101,7 @@ def _quantized(
     """
     scheme = WRPNScheme(integer=integer, input_range=input_range)
     layout = scheme.get_layout_transformer()
-    asked = {name: {"quantize_config": config} for name, config in configs.items()}
-    network, planned = layout.apply(network, asked)
+    network, planned = layout.plan(network, configs)
     wrappers: dict[str, QuantizeWrapperV2] = {}
 
     def call(node: Node, inputs: Any) -> Any:
@@ -112,7 +111,7 @@ def _quantized(
         with tf.name_scope(layer.name):
             layer.build(tf.nest.map_structure(lambda tensor: tensor.shape, inputs))
         traversal.copy_weights(node, layer)  # Calls leave a tensor in the place of the kernel.
-        wrapper = QuantizeWrapperV2(layer, planned[node.name]["quantize_config"])
+        wrapper = QuantizeWrapperV2(layer, planned[node.name])
         wrappers[node.name] = wrapper
         return wrapper(inputs, **traversal.call_arguments(node, wrapper))
 

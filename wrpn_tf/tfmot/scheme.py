@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import tf_keras as keras
@@ -54,17 +55,25 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
         self._on_one_grid: dict[str, WRPNQuantizeConfig] = {}
 
     def apply(self, model, layer_quantize_map):
-        """Returns the rebuilt model and each layer's configuration.
+        """Returns the rebuilt model and each layer's configuration."""
+        asked = {name: known.get("quantize_config") for name, known in layer_quantize_map.items()}
+        network, plan = self.plan(traversal.read(model), asked)
+        configs = {name: {"quantize_config": config} for name, config in plan.items()}
+        return self.build(network), configs
+
+    def plan(
+        self, network: Network, asked: Mapping[str, WRPNQuantizeConfig | None]
+    ) -> tuple[Network, dict[str, WRPNQuantizeConfig]]:
+        """The decomposed nodes, for `build`, and what each layer of them is to carry.
 
         Args:
-          model: a Keras model; or its nodes, of which only the nodes are rebuilt, see `build`.
-          layer_quantize_map: what TF-MOT knows of its layers, by name.
+          network: the nodes of a float model.
+          asked: what annotated layers are asked to have, by name; None: what is usual.
         """
-        network = model if isinstance(model, Network) else traversal.read(model)
         annotated = {
-            node.name: _asked(node.layer, layer_quantize_map[node.name].get("quantize_config"))
+            node.name: _asked(node.layer, asked[node.name])
             for node in network.nodes
-            if node.name in layer_quantize_map and node.kind is not Kind.INPUT
+            if node.name in asked and node.kind is not Kind.INPUT
         }
         annotated = of_all_uses(network, annotated)
         network = decomposed(network, NAMESPACE, annotated)
@@ -73,11 +82,10 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
         averages = {node.name for node in network.nodes if node.kind is Kind.AVERAGE}
         self._on_one_grid = {name: plan.pop(name) for name in averages & plan.keys()}
         self._registry.planned = plan
-        rebuilt = network if isinstance(model, Network) else self.build(network)
-        return rebuilt, {name: {"quantize_config": config} for name, config in plan.items()}
+        return network, plan
 
     def build(self, network: Network, call: traversal.Call = traversal.call_node) -> keras.Model:
-        """The model of the nodes from `apply`, with its own layers where these hold quantizers.
+        """The model of the nodes from `plan`, with its own layers where these hold quantizers.
 
         They are behind the inputs, and in the place of average pooling that owns a grid.
 

@@ -19,30 +19,19 @@ CLIP = np.float32(1.37)
 
 # By name: portable form, its arguments, the twin's values, and the TensorFlow form.
 FORMS = {
-    "fake_quantize": (
-        lambda x, scale: portable.fake_quantize(x, scale, -7, 7, 0.25),
-        (KERNEL, SCALES),
-        numpy_twins.fake_quantize_np(KERNEL, SCALES, -7, 7),
-        lambda x, scale: quantizers.fake_quantize(x, scale, -7, 7, 0.25),
-    ),
-    "one scale": (
-        lambda x, scale: portable.fake_quantize(x, scale, 0, 15),
-        (KERNEL, np.float32(0.1)),
-        numpy_twins.fake_quantize_np(KERNEL, 0.1, 0, 15),
-        lambda x, scale: quantizers.fake_quantize(x, scale, 0, 15),
-    ),
-    "fake_quantize by ops": (
-        lambda x, scale: portable.fake_quantize_by_ops(x, scale, -7, 7, 0.25),
-        (KERNEL, SCALES),
-        numpy_twins.fake_quantize_np(KERNEL, SCALES, -7, 7),
-        lambda x, scale: quantizers.fake_quantize(x, scale, -7, 7, 0.25),
-    ),
-    "one scale by ops": (
-        lambda x, scale: portable.fake_quantize_by_ops(x, scale, 0, 15),
-        (KERNEL, np.float32(0.1)),
-        numpy_twins.fake_quantize_np(KERNEL, 0.1, 0, 15),
-        lambda x, scale: quantizers.fake_quantize(x, scale, 0, 15),
-    ),
+    **{
+        f"{function.__name__}, {name}": (
+            lambda x, scale, function=function, limits=limits: function(x, scale, *limits),
+            (KERNEL, scale),
+            numpy_twins.fake_quantize_np(KERNEL, scale, *limits[:2]),
+            lambda x, scale, limits=limits: quantizers.fake_quantize(x, scale, *limits),
+        )
+        for function in (portable.fake_quantize, portable.fake_quantize_by_ops)
+        for name, scale, limits in (
+            ("a scale each", SCALES, (-7, 7, 0.25)),
+            ("one scale", np.float32(0.1), (0, 15)),
+        )
+    },
     "binarize": (
         lambda x: portable.binarize(x, portable.mean_magnitude(x, AXES)),
         (KERNEL,),

@@ -542,17 +542,18 @@ def test_a_model_without_annotations():
 
 @pytest.mark.parametrize("where", ["planned", "get_quantize_config"])
 def test_a_layer_that_loses_its_configuration_is_named(where, monkeypatch):
-    apply = scheme.WRPNLayoutTransform.apply
+    plan = scheme.WRPNLayoutTransform.plan
 
-    def forget(self, model, layer_quantize_map):
-        model, planned = apply(self, model, layer_quantize_map)
+    def forget(self, network, asked):
+        network, planned = plan(self, network, asked)
+        planned = dict(planned)  # What the scheme remembers stays whole.
         if where == "planned":
             del planned["conv2"]
         else:
-            planned["conv2"]["quantize_config"] = wrpn_tf.WRPNQuantizeConfig()
-        return model, planned
+            planned["conv2"] = wrpn_tf.WRPNQuantizeConfig()
+        return network, planned
 
-    monkeypatch.setattr(scheme.WRPNLayoutTransform, "apply", forget)
+    monkeypatch.setattr(scheme.WRPNLayoutTransform, "plan", forget)
     with pytest.raises(RuntimeError, match="lost their quantizers: conv2"):
         wrpn_tf.quantize_model(convnet(), 2, 4)
 
