@@ -1,12 +1,13 @@
-"""What the project says of time and size, measured again: training steps, export, latency.
+"""What the project says of time and size, measured again: training, export, latency.
 
     python -m benchmarks.run --environments=peers --output=run.json --plot=run.svg
     python -m benchmarks.run --quick
 
 Steps, relative to float: this package on tf_keras (also with packed activations) and on Keras 3
 (TensorFlow and JAX), TF-MOT, and in environments of their own Keras 3 alone, Larq, QKeras and HGQ2,
-all in turns. Time of an export beside TensorFlow's converter; latency and bytes of files beside
-those of TF-MOT, the converter and AI Edge Quantizer. Networks have random weights.
+all in turns. Memory of a step, by width and batch size, beside what the cost model says. Time of an
+export beside TensorFlow's converter; latency and bytes of files beside those of TF-MOT, the
+converter and AI Edge Quantizer. Networks have random weights.
 
 The environments are made with venv and pip where --environments does not have them yet, about 2 GB
 each. What cannot be installed or imported here has the reason in place of figures.
@@ -22,7 +23,7 @@ from absl import flags
 
 from wrpn_tf import command_line
 
-_CLAIMS = ("training step", "export", "latency")
+_CLAIMS = ("training step", "memory", "export", "latency")
 
 _NETWORKS = flags.DEFINE_list(
     "networks", ["resnet20", "resnet18", "mobilenet_v2"], "Of these and 'digits'."
@@ -55,7 +56,7 @@ def main() -> None:
 
     from rich.console import Console
 
-    from benchmarks.suite import conditions, deployment, report, training
+    from benchmarks.suite import conditions, deployment, memory, report, training
     from benchmarks.suite.settings import Settings
 
     folder = pathlib.Path(_ENVIRONMENTS.value) if _ENVIRONMENTS.value else None
@@ -69,7 +70,12 @@ def main() -> None:
     claims = dict(
         zip(
             _CLAIMS,
-            (training.step_rows, deployment.export_rows, deployment.latency_rows),
+            (
+                training.step_rows,
+                memory.memory_rows,
+                deployment.export_rows,
+                deployment.latency_rows,
+            ),
             strict=True,
         )
     )

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: TensorFlow's operations, float beside quantized.
+"""Where the time of a training step goes: operations in float, quantized, and packed.
 
     python -m benchmarks.step_profile --arch=mobilenet_v2 --image_size=224 --batch_size=16
 
@@ -65,28 +65,32 @@ def main() -> None:
     labels = random.integers(0, 10, _BATCH.value)
     networks = [
         wrpn_tf.models.build(_ARCH.value, num_classes=10, input_shape=shape, front="tf_keras")
-        for _ in range(2)
+        for _ in range(3)
     ]
-    networks[1] = wrpn_tf.quantize_model(networks[1], _WBITS.value, _ABITS.value)
-    wrpn_tf.calibrate(networks[1], [images])
-    before, after = (milliseconds(network, images, labels) for network in networks)
+    for index in (1, 2):
+        networks[index] = wrpn_tf.quantize_model(networks[index], _WBITS.value, _ABITS.value)
+        wrpn_tf.calibrate(networks[index], [images])
+    wrpn_tf.pack_activations(networks[2])
+    found = [milliseconds(network, images, labels) for network in networks]
 
     title = f"{_ARCH.value}, {_SIZE.value} pixels, batch {_BATCH.value}: ms of a step"
     table = Table(title=title)
     bits = f"{_WBITS.value}/{_ABITS.value}"
-    for heading in ("operation", "float", bits, "difference"):
+    for heading in ("operation", "float", bits, "difference", f"{bits}, packed", "difference"):
         table.add_column(heading, justify="left" if heading == "operation" else "right")
 
-    def row(name: str, one: float, other: float) -> None:
-        table.add_row(name, f"{one:.1f}", f"{other:.1f}", f"{other - one:+.1f}")
+    def row(name: str, times: list[float]) -> None:
+        whole, quantized, packed = times
+        more = f"{quantized - whole:+.1f}", f"{packed - quantized:+.1f}"
+        table.add_row(name, *(f"{x:.1f}" for x in times[:2]), more[0], f"{packed:.1f}", more[1])
 
-    operations = sorted(
-        before.keys() | after.keys(), key=lambda x: -max(before.get(x, 0.0), after.get(x, 0.0))
-    )
-    for name in operations[: _ROWS.value]:
-        row(name, before.get(name, 0.0), after.get(name, 0.0))
+    by_name = {
+        name: [operations.get(name, 0.0) for operations in found] for name in set().union(*found)
+    }
+    for name in sorted(by_name, key=lambda name: -max(by_name[name]))[: _ROWS.value]:
+        row(name, by_name[name])
     table.add_section()
-    row("all", sum(before.values()), sum(after.values()))
+    row("all", [sum(operations.values()) for operations in found])
     Console().print(table)
 
 

@@ -4,9 +4,10 @@ import json
 
 from absl import flags
 from absl.testing import flagsaver
+from rich.console import Console
 
 from benchmarks import run
-from benchmarks.suite import conditions, training
+from benchmarks.suite import conditions, memory, report, training
 from benchmarks.suite.settings import Settings, quartiles
 
 PROGRAMS = "tests.counted_steps"
@@ -66,6 +67,26 @@ def test_quick(tmp_path, capsys):
     assert found["warning"] == conditions.warning(found["load"][0])
     assert "ours: settle" in capsys.readouterr().out
     assert plot.read_text().startswith("<?xml")
+
+
+def test_memory_is_measured_in_a_process_of_its_own():
+    (row,) = memory.memory_rows("digits", Settings(rounds=1, steps=1, exports=1, alone=True))
+    peak, seconds = row.pop("peak"), row.pop("seconds")
+    assert row == {
+        "network": "digits",
+        "program": "quantized packed, 4 bits",
+        "width": 1,
+        "batch": 16,
+        "kept": 1_120,
+        "predicted": 388_096,
+    }
+    assert min(peak, seconds) > 0
+    rows = {"memory": [row | {"peak": peak, "seconds": seconds}]}
+    console = Console(record=True, width=200)
+    report.show(rows, console)
+    assert f"{peak / 1e6:,.0f}" in console.export_text()
+    (axes,) = report.figure(rows).axes
+    assert axes.lines[0].get_ydata() == [peak / 1e6]
 
 
 def test_a_machine_that_is_not_quiet_is_said_to_be():

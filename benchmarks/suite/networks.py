@@ -10,7 +10,18 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network:
-    """A network of `wrpn_tf.models`; images have as many pixels a side."""
+    """A network of `wrpn_tf.models`.
+
+    Attributes:
+      title: what people read.
+      arch: its name in `wrpn_tf.models`.
+      pixels: height and width of an image.
+      channels: of an image.
+      classes: how many.
+      batch: images of a training step.
+      widths: factors on the filters, and
+      batches: images of a step, at which memory and time are measured.
+    """
 
     title: str
     arch: str
@@ -18,6 +29,8 @@ class Network:
     channels: int = 3
     classes: int
     batch: int
+    widths: tuple[int, ...] = (1,)
+    batches: tuple[int, ...] = (16,)
 
     def build(self, front: Any) -> Any:
         """The float network, of 'tf_keras' or 'keras'."""
@@ -42,7 +55,15 @@ class Network:
 
 
 NETWORKS = {
-    "resnet20": Network(title="ResNet-20", arch="resnet20", pixels=32, classes=10, batch=128),
+    "resnet20": Network(
+        title="ResNet-20",
+        arch="resnet20",
+        pixels=32,
+        classes=10,
+        batch=128,
+        widths=(1, 2, 4),
+        batches=(32, 128, 512),
+    ),
     "resnet18": Network(
         title="ResNet-18", arch="resnet18_post", pixels=224, classes=1000, batch=16
     ),

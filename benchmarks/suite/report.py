@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from benchmarks.suite.settings import Row
 from wrpn_tf.terminal import cell
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -21,7 +23,7 @@ def show(rows: Mapping[str, Sequence[Row]], console: Console) -> None:
     """Prints a table of each claim; where nothing could be measured, the reason.
 
     Args:
-      rows: by claim: 'training step', 'export' and 'latency'.
+      rows: by claim: 'training step', 'memory', 'export' and 'latency'.
       console: where.
     """
     for claim, found in rows.items():
@@ -32,17 +34,21 @@ def show(rows: Mapping[str, Sequence[Row]], console: Console) -> None:
         for heading in headings:
             table.add_column(heading, justify="right")
         for row in found:
-            name = cell(row[_DRAWN[claim][0]])
+            name = cell(row[_NAMES[claim]])
             cells = () if "reason" in row else _CELLS[claim](row)
             table.add_row(NETWORKS[row["network"]].title, name, *cells)
         console.print(table)
         for row in found:
             if "reason" in row:
-                name = row[_DRAWN[claim][0]]
+                name = row[_NAMES[claim]]
                 console.print(
                     f"{NETWORKS[row['network']].title}, {name}: not measured: {row['reason']}",
                     markup=False,
                 )
+
+
+def _megabytes(count: float | None) -> str:
+    return "" if count is None else f"{count / 1e6:,.0f}"
 
 
 def _spread(low: float, median: float, high: float) -> str:
@@ -51,6 +57,7 @@ def _spread(low: float, median: float, high: float) -> str:
 
 _HEADINGS = {
     "training step": ("program", "ms", "to float tf_keras", "to float of its process"),
+    "memory": ("program", "width", "batch", "kept, B an image", "peak, MB", "predicted, MB", "s"),
     "export": ("step", "s"),
     "latency": ("file", "bytes", "ms", "to float"),
 }
@@ -59,6 +66,14 @@ _CELLS = {
         f"{1e3 * statistics.median(row['seconds']):,.1f}",
         _spread(*row["to_first"]),
         _spread(*row["to_float"]),
+    ),
+    "memory": lambda row: (
+        f"{row['width']:g}x",
+        f"{row['batch']:,}",
+        f"{row['kept']:,.0f}",
+        _megabytes(row["peak"]),
+        _megabytes(row["predicted"]),
+        f"{row['seconds']:.2f}",
     ),
     "export": lambda row: (_spread(*row["quartiles"]),),
     "latency": lambda row: (
@@ -70,14 +85,18 @@ _CELLS = {
 _CAPTIONS = {
     "training step": "Medians over the rounds, ratios with quartiles. 4/4: weight and activation "
     "bits. Keras 3 compiles its steps with XLA, tf_keras does not.",
+    "memory": "Of a training step: what the backward pass keeps, the peak of a process of its own "
+    "beside what the cost model says, and one step's wall clock.",
     "export": "Wall clock, medians with quartiles.",
     "latency": "One image, one thread, XNNPACK.",
 }
+_NAMES = {"training step": "program", "memory": "program", "export": "step", "latency": "file"}
 _DRAWN = {
-    "training step": ("program", "to_first", "step / float step of tf_keras"),
-    "export": ("step", "quartiles", "s"),
-    "latency": ("file", "to_float", "latency / that of the float file"),
+    "training step": ("to_first", "step / float step of tf_keras"),
+    "export": ("quartiles", "s"),
+    "latency": ("to_float", "latency / that of the float file"),
 }
+_LINES = ("-", "--", ":", "-.")
 
 
 def figure(rows: Mapping[str, Sequence[Row]]) -> Figure:
@@ -93,15 +112,50 @@ def figure(rows: Mapping[str, Sequence[Row]]) -> Figure:
     for axes, (claim, network) in zip(
         drawn.subplots(len(panels), 1, squeeze=False).ravel(), panels, strict=True
     ):
-        name, ratio, label = _DRAWN[claim]
         chosen = [row for row in rows[claim] if row["network"] == network and "reason" not in row]
-        for place, row in enumerate(chosen):
-            low, median, high = row[ratio]
-            axes.plot([low, high], [place, place], color="#8a8a8a")
-            axes.plot(median, place, "o", color="#2563a8")
-        axes.set_yticks(range(len(chosen)), [row[name] for row in chosen], fontsize=7)
-        axes.invert_yaxis()
-        axes.set_xlim(left=0)
-        axes.set(title=f"{claim}, {NETWORKS[network].title}", xlabel=label)
+        if claim == "memory":
+            _draw_peaks(axes, chosen)
+        else:
+            _draw_spreads(axes, claim, chosen)
+        axes.set_title(f"{claim}, {NETWORKS[network].title}")
         axes.spines[["top", "right"]].set_visible(False)
     return drawn
+
+
+def _draw_spreads(axes: Axes, claim: str, rows: Sequence[Row]) -> None:
+    """A line from quartile to quartile for each row, with the median on it."""
+    ratio, label = _DRAWN[claim]
+    for place, row in enumerate(rows):
+        low, median, high = row[ratio]
+        axes.plot([low, high], [place, place], color="#8a8a8a")
+        axes.plot(median, place, "o", color="#2563a8")
+    axes.set_yticks(range(len(rows)), [row[_NAMES[claim]] for row in rows], fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel(label)
+
+
+def _draw_peaks(axes: Axes, rows: Sequence[Row]) -> None:
+    """The peak by batch size, a color for each program and a kind of line for each width."""
+    programs = list(dict.fromkeys(row["program"] for row in rows))
+    widths = sorted({row["width"] for row in rows})
+    for program, width in itertools.product(programs, widths):
+        points = [
+            (row["batch"], row["peak"] / 1e6)
+            for row in rows
+            if (row["program"], row["width"]) == (program, width)
+        ]
+        axes.plot(
+            *zip(*sorted(points), strict=True),
+            color=f"C{programs.index(program)}",
+            linestyle=_LINES[widths.index(width)],
+            marker="o",
+            markersize=3,
+            label=program if width == widths[0] else None,
+        )
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    lines = (f"{width:g}x {line}" for width, line in zip(widths, _LINES, strict=False))
+    axes.set_xlabel(f"batch size ({', '.join(lines)})")
+    axes.set_ylabel("peak, MB")
+    axes.legend(frameon=False, fontsize=6, ncols=2)

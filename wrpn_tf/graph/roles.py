@@ -221,11 +221,20 @@ def relu_maximum(layer: Layer) -> float | None:
     return None if maximum is None else float(maximum)
 
 
-def is_plain_relu(layer: Layer) -> bool:
-    """Whether the layer is ``max(x, 0)``."""
+def clips_within(layer: Layer, maximum: float | None) -> bool:
+    """Whether clipping to ``[0, c]``, of a c of at most `maximum`, does all that the layer does.
+
+    Args:
+      layer: any.
+      maximum: the bound on the clip, or None for a clip that may be any.
+    """
     if class_name(layer) == "ReLU":
-        return layer.max_value is None and not (layer.negative_slope or layer.threshold)
-    return class_name(layer) == "Activation" and activation_name(layer) == "relu"
+        if layer.negative_slope or layer.threshold:
+            return False
+    elif class_name(layer) != "Activation" or activation_name(layer) not in ("relu", "relu6"):
+        return False
+    own = relu_maximum(layer)
+    return own is None or (maximum is not None and maximum <= own)
 
 
 def is_gain(layer: Layer) -> bool:

@@ -12,7 +12,7 @@ from keras import ops
 from wrpn_tf.arithmetic import portable
 from wrpn_tf.graph.placement import KBit, Range
 from wrpn_tf.graph.plan import KernelPlan, LayerPlan
-from wrpn_tf.graph.roles import class_name
+from wrpn_tf.graph.roles import class_name, clips_within
 from wrpn_tf.keras3.output_quantizers import ActivationQuantizer, OutputQuantizer, RangeQuantizer
 from wrpn_tf.keras3.weight_quantizer import WeightQuantizer
 
@@ -102,7 +102,18 @@ class QuantizedLayer(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """The layer's output with quantizers in place."""
+        """The layer's output with quantizers in place.
+
+        A ReLU is not computed whose quantizer clips all that it would.
+        """
+        observes = bool(training) and self.trainable
+        quantizer = self.output_quantizer
+        if (
+            isinstance(quantizer, ActivationQuantizer)
+            and quantizer.observer is None
+            and clips_within(self.layer, quantizer.maximum)
+        ):
+            return quantizer(inputs, observes)
         arguments = {"training": training} if self._takes_training else {}
         if self.weight_quantizer is None:
             outputs = self.layer.call(inputs, **arguments)
@@ -113,9 +124,7 @@ class QuantizedLayer(keras.layers.Layer):
             mapping = [(variable, values[id(variable)]) for variable in self.layer.variables]
             with keras.StatelessScope(mapping, initialize_variables=False):
                 outputs = self.layer.call(inputs, **arguments)
-        if self.output_quantizer is None:
-            return outputs
-        return self.output_quantizer(outputs, bool(training) and self.trainable)
+        return outputs if quantizer is None else quantizer(outputs, observes)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The layer's."""

@@ -9,7 +9,7 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
     quantize_wrapper,
 )
 
-from wrpn_tf.graph.roles import is_plain_relu
+from wrpn_tf.graph.roles import clips_within
 from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer
 
 # Both classes keep TF-MOT's names: a .keras archive finds a layer's variables by its class's name.
@@ -64,11 +64,14 @@ class QuantizeWrapperV2(quantize_wrapper.QuantizeWrapperV2):
         """Keras sets None."""
 
     def call(self, inputs, training=None, **kwargs):
-        """Calls the layer, unless it is a ReLU whose quantizer clips at 0 anyway."""
-        if self._output_quantizers and is_plain_relu(self.layer):
-            quantizer = self._output_quantizers[0]
-            if isinstance(quantizer, ActivationQuantizer) and quantizer.observer is None:
-                return quantizer(inputs, training, self._output_quantizer_vars)
+        """Calls the layer, unless it is a ReLU whose quantizer clips all that it would."""
+        quantizer = next(iter(self._output_quantizers), None)
+        if (
+            isinstance(quantizer, ActivationQuantizer)
+            and quantizer.observer is None
+            and clips_within(self.layer, quantizer.maximum)
+        ):
+            return quantizer(inputs, training, self._output_quantizer_vars)
         return super().call(inputs, training=training, **kwargs)
 
     def _make_quantizer_fn(self, quantizer, x, training, quantizer_vars):

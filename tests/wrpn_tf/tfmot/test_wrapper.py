@@ -9,6 +9,7 @@ from tf_keras import layers
 
 import wrpn_tf
 from wrpn_tf.arithmetic import numpy_twins
+from wrpn_tf.graph.roles import clips_within
 
 
 def activated(activation):
@@ -26,13 +27,31 @@ def operations(model):
     return [op.type for op in function.get_concrete_function(spec).graph.get_operations()]
 
 
-@pytest.mark.parametrize("relu", [layers.ReLU(), layers.Activation("relu"), layers.ReLU(6.0)])
-def test_no_relu_is_computed_before_a_quantizer_that_clips_at_0(relu):
-    model = activated(relu)
-    kinds = operations(model)
-    has_maximum = getattr(relu, "max_value", None) is not None
-    assert ("Relu" in kinds or "Relu6" in kinds) == has_maximum
+RELUS = [layers.ReLU(), layers.Activation("relu"), layers.ReLU(6.0), layers.Activation("relu6")]
+
+
+@pytest.mark.parametrize("relu", RELUS)
+def test_no_relu_is_computed_before_a_quantizer_that_clips_as_much(relu):
+    kinds = operations(activated(relu))
+    assert not {"Relu", "Relu6"} & set(kinds)
     assert kinds.count("FakeQuantWithMinMaxArgs") == 1
+
+
+@pytest.mark.parametrize(
+    ("relu", "maximum", "expected"),
+    [
+        (layers.ReLU(), None, True),
+        (layers.ReLU(6.0), None, False),
+        (layers.ReLU(6.0), 6.0, True),
+        (layers.ReLU(6.0), 6.5, False),
+        (layers.Activation("relu6"), 7.0, False),
+        (layers.ReLU(negative_slope=0.1), 6.0, False),
+        (layers.ReLU(threshold=0.1), 6.0, False),
+        (layers.Activation("tanh"), 6.0, False),
+    ],
+)
+def test_a_relu_is_needed_where_the_clip_may_be_beyond_its_maximum(relu, maximum, expected):
+    assert clips_within(relu, maximum) is expected
 
 
 def test_calibration_sees_what_the_relu_gives():
