@@ -14,7 +14,8 @@ from export.realization.network import realize
 
 _REMEDY = (
     "export.settle(model), called when training has ended and before the last evaluation, moves "
-    "what can be moved; where it was called, this is what is left. export.prove names the channels."
+    "what can be moved; where it was called, this is what is left, and for layers of 8-bit weights "
+    "7 leave more room. export.prove names the channels."
 )
 
 

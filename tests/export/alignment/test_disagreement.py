@@ -72,6 +72,7 @@ def test_channels_that_are_not_exact_are_counted_until_settled():
     for name, each in wrong.items():
         assert (f"{name!r} {each}" in text) == bool(each)
     assert "export.settle(model)" in text and "cancel" not in text
+    assert "for layers of 8-bit weights 7 leave more room" in text
     export.settle(model)
     assert said(model) == ""
 
@@ -115,3 +116,24 @@ def test_only_the_largest_are_named():
     counts = {name: number for number, name in enumerate("abcdefg")}
     assert disagreement._named(counts) == "'g' 6, 'f' 5, 'e' 4, 'd' 3 and 3 more operators"
     assert disagreement._named({"a": 1234}) == "'a' 1,234"
+
+
+@pytest.mark.parametrize(("bits", "multiplier", "inexact"), [(8, 1, 20), (7, 2, 0)])
+def test_logits_of_a_wide_layer_are_exact_with_7_bits(bits, multiplier, inexact):
+    """With 8, float32 rounds products of some 10^5 by more than 255 thresholds leave room for."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16,))
+    x = layers.Dense(64, activation="relu", name="first")(image)
+    x = layers.Dense(2048, activation="relu", name="wide")(x)
+    model = keras.Model(image, layers.Dense(20, name="logits")(x))
+    rules = [wrpn_tf.Rule(name="logits", weight_bits=bits)]
+    model = wrpn_tf.quantize_model(model, 4, 4, input_range=(-1.0, 1.0), rules=rules)
+    grids = {"quant_first_relu": [0.06], "quant_wide_relu": [7e-4], "quant_logits": [-0.13, 0.08]}
+    for name, (_, variables) in wrpn_tf.named_output_quantizers(model).items():
+        for variable, value in zip(variables.values(), grids.get(name, [-1.0, 1.0]), strict=True):
+            variable.assign(value)
+    export.settle(model, progress=False)
+    graph = export.realize(export.lower(model))
+    (logits,) = (operator for operator in graph.operators if operator.output == "logits")
+    assert logits.code_multiplier == multiplier
+    assert graph.provenance.inexact_channels["logits"]["xnnpack"] == inexact
