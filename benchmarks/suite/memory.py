@@ -13,6 +13,7 @@ from benchmarks.suite.networks import NETWORKS
 from benchmarks.suite.settings import Row, Settings
 
 _ROOT = pathlib.Path(__file__).parents[2]
+_PROGRAMS = ("float32", "bfloat16", "float32 recomputed", "quantized", "quantized packed")
 _PREDICTED = {
     "float32": "training",
     "float32 recomputed": "packed_training",
@@ -36,8 +37,9 @@ def memory_rows(network: str, settings: Settings) -> list[Row]:
             f"--widths={','.join(map(str, chosen.widths))}",
             f"--batches={','.join(map(str, chosen.batches))}",
         ]
+        command.append(f"--programs={','.join(_PROGRAMS[-1:] if settings.alone else _PROGRAMS)}")
         if settings.alone:
-            command += ["--programs=quantized packed", "--abits=4"]
+            command.append("--abits=4")
         done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
         if done.returncode:
             reason = environments.last_line(done.stderr)
