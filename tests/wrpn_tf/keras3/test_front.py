@@ -11,6 +11,7 @@ from equality import assert_same
 
 import export
 import wrpn_tf
+from benchmarks import training_memory
 
 IMAGES = np.random.default_rng(1).uniform(-1, 1, (8, 6, 6, 2)).astype(np.float32)
 METHODS = {
@@ -62,6 +63,12 @@ def by_name(variables):
         found[layer, name] = variable
     assert len(found) == len(variables)
     return found
+
+
+def test_the_backward_pass_keeps_as_much():
+    """A ReLU before its quantizer is computed in neither, and its output kept in neither."""
+    new, old = quantized()
+    assert training_memory.stored_bytes(new) == training_memory.stored_bytes(old)
 
 
 @pytest.mark.parametrize("options", METHODS.values(), ids=METHODS)
