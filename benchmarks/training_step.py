@@ -3,10 +3,11 @@
     python -m benchmarks.training_step --arch=resnet20 --width=1 --rounds=5
     KERAS_BACKEND=jax python -m benchmarks.training_step --fronts=keras
 
-Float and this package's 2-bit weights with 4-bit activations, in tf_keras (with packed activations,
-too) and in Keras 3, and TF-MOT's 8-bit scheme, on the same network and batch, interleaved in one
-process; prints the median ratio to the first float network over the rounds, and that network's
-time. On JAX there is Keras 3 alone. Keras 3 compiles steps with XLA by default, tf_keras does not.
+Float and this package's 2-bit weights with 4-bit activations, in tf_keras and in Keras 3, on the
+same network and batch, interleaved in one process; in tf_keras also 2-bit weights alone (with the
+8-bit ranges of an integer-only network), fixed scales, packed activations, and TF-MOT's 8-bit
+scheme. Prints the median ratio to the first float network over the rounds, and that network's time.
+On JAX there is Keras 3 alone. Keras 3 compiles steps with XLA by default, tf_keras does not.
 """
 
 import statistics
@@ -22,7 +23,8 @@ import wrpn_tf
 from benchmarks.suite.stepping import seconds, warm_step
 from wrpn_tf import command_line
 
-_ARCH = flags.DEFINE_string("arch", "resnet20", "Architecture, for 32x32 images.")
+_ARCH = flags.DEFINE_string("arch", "resnet20", "Architecture.")
+_SIZE = flags.DEFINE_integer("image_size", 32, "Height and width of the images.", 8)
 _WIDTH = flags.DEFINE_float("width", 1.0, "Factor on the filters.")
 _BATCH = flags.DEFINE_integer("batch_size", 128, "Images per step.", 1)
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds; each runs every program.", 1)
@@ -30,7 +32,6 @@ _STEPS = flags.DEFINE_integer("steps", 3, "Steps of a program in a round.", 1)
 _JIT = flags.DEFINE_bool("jit", None, "Whether XLA compiles the steps; left out: Keras decides.")
 _FRONTS = flags.DEFINE_list("fronts", ["tf_keras", "keras"], "Of 'tf_keras' and 'keras'.")
 
-_SHAPE = (32, 32, 3)
 _LABELS = {"tf_keras": "tf_keras", "keras": "Keras 3"}
 
 
@@ -43,17 +44,26 @@ def _programs(front: str, images: np.ndarray, labels: np.ndarray) -> dict[str, C
 
     def network() -> Any:
         return wrpn_tf.models.build(
-            _ARCH.value, width=_WIDTH.value, num_classes=10, input_shape=_SHAPE, front=front
+            _ARCH.value,
+            width=_WIDTH.value,
+            num_classes=10,
+            input_shape=images.shape[1:],
+            front=front,
         )
 
-    quantized = wrpn_tf.quantize_model(network(), weight_bits=2, activation_bits=4)
-    wrpn_tf.calibrate(quantized, [images])
-    models = {"float": network(), "2-bit weights, 4-bit activations": quantized}
+    def quantized(activation_bits: int = 4, **options: Any) -> Any:
+        model = wrpn_tf.quantize_model(network(), 2, activation_bits, **options)
+        wrpn_tf.calibrate(model, [images])
+        return model
+
+    models = {"float": network(), "2-bit weights, 4-bit activations": quantized()}
     if front == "tf_keras":
         import tensorflow_model_optimization as tfmot
 
-        models["the same, packed"] = wrpn_tf.quantize_model(network(), 2, 4)
-        wrpn_tf.pack_activations(models["the same, packed"])
+        models["2-bit weights alone"] = quantized(32)
+        models["2-bit weights, 4-bit activations, fixed scales"] = quantized(method="calibrated")
+        models["2-bit weights, 4-bit activations, packed"] = quantized()
+        wrpn_tf.pack_activations(models["2-bit weights, 4-bit activations, packed"])
         models["TF-MOT, 8 bits"] = tfmot.quantization.keras.quantize_model(network())
     options = {} if _JIT.value is None else {"jit_compile": _JIT.value}
     return {
@@ -65,7 +75,7 @@ def _programs(front: str, images: np.ndarray, labels: np.ndarray) -> dict[str, C
 def main() -> None:
     """Runs the program."""
     random = np.random.default_rng(0)
-    images = random.normal(size=(_BATCH.value, *_SHAPE)).astype(np.float32)
+    images = random.normal(size=(_BATCH.value, _SIZE.value, _SIZE.value, 3)).astype(np.float32)
     labels = random.integers(0, 10, _BATCH.value)
     programs: dict[str, Callable] = {}
     for front in _FRONTS.value:
