@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -96,28 +95,27 @@ _DRAWN = {
     "export": ("quartiles", "s"),
     "latency": ("to_float", "latency / that of the float file"),
 }
-_LINES = ("-", "--", ":", "-.")
 
 
 def figure(rows: Mapping[str, Sequence[Row]]) -> Figure:
-    """Medians and quartiles, a panel for each claim and network; see `show`."""
+    """Medians and quartiles, a panel for each claim, network and width; see `show`."""
     from matplotlib.figure import Figure
 
-    panels = [
-        (claim, network)
-        for claim, found in rows.items()
-        for network in dict.fromkeys(row["network"] for row in found)
-    ]
-    drawn = Figure(figsize=(7.5, 2.8 * len(panels)), layout="constrained")
-    for axes, (claim, network) in zip(
-        drawn.subplots(len(panels), 1, squeeze=False).ravel(), panels, strict=True
-    ):
-        chosen = [row for row in rows[claim] if row["network"] == network and "reason" not in row]
-        if claim == "memory":
-            _draw_peaks(axes, chosen)
-        else:
+    panels: dict[tuple[str, str, float | None], list[Row]] = {}
+    for claim, found in rows.items():
+        for row in found:
+            if "reason" not in row:
+                panels.setdefault((claim, row["network"], row.get("width")), []).append(row)
+    drawn = Figure(figsize=(7.5, 2.8 * max(1, len(panels))), layout="constrained")
+    for place, ((claim, network, width), chosen) in enumerate(panels.items(), start=1):
+        axes = drawn.add_subplot(len(panels), 1, place)
+        title = f"{claim}, {NETWORKS[network].title}"
+        if width is None:
             _draw_spreads(axes, claim, chosen)
-        axes.set_title(f"{claim}, {NETWORKS[network].title}")
+        else:
+            _draw_peaks(axes, chosen)
+            title += f" {width:g}x"
+        axes.set_title(title)
         axes.spines[["top", "right"]].set_visible(False)
     return drawn
 
@@ -136,26 +134,12 @@ def _draw_spreads(axes: Axes, claim: str, rows: Sequence[Row]) -> None:
 
 
 def _draw_peaks(axes: Axes, rows: Sequence[Row]) -> None:
-    """The peak by batch size, a color for each program and a kind of line for each width."""
-    programs = list(dict.fromkeys(row["program"] for row in rows))
-    widths = sorted({row["width"] for row in rows})
-    for program, width in itertools.product(programs, widths):
-        points = [
-            (row["batch"], row["peak"] / 1e6)
-            for row in rows
-            if (row["program"], row["width"]) == (program, width)
-        ]
-        axes.plot(
-            *zip(*sorted(points), strict=True),
-            color=f"C{programs.index(program)}",
-            linestyle=_LINES[widths.index(width)],
-            marker="o",
-            markersize=3,
-            label=program if width == widths[0] else None,
-        )
+    """The peak by batch size, a line for each program."""
+    for program in dict.fromkeys(row["program"] for row in rows):
+        points = [(row["batch"], row["peak"] / 1e6) for row in rows if row["program"] == program]
+        axes.plot(*zip(*sorted(points), strict=True), "o-", markersize=3, label=program)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    lines = (f"{width:g}x {line}" for width, line in zip(widths, _LINES, strict=False))
-    axes.set_xlabel(f"batch size ({', '.join(lines)})")
+    axes.set_xlabel("batch size")
     axes.set_ylabel("peak, MB")
     axes.legend(frameon=False, fontsize=6, ncols=2)
