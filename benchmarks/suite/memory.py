@@ -28,6 +28,7 @@ def memory_rows(network: str, settings: Settings) -> list[Row]:
     Kept bytes are an image's; the peak and what the cost model predicts of it are a batch's.
     """
     chosen = NETWORKS[network]
+    programs, bits = (_PROGRAMS[-1:], "4") if settings.alone else (_PROGRAMS, "4,2")
     with tempfile.TemporaryDirectory() as folder:
         output = pathlib.Path(folder, "memory.json")
         command = [
@@ -36,10 +37,8 @@ def memory_rows(network: str, settings: Settings) -> list[Row]:
             f"--classes={chosen.classes}",
             f"--widths={','.join(map(str, chosen.widths))}",
             f"--batches={','.join(map(str, chosen.batches))}",
+            *(f"--programs={','.join(programs)}", f"--abits={bits}"),
         ]
-        command.append(f"--programs={','.join(_PROGRAMS[-1:] if settings.alone else _PROGRAMS)}")
-        if settings.alone:
-            command.append("--abits=4")
         done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
         if done.returncode:
             reason = environments.last_line(done.stderr)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from wrpn_tf.arithmetic.quantizer_state import ActivationState
+
 Layer = Any
 """A layer of a Keras: its class says which."""
 
@@ -235,6 +237,20 @@ def clips_within(layer: Layer, maximum: float | None) -> bool:
         return False
     own = relu_maximum(layer)
     return own is None or (maximum is not None and maximum <= own)
+
+
+def is_replaced(layer: Layer, quantizer: Any) -> bool:
+    """Whether the quantizer of a layer's output clips all that the layer would: a ReLU, mostly.
+
+    Not so while an observer looks at what the layer gives.
+
+    Args:
+      layer: any.
+      quantizer: of its output, of either front.
+    """
+    if not isinstance(quantizer, ActivationState) or quantizer.observer is not None:
+        return False
+    return clips_within(layer, quantizer.maximum)
 
 
 def is_gain(layer: Layer) -> bool:

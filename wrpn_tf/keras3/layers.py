@@ -12,7 +12,7 @@ from keras import ops
 from wrpn_tf.arithmetic import portable
 from wrpn_tf.graph.placement import KBit, Range
 from wrpn_tf.graph.plan import KernelPlan, LayerPlan
-from wrpn_tf.graph.roles import class_name, clips_within
+from wrpn_tf.graph.roles import class_name, is_replaced
 from wrpn_tf.keras3.output_quantizers import ActivationQuantizer, OutputQuantizer, RangeQuantizer
 from wrpn_tf.keras3.weight_quantizer import WeightQuantizer
 
@@ -108,11 +108,7 @@ class QuantizedLayer(keras.layers.Layer):
         """
         observes = bool(training) and self.trainable
         quantizer = self.output_quantizer
-        if (
-            isinstance(quantizer, ActivationQuantizer)
-            and quantizer.observer is None
-            and clips_within(self.layer, quantizer.maximum)
-        ):
+        if quantizer is not None and is_replaced(self.layer, quantizer):
             return quantizer(inputs, observes)
         arguments = {"training": training} if self._takes_training else {}
         if self.weight_quantizer is None:

@@ -9,8 +9,7 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
     quantize_wrapper,
 )
 
-from wrpn_tf.graph.roles import clips_within
-from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer
+from wrpn_tf.graph.roles import is_replaced
 
 # Both classes keep TF-MOT's names: a .keras archive finds a layer's variables by its class's name.
 
@@ -66,11 +65,7 @@ class QuantizeWrapperV2(quantize_wrapper.QuantizeWrapperV2):
     def call(self, inputs, training=None, **kwargs):
         """Calls the layer, unless it is a ReLU whose quantizer clips all that it would."""
         quantizer = next(iter(self._output_quantizers), None)
-        if (
-            isinstance(quantizer, ActivationQuantizer)
-            and quantizer.observer is None
-            and clips_within(self.layer, quantizer.maximum)
-        ):
+        if quantizer is not None and is_replaced(self.layer, quantizer):
             return quantizer(inputs, training, self._output_quantizer_vars)
         return super().call(inputs, training=training, **kwargs)
 
