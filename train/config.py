@@ -199,7 +199,7 @@ class Config:
 
     @property
     def deployable(self) -> bool:
-        """Whether the network has an integer form: all in 8 bits or less, first and last too."""
+        """Whether all is in 8 bits or less whatever rules leave out, first and last layer too."""
         widest = max(self._weight_bits + self._activation_bits)
         return widest <= 8 and self.first_last == "integer"
 

@@ -65,10 +65,7 @@ def run(root: pathlib.Path) -> None:
             f"{config.abits}/{config.wbits}",
             f"{metrics['test_accuracy']:.1%}",
         ]
-        if config.quantized:
-            row += _deploy(folder, console)
-        else:
-            row += ["", "", ""]
+        row += _deploy(folder, console)
         row.insert(5, f"{cost.weight_bytes / 1024:.1f} KiB")
         table.add_row(*row, f"{cost.compute / baseline:.2f}x")
     console.print(table)
@@ -81,10 +78,15 @@ def run(root: pathlib.Path) -> None:
 
 
 def _deploy(folder: pathlib.Path, console: Console) -> list[str]:
-    """Exports and verifies; returns the table's cells for accuracy, agreement and file size."""
+    """Exports and verifies; returns the table's cells for accuracy, agreement and file size.
+
+    They are empty for a network in float.
+    """
     from train.deployment import deploy
 
     deployment = deploy(folder, images=1000, console=console)
+    if deployment is None:
+        return ["", "", ""]
     accuracy = deployment.verification.accuracy
     assert accuracy is not None and accuracy.device is not None
     return [

@@ -13,6 +13,8 @@ from export.verification.result import Verification
 from export.verification.verifier import MAX_ACCURACY_GAP, MIN_AGREEMENT, verify_graph
 from export.verification.workdir import Workdir
 from train.config import UserError
+from train.finishing import is_integer_only
+from train.record import Record
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,8 +32,10 @@ class Deployment:
     verification: Verification
 
 
-def deploy(workdir: str | os.PathLike[str], *, images: int, console: Console) -> Deployment:
+def deploy(workdir: str | os.PathLike[str], *, images: int, console: Console) -> Deployment | None:
     """Exports a finished training as `model.tflite` in its workdir and verifies the file.
+
+    Does nothing, and returns None, for a network that has something in float.
 
     Args:
         workdir: The folder of the training.
@@ -39,12 +43,14 @@ def deploy(workdir: str | os.PathLike[str], *, images: int, console: Console) ->
         console: Where to print what is measured.
 
     Raises:
-        UserError: The network has no integer form, the file cannot be written, or it is not what
+        UserError: The network diverged, the file cannot be written, or it is not what
             was trained.
     """
     path = pathlib.Path(workdir) / "model.tflite"
     try:
         finished = Workdir.load(workdir)
+        if not is_integer_only(finished.model, Record.read_config(finished.path / "record.json")):
+            return None
         content = with_borders(to_flatbuffer(finished.graph()), "uint8")
         write_bytes(path, content)
         data = finished.load_data()

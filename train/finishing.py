@@ -37,11 +37,26 @@ def finish(model: Any, config: Config, source: Source) -> None:
         batches = source.training(end, config.epochs + 1)(ALONE)  # As one more epoch's.
         count = math.ceil(config.bn_images / config.batch_size)
         reestimate_statistics(model, batches.take(count).map(lambda images, *_: images))
-    if config.deployable:
+    if is_integer_only(model, config):
         try:
             export.settle(model)  # From here on Keras and the device compute the same.
         except ValueError as error:
             raise UserError(f"the trained network has no integer form: {error}") from error
+
+
+def is_integer_only(model: Any, config: Config) -> bool:
+    """Whether a trained network is to have an integer form.
+
+    With widths of 32, rules may still give every layer fewer bits; then the network says whether
+    they did.
+    """
+    if config.deployable or not config.rules or config.first_last != "integer":
+        return config.deployable
+    try:
+        export.lower(model)
+    except ValueError:
+        return False
+    return True
 
 
 def evaluate(model: Any, source: Source) -> dict[str, float]:

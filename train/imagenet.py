@@ -95,11 +95,12 @@ def run() -> dict[str, Any] | None:
     from train.trainer import train
 
     metrics = train(config)
-    if metrics and config.deployable:
+    if metrics:
         deployment = deploy(config.workdir, images=_VERIFIED_IMAGES, console=console)
-        console.print(f"{deployment.path} is verified.")
-    elif metrics:
-        print("Not exported: float weights, activations or first and last layers.")
+        if deployment:
+            console.print(f"{deployment.path} is verified.")
+        else:
+            print("Not exported: float weights, activations or first and last layers.")
     return metrics
 
 

@@ -39,10 +39,7 @@ def run_one(run: Run, console: Console) -> dict:
 
     keras_named(run.config.front).backend.clear_session()
     metrics = train(run.config, verbose=2)
-    deployment = None
-    if run.config.deployable:
-        quiet = Console(quiet=True)
-        deployment = deploy(run.config.workdir, images=_IMAGES.value, console=quiet)
+    deployment = deploy(run.config.workdir, images=_IMAGES.value, console=Console(quiet=True))
     line = result_line(run, metrics, deployment)
     console.print({name: line[name] for name in ("accuracy", "tflite_accuracy") if line[name]})
     return line

@@ -12,6 +12,7 @@ import pytest
 import tf_keras as keras
 from rich.console import Console
 
+import export
 import wrpn_tf
 from train import callbacks, trainer
 from train.checkpoints import saved_steps
@@ -200,10 +201,34 @@ def test_a_training_of_keras_3_starts_and_learns_from_one_of_tf_keras_and_is_exp
     model = wrpn_tf.load_model(tmp_path / "next")
     assert type(model).__module__ == "wrpn_tf.keras3.model"
     np.testing.assert_allclose(model.get_layer("conv1").layer.kernel, before, atol=1e-6)
-    verified = deploy(tmp_path / "next", images=20, console=Console(quiet=True)).verification
+    deployment = deploy(tmp_path / "next", images=20, console=Console(quiet=True))
+    assert deployment is not None
+    verified = deployment.verification
     assert verified.accuracy is not None
     assert verified.accuracy.device == pytest.approx(metrics["test_accuracy"], abs=1e-6)
     assert verified.different == 0
+
+
+def test_where_rules_leave_nothing_in_float_the_network_is_settled_and_exported(
+    tmp_path: pathlib.Path,
+) -> None:
+    rules = tuple(
+        wrpn_tf.Rule(layer_class=kind, weight_bits=4, activation_bits=4)
+        for kind in ("Conv2D", "DepthwiseConv2D", "Dense", "ReLU")
+    )
+    quiet = Console(quiet=True)
+    for name, few in (("all", rules), ("some", rules[:2])):
+        run = config(tmp_path / name, epochs=1, rules=few)
+        assert not run.deployable
+        train(run)
+    deployment = deploy(tmp_path / "all", images=20, console=quiet)
+    assert deployment is not None and deployment.verification.different == 0
+    settled = wrpn_tf.load_model(tmp_path / "all")
+    export.settle(settled)
+    for one, other in zip(saved_weights(tmp_path / "all"), settled.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert deploy(tmp_path / "some", images=20, console=quiet) is None
+    assert not (tmp_path / "some" / "model.tflite").exists()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def divided(x: Tensor, constant: float) -> Tensor:
 
 
 def fake_quantize(
-    x: Tensor, scale: Tensor, low: Any, high: Any, gradient_scale: float = 1.0
+    x: Tensor, scale: Tensor, low: float, high: float, gradient_scale: float = 1.0
 ) -> Tensor:
     """See `wrpn_tf.arithmetic.quantizers.fake_quantize`, which it is on TensorFlow."""
     if keras.config.backend() != "tensorflow":
@@ -49,6 +49,17 @@ def fake_quantize(
 
     x, scale = ops.cast(x, "float32"), ops.cast(scale, "float32")
     return quantizers.fake_quantize(x, scale, low, high, gradient_scale)
+
+
+def fake_quantize_to_int8(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    """See `wrpn_tf.arithmetic.quantizers.fake_quantize_to_int8`, which it is on TensorFlow."""
+    x = ops.cast(x, "float32")
+    if keras.config.backend() != "tensorflow":
+        low, high = -128.0 - zero_point, 127.0 - zero_point
+        return fake_quantize_by_ops(x, ops.stop_gradient(scale), low, high)
+    from wrpn_tf.arithmetic import quantizers
+
+    return quantizers.fake_quantize_to_int8(x, scale, zero_point)
 
 
 def fake_quantize_by_ops(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from wrpn_tf.arithmetic import cpu_kernels
 from wrpn_tf.arithmetic.bits import OFF as OFF
 from wrpn_tf.arithmetic.bits import activation_levels as activation_levels
 from wrpn_tf.arithmetic.bits import check_bits as check_bits
@@ -44,8 +45,8 @@ def positive(scale: tf.Tensor) -> tf.Tensor:
 def fake_quantize(
     x: tf.Tensor,
     scale: tf.Tensor,
-    low: float | tf.Tensor,
-    high: float | tf.Tensor,
+    low: float,
+    high: float,
     gradient_scale: float = 1.0,
 ) -> tf.Tensor:
     """``scale * clip(round_half_up(x / scale), low, high)`` with a straight-through gradient.
@@ -58,8 +59,8 @@ def fake_quantize(
     Args:
       x: float32, any shape.
       scale: positive float32, broadcastable to `x`.
-      low: smallest code. May be a scalar tensor.
-      high: largest code. May be a scalar tensor.
+      low: smallest code.
+      high: largest code.
       gradient_scale: factor on the scale's gradient, see
         `wrpn_tf.arithmetic.scales.lsq_gradient_scale`.
 
@@ -71,18 +72,61 @@ def fake_quantize(
     def quantize(x, scale):
         steps = x / scale
         codes = _codes(steps, low, high)
+        values = codes * scale
 
         def gradient(upstream):
             passed = _pass_inside(upstream, steps, low, high)
-            slope = _sum_like(upstream * codes - passed * steps, scale)
+            if scale.shape.rank == 0 and cpu_kernels.has_fast_dot(x):
+                # Values are kept for the next layer; codes would be for this alone.
+                of_codes = cpu_kernels.dot(upstream, values) / scale
+                slope = of_codes - cpu_kernels.dot(passed, steps)
+            else:
+                slope = _sum_like(upstream * codes - passed * steps, scale)
             return passed, slope * gradient_scale
 
-        return codes * scale, gradient
+        return values, gradient
 
     return quantize(x, scale)
 
 
-def _codes(steps: tf.Tensor, low: float | tf.Tensor, high: float | tf.Tensor) -> tf.Tensor:
+def fake_quantize_to_int8(x: tf.Tensor, scale: tf.Tensor, zero_point: tf.Tensor) -> tf.Tensor:
+    """`fake_quantize` to the 256 codes of int8 around a zero point.
+
+    Its gradient with respect to `x` is the same, but that a value outside the clip by a rounding of
+    float32, 2^-17 steps or less, counts as inside. None goes to the scale and the zero point.
+
+    Args:
+      x: float32, any shape.
+      scale: positive float32 scalar.
+      zero_point: float32 scalar, an integer in [-128, 127]: the code of 0.
+
+    Returns:
+      float32 of the shape of `x`, on the grid of multiples of `scale`.
+    """
+    low = -128.0 - tf.stop_gradient(zero_point)
+    scale = tf.stop_gradient(scale)
+
+    @tf.custom_gradient
+    def quantize(x):
+        steps = x / scale
+
+        def gradient(upstream):
+            # The kernel has constants for limits, so steps are counted from the lowest code.
+            return tf.quantization.fake_quant_with_min_max_args_gradient(
+                upstream, steps - low, 0.0, 255.0, 8
+            )
+
+        return _clip_and_round(steps, low, low + 255.0) * scale, gradient
+
+    return quantize(x)
+
+
+def _clip_and_round(steps: tf.Tensor, low: float | tf.Tensor, high: float | tf.Tensor) -> tf.Tensor:
+    low, high = tf.cast(low, steps.dtype), tf.cast(high, steps.dtype)
+    return round_half_up(tf.raw_ops.ClipByValue(t=steps, clip_value_min=low, clip_value_max=high))
+
+
+def _codes(steps: tf.Tensor, low: float, high: float) -> tf.Tensor:
     """``clip(round_half_up(steps), low, high)`` in as few passes over memory as there are kernels.
 
     Quantization to steps of 1 is one kernel, and exact from 0 on: it divides and multiplies by 1.
@@ -90,29 +134,23 @@ def _codes(steps: tf.Tensor, low: float | tf.Tensor, high: float | tf.Tensor) ->
     bits = _kernel_bits(low, high)
     if bits is not None and low == 0:
         return tf.quantization.fake_quant_with_min_max_args(steps, 0.0, float(high), bits)
-    low, high = tf.cast(low, steps.dtype), tf.cast(high, steps.dtype)
-    return round_half_up(tf.raw_ops.ClipByValue(t=steps, clip_value_min=low, clip_value_max=high))
+    return _clip_and_round(steps, low, high)
 
 
-def _pass_inside(
-    upstream: tf.Tensor, steps: tf.Tensor, low: float | tf.Tensor, high: float | tf.Tensor
-) -> tf.Tensor:
+def _pass_inside(upstream: tf.Tensor, steps: tf.Tensor, low: float, high: float) -> tf.Tensor:
     """The upstream gradient where ``low <= steps <= high``, and 0 elsewhere."""
     bits = _kernel_bits(low, high)
     if bits is not None:
         return tf.quantization.fake_quant_with_min_max_args_gradient(
             upstream, steps, float(low), float(high), bits, narrow_range=low != 0
         )
-    low, high = tf.cast(low, steps.dtype), tf.cast(high, steps.dtype)
     # A mask to multiply with: `tf.where` takes four times as long on a CPU.
-    clipped = tf.raw_ops.ClipByValue(t=steps, clip_value_min=low, clip_value_max=high)
+    clipped = tf.clip_by_value(steps, low, high)
     return upstream * tf.cast(tf.equal(steps, clipped), upstream.dtype)
 
 
-def _kernel_bits(low: float | tf.Tensor, high: float | tf.Tensor) -> int | None:
+def _kernel_bits(low: float, high: float) -> int | None:
     """Bits of TensorFlow's quantization kernels with steps of 1 from `low` to `high`."""
-    if isinstance(low, tf.Tensor) or isinstance(high, tf.Tensor):
-        return None
     if low not in (0, -high):
         return None
     levels = round(high - low) + (low != 0)  # A symmetric range is `narrow`: it has a code less.

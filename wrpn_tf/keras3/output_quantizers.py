@@ -121,8 +121,7 @@ class RangeQuantizer(RangeState, OutputQuantizer):
         scale, zero_point = self._grid(minimum, maximum)
         if self.fixed:
             inputs = inputs + pixel_grid_np(*self.fixed)[2]
-        low, high = -128.0 - zero_point, 127.0 - zero_point
-        quantized = portable.fake_quantize(inputs, ops.stop_gradient(scale), low, high)
+        quantized = portable.fake_quantize_to_int8(inputs, scale, zero_point)
         if training or self.fixed:
             return quantized
         return ops.where(ops.equal(minimum, maximum), inputs, quantized)

@@ -138,9 +138,7 @@ class RangeQuantizer(RangeState, ObservableQuantizer):
         scale, zero_point = self.scale_and_zero_point(weights)
         if self.fixed:
             inputs += tf.stop_gradient(quantizers.pixel_grid(minimum, maximum)[2])
-        quantized = quantizers.fake_quantize(
-            inputs, tf.stop_gradient(scale), -128.0 - zero_point, 127.0 - zero_point
-        )
+        quantized = quantizers.fake_quantize_to_int8(inputs, scale, zero_point)
         if training or self.fixed:
             return quantized
         return tf.where(tf.equal(minimum, maximum), inputs, quantized)

@@ -20,7 +20,7 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
     quantize_wrapper,
 )
 
-from wrpn_tf.arithmetic import packing
+from wrpn_tf.arithmetic import cpu_kernels, packing
 from wrpn_tf.graph import checkpoints
 from wrpn_tf.graph.fusion import Fusion
 from wrpn_tf.graph.nodes import Element, Node
@@ -94,6 +94,19 @@ class Grid:
         low = 127.0 - zero_point - (2.0**quantizer.bits - 1.0)
         return cls(quantizer.bits, tf.convert_to_tensor(scale), low)
 
+    def codes(self, values: tf.Tensor) -> tf.Tensor:
+        """The codes, uint8, of values on the grid: multiples of the scale but for rounding."""
+        if cpu_kernels.are_available():
+            return cpu_kernels.nearest_codes(values, self.scale, self.low)
+        steps = values * tf.math.reciprocal(self.scale)
+        return tf.cast(steps + (0.5 - self.low), tf.uint8)
+
+    def values(self, codes: tf.Tensor) -> tf.Tensor:
+        """The values, float32, of codes."""
+        steps = tf.cast(codes, tf.float32)
+        is_shifted = isinstance(self.low, tf.Tensor) or self.low
+        return (steps + self.low if is_shifted else steps) * self.scale
+
 
 class Kept:
     """A tensor that the backward pass needs.
@@ -114,16 +127,11 @@ class Kept:
         if grid is None:
             return lambda after: _held_back(tensor, after)
         if self._packed is None:
-            # Values are whole multiples of the scale, so any rounding finds the code.
-            steps = tensor * tf.math.reciprocal(grid.scale) + (0.5 - grid.low)
-            self._packed = packing.pack(tf.cast(steps, tf.uint8), grid.bits)
+            self._packed = packing.pack(grid.codes(tensor), grid.bits)
         packed, shape, sizes = self._packed, tensor.shape, tf.shape(tensor)
 
         def restore(after: tf.Tensor) -> tf.Tensor:
-            codes = packing.unpack(_held_back(packed, after), grid.bits, shape, sizes)
-            steps = tf.cast(codes, tf.float32)
-            is_shifted = isinstance(grid.low, tf.Tensor) or grid.low
-            return (steps + grid.low if is_shifted else steps) * grid.scale
+            return grid.values(packing.unpack(_held_back(packed, after), grid.bits, shape, sizes))
 
         return restore
 

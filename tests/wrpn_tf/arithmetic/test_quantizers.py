@@ -467,6 +467,61 @@ def test_gradients_are_those_of_a_function_that_scales_with_its_arguments(x, sca
     np.testing.assert_allclose((x * to_x).sum() + scale * to_scale, value.sum(), atol=1e-2)
 
 
+@pytest.mark.parametrize("shape", [(5, 3, 2, 16), (7, 40), (1, 16), (4, 9, 17)])
+def test_scale_gradient_of_many_channels_is_the_same_sum(shape):
+    random = np.random.default_rng(0)
+    x = random.normal(0, 4, shape).astype(np.float32)
+    upstream = random.normal(size=shape).astype(np.float32)
+    _, to_x, to_scale = gradients(
+        lambda x, s: quantizers.fake_quantize(x, s, 0, 15, 0.25) * upstream, x, 0.5
+    )
+    steps = x / 0.5
+    inside = (steps >= 0) & (steps <= 15)
+    slope = np.clip(np.floor(steps + 0.5), 0, 15) - inside * np.float64(steps)
+    assert_same(to_x, inside * upstream)
+    np.testing.assert_allclose(to_scale, 0.25 * (upstream * slope).sum(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("channels", "compiler", "is_dot"),
+    [(16, None, True), (15, None, False), (None, None, False), (16, True, False)],
+)
+def test_scale_gradient_is_a_dot_product_but_in_xla_and_of_few_channels(channels, compiler, is_dot):
+    traced = []
+
+    @tf.function(jit_compile=compiler)
+    def gradient(x, scale):
+        with tf.GradientTape() as tape:
+            tape.watch(scale)
+            total = tf.reduce_sum(quantizers.fake_quantize(x, scale, 0, 3))
+        slope = tape.gradient(total, scale)
+        traced.extend(op.type for op in tf.compat.v1.get_default_graph().get_operations())
+        return slope
+
+    shape = tf.TensorSpec((None, 4, 4, channels)), tf.TensorSpec(())
+    gradient.get_concrete_function(*shape)
+    assert ("DepthwiseConv2dNativeBackpropFilter" in traced) == is_dot
+
+
+@given(tensors, scales, st.integers(-128, 127))
+def test_int8_equals_the_twin_of_its_codes(x, scale, zero_point):
+    scale, zero_point = np.float32(scale), np.float32(zero_point)
+    low, high = -128 - zero_point, 127 - zero_point
+    actual = quantizers.fake_quantize_to_int8(*map(tf.constant, (x, scale, zero_point)))
+    assert_same(actual, quantizers.fake_quantize_np(x, scale, low, high))
+
+
+@pytest.mark.parametrize("zero_point", [-128, -3, 0, 127])
+def test_int8_gradient_includes_both_edges_of_the_clip(zero_point):
+    low, high = -128 - zero_point, 127 - zero_point
+    steps = np.float32([low - 0.25, low - 2**-10, low, low + 0.3, high, high + 2**-10, 1e9, -1e9])
+    _, gradient = gradients(
+        lambda x: quantizers.fake_quantize_to_int8(x, 0.25, tf.constant(float(zero_point))),
+        steps * 0.25,
+    )
+    assert_same(gradient, [0, 0, 1, 1, 1, 0, 0, 0])
+
+
 def test_scale_gradient_outside_the_clip_is_the_finite_difference():
     x = np.float32([-5, -4, 7, 8, 9])
 

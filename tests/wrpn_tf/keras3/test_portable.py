@@ -32,6 +32,12 @@ FORMS = {
             ("one scale", np.float32(0.1), (0, 15)),
         )
     },
+    "int8": (
+        lambda x: portable.fake_quantize_to_int8(x, np.float32(0.02), np.float32(-10)),
+        (KERNEL,),
+        numpy_twins.fake_quantize_np(KERNEL, np.float32(0.02), -118, 137),
+        lambda x: quantizers.fake_quantize_to_int8(x, np.float32(0.02), np.float32(-10)),
+    ),
     "binarize": (
         lambda x: portable.binarize(x, portable.mean_magnitude(x, AXES)),
         (KERNEL,),

@@ -14,6 +14,7 @@ from tf_keras import layers
 import export
 import wrpn_tf
 from benchmarks.training_memory import stored_bytes
+from wrpn_tf.tfmot.packed_activations import Grid
 
 keras.backend.experimental.enable_tf_random_generator()  # Seeded by `keras.utils.set_random_seed`.
 
@@ -81,7 +82,24 @@ def sequences() -> keras.Model:
     return small_models.randomize(keras.Model(steps, layers.Dense(4, name="logits")(x)))
 
 
-NETWORKS = {"layer types": layer_types, "sequences": sequences}
+def many_channels() -> keras.Model:
+    """So many that the gradients of scales are dot products."""
+    image = keras.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(16, 3, padding="same", activation="relu", name="conv1")(image)
+    y = layers.Conv2D(16, 3, padding="same", use_bias=False, name="conv2")(x)
+    y = layers.ReLU(name="relu2")(layers.BatchNormalization(name="bn2")(y))
+    y = layers.SeparableConv2D(16, 3, padding="same", name="conv3")(y)
+    x = layers.ReLU(name="relu3")(layers.Add(name="add")([x, y]))
+    x = layers.Dense(24, activation="relu", name="hidden")(layers.Flatten(name="flatten")(x))
+    x = layers.Dense(4, name="logits")(x)
+    return small_models.randomize(keras.Model(image, x, name="many_channels"))
+
+
+NETWORKS = {
+    "layer types": layer_types,
+    "sequences": sequences,
+    "many channels": many_channels,
+}
 
 
 def quantized(build, *, pack=False, weight_bits=4, activation_bits=4, **arguments):
@@ -303,3 +321,21 @@ def test_xla_compiles_whole_steps_packed_or_not():
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
     np.testing.assert_allclose(losses[2], losses[0], rtol=1e-5)
     assert losses[0][-1] < losses[0][0]
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("low", [0.0, tf.constant(-100.0)])
+@pytest.mark.parametrize("compiler", [None, True])
+def test_every_code_is_found_from_its_value(bits, low, compiler):
+    codes = np.arange(2**bits, dtype=np.uint8)
+
+    @tf.function(jit_compile=compiler)
+    def there_and_back(scale):
+        grid = Grid(bits, scale, low)
+        values = grid.values(tf.constant(codes))
+        return values, grid.codes(values)
+
+    for scale in np.float32(np.logspace(-60, 60, 999, base=2)):
+        values, found = there_and_back(tf.constant(scale))
+        assert np.array_equal(values, (codes + np.float32(low)) * scale)
+        assert np.array_equal(found, codes)
