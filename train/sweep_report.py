@@ -28,7 +28,8 @@ _COLUMNS = (
     "weights",
 )
 _CAPTION = (
-    "A/W: activation and weight bits. Top-1 in %: mean over the seeds and standard deviation. "
+    "A/W: activation and weight bits, 'by layer' where rules say them. Top-1 in %: mean over the "
+    "seeds and standard deviation. "
     "Cost: FMAs x (activation bits + weight bits) relative to the 1x float network. .tflite: "
     "top-1 of the exported files; same top-1: share of images on which file and training agree. "
     "Zero codes, clipped: % of weight codes that are 0, and of positive activations above the clip "
@@ -92,12 +93,13 @@ def _row(cell: Sequence[Line]) -> list[str]:
         mean("agreement"),
         mean("zero_codes", digits=1),
         mean("clipped_activations", digits=1),
-        f"{first['weight_bytes'] / 1024:.1f} KiB",
+        f"{mean('weight_bytes', factor=1 / 1024, digits=1)} KiB",
     ]
 
 
 def _bits(line: Line) -> str:
-    return f"{line['abits']}/{line['wbits']}"
+    has_rules = line["config"].get("rules")
+    return "by layer" if has_rules else f"{line['abits']}/{line['wbits']}"
 
 
 def _curves(lines: Sequence[Line]) -> dict[str, dict[str, list[float]]]:

@@ -181,6 +181,7 @@ def test_the_report_has_a_row_for_each_network(
 ) -> None:
     _, folder = swept
     lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    lines.append(lines[1] | {"name": "mixed", "config": lines[1]["config"] | {"rules": [{}]}})
     write_report(lines, tmp_path / "report", Console(quiet=True))
     rows = [
         [cell.strip() for cell in line.strip("| \n").split(" | ")]
@@ -190,6 +191,7 @@ def test_the_report_has_a_row_for_each_network(
     assert [row[:4] for row in rows[2:]] == [
         ["float", "0.5x", "32/32", "1"],
         ["WRPN", "0.5x", "4/2", "2"],
+        ["mixed", "0.5x", "by layer", "1"],
     ]
     assert rows[3][4] == f"{100 * mean:.2f}"
     for name in ("report_cost.svg", "report_epochs.svg"):

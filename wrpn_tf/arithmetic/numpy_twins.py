@@ -18,9 +18,9 @@ HAIR = 2.0**-10
 """Where two codes are as near as each other, this much of a step decides, and not float32."""
 
 
-def round_half_up_np(x: np.ndarray) -> np.ndarray:
-    """NumPy twin of `round_half_up`."""
-    return np.floor(x + np.asarray(0.5, x.dtype))
+def round_half_up_np(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """NumPy twin of `round_half_up`; `out` may be `x` itself."""
+    return np.floor(np.add(x, np.asarray(0.5, x.dtype), out=out), out=out)
 
 
 def positive_np(scale: np.ndarray) -> np.ndarray:
@@ -32,7 +32,8 @@ def fake_quantize_np(
     x: np.ndarray, scale: np.ndarray | float, low: float, high: float
 ) -> np.ndarray:
     """NumPy twin of `fake_quantize` (values only)."""
-    return _clipped_steps(x, scale, low, high) * np.asarray(scale, np.float32)
+    codes = _clipped_steps(x, scale, low, high)
+    return np.multiply(codes, np.asarray(scale, np.float32), out=codes)
 
 
 def quantize_codes_np(
@@ -43,9 +44,10 @@ def quantize_codes_np(
 
 
 def _clipped_steps(x: np.ndarray, scale: np.ndarray | float, low: float, high: float) -> np.ndarray:
-    """The codes as float32."""
-    steps = np.asarray(x, np.float32) / np.asarray(scale, np.float32)
-    return np.clip(round_half_up_np(steps), np.float32(low), np.float32(high))
+    """The codes as float32, in one new array: the search for scales spends its time here."""
+    steps = np.asarray(np.asarray(x, np.float32) / np.asarray(scale, np.float32))
+    round_half_up_np(steps, out=steps)
+    return np.clip(steps, np.float32(low), np.float32(high), out=steps)
 
 
 def binarize_np(weights: np.ndarray, scale: np.ndarray | float) -> np.ndarray:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import os
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from wrpn_tf.arithmetic import numpy_twins
 
 _NORMAL_POINTS = 4096
-_CACHED = 1 << 16  # Values that are worked on at once, of which a core's cache holds some copies.
+_CACHED = 1 << 17  # Values that a core works on at once, of which its cache holds some copies.
 
 
 def lsq_gradient_scale(elements: int, levels: int) -> float:
@@ -45,9 +47,10 @@ def best_scales_np(rows: np.ndarray, low: int, high: int, candidates: int = 64) 
     if not rows.size:
         return np.full(len(rows), 1.0 / high, np.float32)
     together = max(1, _CACHED // rows.shape[1])
-    parts = range(0, len(rows), together)
-    best = [_best_scales(rows[start : start + together], low, high, candidates) for start in parts]
-    return np.concatenate(best)
+    parts = [rows[start : start + together] for start in range(0, len(rows), together)]
+    search = functools.partial(_best_scales, low=low, high=high, candidates=candidates)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy's loops run without Python's lock.
+        return np.concatenate(list(pool.map(search, parts)))
 
 
 def _best_scales(rows: np.ndarray, low: int, high: int, candidates: int) -> np.ndarray:
@@ -55,10 +58,11 @@ def _best_scales(rows: np.ndarray, low: int, high: int, candidates: int) -> np.n
     largest = (rows if low == 0 else np.abs(rows)).max(axis=1)
     clips = largest * np.arange(1, candidates + 1, dtype=np.float32)[:, None] / candidates
     scales = np.maximum(clips / high, np.float32(numpy_twins.SMALLEST_SCALE))
-    errors = [
-        np.square(rows - numpy_twins.fake_quantize_np(rows, scale[:, None], low, high)).mean(axis=1)
-        for scale in scales
-    ]
+    errors = []
+    for scale in scales:
+        difference = numpy_twins.fake_quantize_np(rows, scale[:, None], low, high)
+        np.subtract(rows, difference, out=difference)
+        errors.append(np.square(difference, out=difference).mean(axis=1))
     best = scales[np.argmin(errors, axis=0), np.arange(len(rows))]
     return np.where(largest > 0, best, np.float32(1.0 / high))
 
