@@ -40,11 +40,12 @@ def dot(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
       float32 scalar.
     """
     channels = x.shape[-1]
-    images = tf.concat([tf.shape(x)[:1], [-1, 1, channels]], axis=0)
+    sizes = tf.shape(x)  # Of no image, too, as a replica may have.
+    columns = tf.stack([sizes[0], tf.reduce_prod(sizes[1:-1]), 1, channels])
     by_channel = tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
-        input=tf.reshape(x, images),
+        input=tf.reshape(x, columns),
         filter_sizes=[1, 1, channels, 1],
-        out_backprop=tf.reshape(y, images),
+        out_backprop=tf.reshape(y, columns),
         strides=[1, 1, 1, 1],
         padding="VALID",
     )

@@ -52,10 +52,11 @@ def unpack(packed: tf.Tensor, bits: int, shape: tf.TensorShape, sizes: tf.Tensor
     """
     width = packed_width(bits)
     mask = tf.constant(0x0101010101010101 * ((1 << width) - 1), tf.uint64)
-    runs = [
-        tf.bitwise.bitwise_and(tf.bitwise.right_shift(packed, tf.constant(start, tf.uint64)), mask)
-        for start in range(0, 8, width)
+    shifted = [
+        tf.bitwise.right_shift(packed, tf.constant(start, tf.uint64))
+        for start in range(width, 8, width)
     ]
+    runs = [tf.bitwise.bitwise_and(run, mask) for run in (packed, *shifted)]
     flat = tf.reshape(tf.bitcast(tf.concat(runs, axis=0), tf.uint8), [-1])
     if not _fills(shape, len(runs) * _WORD_BYTES):
         flat = flat[: tf.reduce_prod(sizes)]

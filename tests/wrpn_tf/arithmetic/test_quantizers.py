@@ -467,7 +467,7 @@ def test_gradients_are_those_of_a_function_that_scales_with_its_arguments(x, sca
     np.testing.assert_allclose((x * to_x).sum() + scale * to_scale, value.sum(), atol=1e-2)
 
 
-@pytest.mark.parametrize("shape", [(5, 3, 2, 16), (7, 40), (1, 16), (4, 9, 17)])
+@pytest.mark.parametrize("shape", [(5, 3, 2, 16), (7, 40), (1, 16), (4, 9, 17), (0, 3, 2, 16)])
 def test_scale_gradient_of_many_channels_is_the_same_sum(shape):
     random = np.random.default_rng(0)
     x = random.normal(0, 4, shape).astype(np.float32)
