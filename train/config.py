@@ -199,7 +199,7 @@ class Config:
 
     @property
     def deployable(self) -> bool:
-        """Whether all is in 8 bits or less whatever rules leave out, first and last layer too."""
+        """Whether every layer has 8 bits or less, those too that no rule names."""
         widest = max(self._weight_bits + self._activation_bits)
         return widest <= 8 and self.first_last == "integer"
 
