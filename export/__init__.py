@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from export.ir.saving import load as load
     from export.ir.saving import save as save
     from export.ir.trained import TrainedGraph as TrainedGraph
+    from export.lowering.network import FloatError as FloatError
     from export.lowering.network import LoweringError as LoweringError
     from export.lowering.network import lower as lower
     from export.proof.prover import prove as prove
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from export.verification.verifier import verify as verify
 
 _PUBLIC = {
+    "FloatError": "export.lowering.network",
     "IntegerGraph": "export.ir.graph",
     "LoweringError": "export.lowering.network",
     "TrainedGraph": "export.ir.trained",

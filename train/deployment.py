@@ -47,9 +47,12 @@ def deploy(workdir: str | os.PathLike[str], *, images: int, console: Console) ->
             was trained.
     """
     path = pathlib.Path(workdir) / "model.tflite"
+    config = Record.read_config(path.with_name("record.json"))
+    if not config.quantized:
+        return None
     try:
         finished = Workdir.load(workdir)
-        if not is_integer_only(finished.model, Record.read_config(finished.path / "record.json")):
+        if not is_integer_only(finished.model, config):
             return None
         content = with_borders(to_flatbuffer(finished.graph()), "uint8")
         write_bytes(path, content)

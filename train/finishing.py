@@ -37,11 +37,11 @@ def finish(model: Any, config: Config, source: Source) -> None:
         batches = source.training(end, config.epochs + 1)(ALONE)  # As one more epoch's.
         count = math.ceil(config.bn_images / config.batch_size)
         reestimate_statistics(model, batches.take(count).map(lambda images, *_: images))
-    if is_integer_only(model, config):
-        try:
+    try:
+        if is_integer_only(model, config):
             export.settle(model)  # From here on Keras and the device compute the same.
-        except ValueError as error:
-            raise UserError(f"the trained network has no integer form: {error}") from error
+    except ValueError as error:
+        raise UserError(f"the trained network has no integer form: {error}") from error
 
 
 def is_integer_only(model: Any, config: Config) -> bool:
@@ -49,12 +49,15 @@ def is_integer_only(model: Any, config: Config) -> bool:
 
     With widths of 32, rules may still give every layer fewer bits; then the network says whether
     they did.
+
+    Raises:
+        LoweringError: It has none for another reason than something in float.
     """
     if config.deployable or not config.rules or config.first_last != "integer":
         return config.deployable
     try:
         export.lower(model)
-    except ValueError:
+    except export.FloatError:
         return False
     return True
 

@@ -44,6 +44,10 @@ class LoweringError(ValueError):
     """The model has no integer form; the message names the layers and says why."""
 
 
+class FloatError(LoweringError):
+    """Something that the model computes was left in float."""
+
+
 def lower(
     model: Any, metadata: Mapping[str, Any] | None = None, **options: NoReturn
 ) -> TrainedGraph:
@@ -58,8 +62,8 @@ def lower(
       **options: none; those of earlier versions are `export.realize`'s.
 
     Raises:
-      LoweringError: if a layer is in float or has not seen data (all are named), or has no integer
-        form.
+      FloatError: if a layer is in float; all are named.
+      LoweringError: if layers have not seen data (all are named) or have no integer form.
       TypeError: if an option is given.
     """
     for name in options:
@@ -134,7 +138,7 @@ def _check_quantized(views: Mapping[str, LayerView]) -> None:
         if view.observes and view.grid is None:
             unseen.append(view.name)
     if floats:
-        raise LoweringError(
+        raise FloatError(
             f"Layers in float: {', '.join(floats)}. Quantize the model with "
             "wrpn_tf.quantize_model(model, first_last='integer') and at most 8 bits."
         )
@@ -172,7 +176,7 @@ class _Lowering:
         readers = [view for view in self._views.values() if view.inputs == (name,)]
         quantizer = next((view for view in readers if view.kind is Kind.INPUT), None)
         if quantizer is None or quantizer.grid is None:
-            raise LoweringError(
+            raise FloatError(
                 f"Input {name!r} is in float; quantize the model with first_last='integer'."
             )
         tensor = self.builder.tensor(name, quantizer.name, quantizer.output_shape, quantizer.grid)
@@ -202,7 +206,7 @@ class _Lowering:
             return self.builder.emit(_PROBABILITIES[view.kind], [source], view, PROBABILITIES)
         grid = grid or view.grid
         if grid is None:
-            raise LoweringError(
+            raise FloatError(
                 f"The output of {view.name!r} is in float: it was quantized with 32 activation "
                 "bits or first_last='paper'."
             )

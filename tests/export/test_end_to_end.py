@@ -344,7 +344,7 @@ def test_unseen_ranges_and_float_layers_are_named():
     with pytest.raises(export.LoweringError, match="seen no data: quantize_image, quant_bn2"):
         export.lower(model)
     model = wrpn_tf.quantize_model(small_networks.network(0), first_last="paper")
-    with pytest.raises(export.LoweringError, match="in float: conv1, logits"):
+    with pytest.raises(export.FloatError, match="in float: conv1, logits"):
         export.lower(model)
 
 

@@ -14,19 +14,16 @@ from rich.console import Console
 
 import export
 import wrpn_tf
-from train import callbacks, trainer
+from train import callbacks, finishing, networks, sources, trainer
 from train.checkpoints import saved_steps
 from train.config import Config, UserError
 from train.deployment import deploy
 from train.optimizers import make_optimizer
 from wrpn_tf import datasets, models
 
-QUANTIZED = pytest.mark.skipif(
-    not hasattr(wrpn_tf, "quantize_model"), reason="wrpn_tf has no quantize_model"
-)
 BITS = [
     pytest.param({}, id="float"),
-    pytest.param({"wbits": 2, "abits": 4}, id="w2a4", marks=QUANTIZED),
+    pytest.param({"wbits": 2, "abits": 4}, id="w2a4"),
 ]
 BOTH_KERAS = [*BITS, pytest.param({"wbits": 2, "abits": 4, "keras": 3}, id="w2a4, Keras 3")]
 
@@ -150,7 +147,6 @@ def test_init_from_a_float_network(tmp_path: pathlib.Path, bits: dict[str, int])
     assert any(np.allclose(weight, before, atol=1e-6) for weight in after)
 
 
-@QUANTIZED
 def test_a_quantized_network_starts_one_of_fewer_bits(tmp_path: pathlib.Path) -> None:
     train(config(tmp_path / "8", epochs=1, wbits=8, abits=8))
     train(
@@ -229,6 +225,17 @@ def test_where_rules_leave_nothing_in_float_the_network_is_settled_and_exported(
         np.testing.assert_array_equal(one, other)
     assert deploy(tmp_path / "some", images=20, console=quiet) is None
     assert not (tmp_path / "some" / "model.tflite").exists()
+
+
+def test_rules_do_not_hide_that_a_network_diverged(tmp_path: pathlib.Path) -> None:
+    run = config(tmp_path, rules=(wrpn_tf.Rule(layer_class="Conv2D", weight_bits=4),))
+    source = sources.load(run)
+    model = networks.build(run, source, starts=False)
+    assert not finishing.is_integer_only(model, run)
+    name, (_, kernel, _) = next(iter(wrpn_tf.named_kernel_quantizers(model).items()))
+    kernel.assign(np.full_like(kernel, np.nan))
+    with pytest.raises(UserError, match=rf"no integer form: .*NaN or infinite: {name}\."):
+        finishing.finish(model, dataclasses.replace(run, bn_images=0), source)
 
 
 @pytest.mark.parametrize(
@@ -319,7 +326,6 @@ def test_a_user_error_on_the_command_line_is_one_sentence(tmp_path: pathlib.Path
     assert "Traceback" not in done.stderr
 
 
-@QUANTIZED
 def test_packed_activations_train_the_same_network(tmp_path: pathlib.Path) -> None:
     """A resumed training may have them where the first part did not: they are no other training."""
     changes = {"wbits": 2, "abits": 4, "epochs": 1}
