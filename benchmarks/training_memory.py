@@ -5,10 +5,11 @@
 
 Compares float32, float32 with `tf.recompute_grad` around what lies between branches, bfloat16
 (Keras's policy `mixed_bfloat16`), a quantized network, and one with packed activations, in
-tf_keras; and float32 and a quantized network in Keras 3, without XLA. Kept bytes are counted in the
-graph of the step and depend on no machine: tensors of the forward pass that the backward pass
-reads. The peak is that of a process of its own, less what it had before the first step of that
-batch; on a GPU also that of its allocator. Beside them stands what `wrpn_tf.measure_cost` predicts.
+tf_keras; and float32 and a quantized network, packed or not, in Keras 3, without XLA. Kept bytes
+are counted in the graph of the step and depend on no machine: tensors of the forward pass that the
+backward pass reads. The peak is that of a process of its own, less what it had before the first
+step of that batch; on a GPU also that of its allocator. Beside them stands what
+`wrpn_tf.measure_cost` predicts.
 `--limit_mib` also looks for the largest batch whose step fits into that much more memory. The
 seconds of a step are of one step of each batch.
 """
@@ -37,9 +38,9 @@ PROGRAMS = (
     "quantized packed",
     "Keras 3 float32",
     "Keras 3 quantized",
+    "Keras 3 quantized packed",
 )
-_RECOMPUTED, _QUANTIZED, _PACKED, _KERAS_3, _KERAS_3_QUANTIZED = PROGRAMS[2:]
-_HAVE_BITS = (_QUANTIZED, _PACKED, _KERAS_3_QUANTIZED)
+_RECOMPUTED = "float32 recomputed"
 _ALIASES = ("Identity", "IdentityN", "Reshape", "StopGradient", "Squeeze", "ExpandDims", "Bitcast")
 _NOT_KEPT = ("ReadVariableOp", "Const", "Placeholder")
 
@@ -124,7 +125,7 @@ class Recomputed:
     def __init__(self, model: Any):
         import tensorflow as tf
 
-        from wrpn_tf.tfmot.packed_activations import PackedCall
+        from wrpn_tf.recomputation.packed_activations import PackedCall
 
         def segment(root):
             leaves = root.leaves()
@@ -160,16 +161,20 @@ def network(program: str, width: float, weight_bits: int, activation_bits: int) 
     keras.mixed_precision.set_global_policy("float32")
     if program == _RECOMPUTED:
         return Recomputed(model)
-    if program not in _HAVE_BITS:
+    if not _has_bits(program):
         return model
     model = wrpn_tf.quantize_model(model, weight_bits, activation_bits)
-    if program == _PACKED:
+    if program.endswith("packed"):
         wrpn_tf.pack_activations(model)
     return model
 
 
 def _front(program: str) -> Front:
-    return "keras" if program in (_KERAS_3, _KERAS_3_QUANTIZED) else "tf_keras"
+    return "keras" if program.startswith("Keras 3") else "tf_keras"
+
+
+def _has_bits(program: str) -> bool:
+    return "quantized" in program
 
 
 def _child(task: dict[str, Any]) -> dict[str, Any]:
@@ -258,8 +263,8 @@ def _predicted(task: dict[str, Any]) -> dict[str, float]:
         front="tf_keras",
     )
     bits = {"weight_bits": _WBITS.value, "activation_bits": task["abits"]}
-    has_bits = task["program"] in _HAVE_BITS
-    memory = wrpn_tf.measure_cost(model, max(1, task["batch"]), **(bits if has_bits else {})).memory
+    has_bits = bits if _has_bits(task["program"]) else {}
+    memory = wrpn_tf.measure_cost(model, max(1, task["batch"]), **has_bits).memory
     return {
         "packed": memory.packed,
         "packed_training": memory.packed_training,
@@ -276,7 +281,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for width in map(float, _WIDTHS.value):
         for program in _PROGRAMS.value:
-            for abits in map(int, _ABITS.value) if program in _HAVE_BITS else (32,):
+            for abits in map(int, _ABITS.value) if _has_bits(program) else (32,):
                 task = {"program": program, "width": width, "abits": abits}
                 for batch in map(int, _BATCHES.value) if _PEAKS.value else (0,):
                     row = task | {"batch": batch}

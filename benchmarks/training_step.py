@@ -4,9 +4,9 @@
     KERAS_BACKEND=jax python -m benchmarks.training_step --fronts=keras
 
 Float and this package's 2-bit weights with 4-bit activations, in tf_keras and in Keras 3, on the
-same network and batch, interleaved in one process; in tf_keras also 2-bit weights alone (with the
-8-bit ranges of an integer-only network), fixed scales, packed activations, and TF-MOT's 8-bit
-scheme. Prints the median ratio to the first float network over the rounds, and that network's time.
+same network and batch, interleaved in one process, also with packed activations; in tf_keras also
+2-bit weights alone (with the 8-bit ranges of an integer-only network), fixed scales, and TF-MOT's
+8-bit scheme. Prints the median ratio to the first float network over the rounds, and that network's time.
 On JAX there is Keras 3 alone. Keras 3 compiles steps with XLA by default, tf_keras does not.
 """
 
@@ -57,13 +57,14 @@ def _programs(front: str, images: np.ndarray, labels: np.ndarray) -> dict[str, C
         return model
 
     models = {"float": network(), "2-bit weights, 4-bit activations": quantized()}
+    if keras.backend.backend() == "tensorflow":
+        models["2-bit weights, 4-bit activations, packed"] = quantized()
+        wrpn_tf.pack_activations(models["2-bit weights, 4-bit activations, packed"])
     if front == "tf_keras":
         import tensorflow_model_optimization as tfmot
 
         models["2-bit weights alone"] = quantized(32)
         models["2-bit weights, 4-bit activations, fixed scales"] = quantized(method="calibrated")
-        models["2-bit weights, 4-bit activations, packed"] = quantized()
-        wrpn_tf.pack_activations(models["2-bit weights, 4-bit activations, packed"])
         models["TF-MOT, 8 bits"] = tfmot.quantization.keras.quantize_model(network())
     options = {} if _JIT.value is None else {"jit_compile": _JIT.value}
     return {

@@ -25,6 +25,7 @@ LAYERS: dict[str, set[str]] = {
     "wrpn_tf/tfmot": {"arithmetic", "graph"},
     "wrpn_tf/keras3": {"arithmetic", "graph"},
     "wrpn_tf/quantization": {"arithmetic", "graph"},
+    "wrpn_tf/recomputation": {"arithmetic", "graph"},
     "wrpn_tf/widening": {"graph", "models"},
     "wrpn_tf/costs": {"arithmetic", "graph", "quantization"},
     "wrpn_tf/allocation": {"arithmetic", "costs", "graph", "quantization", "reporting"},

@@ -24,7 +24,7 @@ LOCATION_FIELDS = (
     "log_steps",
 )
 
-_ONLY_OF_KERAS_3 = {"strategy": "one", "packed_activations": False, "mixed_precision": "none"}
+_ONLY_OF_KERAS_3 = {"strategy": "one", "mixed_precision": "none"}
 """Fields that Keras 3 has one value of: the rest is `tf.distribute`'s and TF-MOT's."""
 
 
@@ -83,8 +83,8 @@ class Config:
             after training; 0 leaves the moving averages.
         mixed_precision: Convolutions in 'bf16' or 'fp16'; quantizers, variables and the saved
             model stay in float32.
-        keras: 2 for tf_keras and TF-MOT, 3 for Keras 3 on TensorFlow, which has one device, float32
-            and no packed activations.
+        keras: 2 for tf_keras and TF-MOT, 3 for Keras 3 on TensorFlow, which has one device
+            and float32.
         shift: Training images move by up to this many pixels in each direction.
         flip: Training images are mirrored at random.
         color: Brightness, contrast and saturation change by factors of 1 - color to 1 + color.

@@ -57,6 +57,7 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf.quantization.quantizing import quantize_annotate as quantize_annotate
     from wrpn_tf.quantization.quantizing import quantize_apply as quantize_apply
     from wrpn_tf.quantization.quantizing import quantize_model as quantize_model
+    from wrpn_tf.recomputation.packed_activations import pack_activations as pack_activations
     from wrpn_tf.reporting import plots as plots
     from wrpn_tf.reporting.layer_summary import summary as summary
     from wrpn_tf.reporting.results import Result as Result
@@ -65,7 +66,6 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf.tfmot.one_grid_layers import QuantizedUpSampling2D as QuantizedUpSampling2D
     from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer as ActivationQuantizer
     from wrpn_tf.tfmot.output_quantizers import RangeQuantizer as RangeQuantizer
-    from wrpn_tf.tfmot.packed_activations import pack_activations as pack_activations
     from wrpn_tf.tfmot.quantize_config import WRPNQuantizeConfig as WRPNQuantizeConfig
     from wrpn_tf.tfmot.saving import custom_objects as custom_objects
     from wrpn_tf.tfmot.scheme import WRPNScheme as WRPNScheme
@@ -119,7 +119,7 @@ _PUBLIC = {
     "named_kernel_quantizers": "wrpn_tf.quantization.inspection",
     "named_output_quantizers": "wrpn_tf.quantization.inspection",
     "numpy_twins": "wrpn_tf.arithmetic.numpy_twins",
-    "pack_activations": "wrpn_tf.tfmot.packed_activations",
+    "pack_activations": "wrpn_tf.recomputation.packed_activations",
     "paper": "wrpn_tf.costs.paper",
     "pareto_front": "wrpn_tf.reporting.results",
     "plots": "wrpn_tf.reporting.plots",

@@ -242,7 +242,6 @@ def test_rules_do_not_hide_that_a_network_diverged(tmp_path: pathlib.Path) -> No
     ("change", "message"),
     [
         ({"strategy": "mirrored"}, "--keras=3 trains with --strategy=one alone, not mirrored"),
-        ({"abits": 4, "packed_activations": True}, "with --packed_activations=False alone"),
         ({"mixed_precision": "bf16"}, "with --mixed_precision=none alone, not bf16"),
         ({"keras": 4}, "keras must be 2 or 3, not 4"),
     ],
@@ -326,9 +325,10 @@ def test_a_user_error_on_the_command_line_is_one_sentence(tmp_path: pathlib.Path
     assert "Traceback" not in done.stderr
 
 
-def test_packed_activations_train_the_same_network(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("keras", [2, 3])
+def test_packed_activations_train_the_same_network(keras: int, tmp_path: pathlib.Path) -> None:
     """A resumed training may have them where the first part did not: they are no other training."""
-    changes = {"wbits": 2, "abits": 4, "epochs": 1}
+    changes = {"wbits": 2, "abits": 4, "epochs": 1, "keras": keras}
     for name, packed in (("ordinary", False), ("packed", True)):
         train(config(tmp_path / name, packed_activations=packed, **changes))
     assert_same_weights(tmp_path / "ordinary", tmp_path / "packed")

@@ -85,7 +85,7 @@ class _Rewriter:
         if make is not None:
             whole = dataclasses.replace(whole, layer=make(node.layer, self._layers))
         elif class_name(node.layer) == "BatchNormalization":
-            whole = dataclasses.replace(whole, changes={"axis": [3]})
+            whole = dataclasses.replace(whole, changes={"axis": 3})
         if len(node.shape) == 3:
             whole = dataclasses.replace(whole, shape=_image_shape(node.shape))
         self._add(whole)

@@ -12,7 +12,7 @@ import numpy as np
 from wrpn_tf.arithmetic.quantization_parameters import QuantizationParameters
 from wrpn_tf.arithmetic.quantizer_state import ActivationState, KernelState, RangeState
 from wrpn_tf.graph.nodes import Node
-from wrpn_tf.graph.roles import Kind, Layer, kind
+from wrpn_tf.graph.roles import Kind, Layer
 
 KernelEntry = tuple[KernelState, Any, dict[str, Any]]
 """A kernel's quantizer, the kernel (a variable), and the quantizer's variables."""
@@ -89,18 +89,18 @@ class LayerView:
 def layer_view(
     node: Node,
     layer: Layer,
+    role: Kind | None,
     kernel: KernelEntry | None,
     output: OutputEntry | None,
-    role: Kind | None = None,
 ) -> LayerView:
     """The view of a node of a quantized model.
 
     Args:
       node: the node.
       layer: its layer, without what wraps it.
+      role: the layer's, None for a class that cannot be quantized.
       kernel: the quantizer of its kernel, if it has one.
       output: the quantizer of its output, if it has one.
-      role: the layer's, where its class does not say it.
     """
     codes = None
     if kernel is not None:
@@ -109,7 +109,7 @@ def layer_view(
         codes = KernelCodes(codes=values, scale=scale, bits=quantizer.bits)
     return LayerView(
         name=node.name,
-        kind=role or kind(layer),
+        kind=role,
         layer=layer,
         inputs=node.inputs,
         output_shape=node.shape,

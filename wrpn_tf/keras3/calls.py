@@ -50,11 +50,11 @@ def rebuild_calls(model: keras.Model, visit: traversal.Visit) -> keras.Model:
 def call_as(node: Any, layer: Any, tensors: list[Any], arguments: Mapping[str, Any]) -> Any:
     """Calls `layer` with the arguments of Keras's node, `tensors` in the place of its tensors.
 
-    Of `arguments`, which `traversal.replay` tells, those of the models around it are added.
+    Of `arguments`, which `traversal.replay` tells, those of the models around it replace its own.
     """
     values = {id(old): new for old, new in zip(node.input_tensors, tensors, strict=True)}
     args, kwargs = node.arguments.fill_in(values)
-    if isinstance(layer, keras.layers.Layer) and "training" not in kwargs:
+    if isinstance(layer, keras.layers.Layer):
         kwargs = kwargs | traversal.taken(arguments, layer)
     return layer(*args, **kwargs)
 

@@ -1,5 +1,7 @@
 """The names that each front has, see `wrpn_tf.fronts`."""
 
+from keras.config import backend as backend
+
 from wrpn_tf.keras3 import moving_layers as moving_layers
 from wrpn_tf.keras3.acceptance import check_accepted as check_accepted
 from wrpn_tf.keras3.calls import call_as as call_as
@@ -7,12 +9,17 @@ from wrpn_tf.keras3.calls import layer_call as layer_call
 from wrpn_tf.keras3.calls import rebuild_calls as rebuild_calls
 from wrpn_tf.keras3.inspection import named_kernel_quantizers as named_kernel_quantizers
 from wrpn_tf.keras3.inspection import named_output_quantizers as named_output_quantizers
+from wrpn_tf.keras3.inspection import scale_and_zero_point as scale_and_zero_point
+from wrpn_tf.keras3.inspection import unwrapped as unwrapped
 from wrpn_tf.keras3.inspection import view_layer as view_layer
+from wrpn_tf.keras3.model import flat_inputs as flat_inputs
 from wrpn_tf.keras3.model import flat_outputs as flat_outputs
 from wrpn_tf.keras3.model import input_names as input_names
 from wrpn_tf.keras3.model import interface_of as interface_of
 from wrpn_tf.keras3.model import nested_inputs as nested_inputs
 from wrpn_tf.keras3.model import packed_inputs as packed_inputs
+from wrpn_tf.keras3.model import packed_outputs as packed_outputs
+from wrpn_tf.keras3.model import without_updates as without_updates
 from wrpn_tf.keras3.moving_layers import NAMESPACE
 from wrpn_tf.keras3.quantization import annotate as annotate
 from wrpn_tf.keras3.quantization import apply as apply

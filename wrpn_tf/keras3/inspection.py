@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from wrpn_tf.graph.nodes import Node
-from wrpn_tf.graph.roles import Kind
+from wrpn_tf.graph.roles import Kind, kind
 from wrpn_tf.graph.views import KernelEntry, LayerView, OutputEntry, layer_view
 from wrpn_tf.keras3.layers import QuantizedInput, QuantizedLayer
 
@@ -22,12 +23,22 @@ def named_kernel_quantizers(model: keras.Model) -> dict[str, KernelEntry]:
     return {layer.name: entry for layer in model.layers if (entry := _kernel_quantizer(layer))}
 
 
+def unwrapped(layer: Any) -> tuple[Any, Kind | None]:
+    """The layer inside a wrapper, or the layer itself, and its role."""
+    inner = layer.layer if isinstance(layer, QuantizedLayer) else layer
+    return inner, Kind.INPUT if isinstance(inner, QuantizedInput) else kind(inner)
+
+
+def scale_and_zero_point(quantizer: Any, variables: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The present int8 grid of an output quantizer, which has its variables itself; as tensors."""
+    return quantizer.scale_and_zero_point()
+
+
 def view_layer(node: Node) -> LayerView:
     """The view of a node of a quantized model."""
-    layer = node.layer.layer if isinstance(node.layer, QuantizedLayer) else node.layer
-    role = Kind.INPUT if isinstance(layer, QuantizedInput) else None
+    layer, role = unwrapped(node.layer)
     return layer_view(
-        node, layer, _kernel_quantizer(node.layer), _output_quantizer(node.layer), role
+        node, layer, role, _kernel_quantizer(node.layer), _output_quantizer(node.layer)
     )
 
 

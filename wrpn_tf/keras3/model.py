@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -69,6 +70,21 @@ def nested_inputs(model: keras.Model) -> Any:
 def packed_inputs(model: keras.Model, inputs: Sequence[Any]) -> Any:
     """One value for each input, nested as the model takes them."""
     return tree.pack_sequence_as(nested_inputs(model), list(inputs))
+
+
+def packed_outputs(model: keras.Model, outputs: Sequence[Any]) -> Any:
+    """One value for each output, nested as the model returns them."""
+    return tree.pack_sequence_as(functional(model)._outputs_struct, list(outputs))
+
+
+def flat_inputs(model: keras.Model, inputs: Any) -> list[Any]:
+    """What a model is called with, in the order and in the types of `model.inputs`."""
+    return functional(model)._standardize_inputs(inputs)
+
+
+def without_updates(model: keras.Model) -> Callable[[], contextlib.AbstractContextManager]:
+    """Makes contexts in which calls of the model's layers change no variable."""
+    return keras.StatelessScope
 
 
 def flat_outputs(model: keras.Model, outputs: Any) -> list[Any]:

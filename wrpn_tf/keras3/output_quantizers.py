@@ -16,6 +16,7 @@ from wrpn_tf.arithmetic.quantizer_state import (
     OutputState,
     RangeState,
 )
+from wrpn_tf.graph.repetition import repeated_range
 
 
 class OutputQuantizer(OutputState):
@@ -105,8 +106,12 @@ class RangeQuantizer(RangeState, OutputQuantizer):
 
     def quantize(self, inputs: Any, training: bool) -> Any:
         """Observes in training, then quantizes on the range's grid."""
-        minimum, maximum = (self.variables[bound].value for bound in ("minimum", "maximum"))
-        if training and self.fixed is None:
+        repeated = repeated_range(self)
+        if repeated is None:
+            minimum, maximum = (self.variables[bound].value for bound in ("minimum", "maximum"))
+        else:
+            minimum, maximum = repeated["minimum"], repeated["maximum"]
+        if training and self.fixed is None and repeated is None:
             values = ops.stop_gradient(inputs)
             seen = ops.not_equal(minimum, maximum)
             momentum = ops.where(seen, RANGE_MOMENTUM, 0.0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import tf_keras as keras
 from tensorflow_model_optimization.python.core.quantization.keras import (
     quantize_layer,
@@ -9,7 +12,7 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 )
 
 from wrpn_tf.graph.nodes import Node
-from wrpn_tf.graph.roles import Kind
+from wrpn_tf.graph.roles import Kind, kind
 from wrpn_tf.graph.views import KernelEntry, LayerView, OutputEntry, layer_view
 from wrpn_tf.tfmot.one_grid_layers import OneGridLayer
 
@@ -24,13 +27,22 @@ def named_kernel_quantizers(model: keras.Model) -> dict[str, KernelEntry]:
     return {layer.name: entry for layer in model.layers if (entry := _kernel_quantizer(layer))}
 
 
+def unwrapped(layer: Any) -> tuple[Any, Kind | None]:
+    """The layer inside a wrapper, or the layer itself, and its role."""
+    inner = layer.layer if isinstance(layer, quantize_wrapper.QuantizeWrapper) else layer
+    return inner, Kind.INPUT if isinstance(inner, quantize_layer.QuantizeLayer) else kind(inner)
+
+
+def scale_and_zero_point(quantizer: Any, variables: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The present int8 grid of an output quantizer, as tensors."""
+    return quantizer.scale_and_zero_point(variables)
+
+
 def view_layer(node: Node) -> LayerView:
     """The view of a node of a quantized model."""
-    wrapped = isinstance(node.layer, quantize_wrapper.QuantizeWrapper)
-    layer = node.layer.layer if wrapped else node.layer
-    role = Kind.INPUT if isinstance(layer, quantize_layer.QuantizeLayer) else None
+    layer, role = unwrapped(node.layer)
     return layer_view(
-        node, layer, _kernel_quantizer(node.layer), _output_quantizer(node.layer), role
+        node, layer, role, _kernel_quantizer(node.layer), _output_quantizer(node.layer)
     )
 
 

@@ -75,6 +75,11 @@ def packed_inputs(model: keras.Model, inputs: Sequence[Any]) -> Any:
     return tf.nest.pack_sequence_as(model._nested_inputs, list(inputs))
 
 
+def packed_outputs(model: keras.Model, outputs: Sequence[Any]) -> Any:
+    """One value for each output, nested as the model returns them."""
+    return tf.nest.pack_sequence_as(model._nested_outputs, list(outputs))
+
+
 def flat_outputs(model: keras.Model, outputs: Any) -> list[Any]:
     """What a model returned, in the order of `model.outputs`."""
     return tf.nest.flatten(outputs)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
-from collections.abc import Iterator, Mapping
-
 import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.quantization.keras import quantizers as tfmot_quantizers
@@ -18,29 +14,7 @@ from wrpn_tf.arithmetic.quantizer_state import (
     OutputState,
     RangeState,
 )
-
-_REPEATED: contextvars.ContextVar[Mapping[int, tuple[tf.Tensor, tf.Tensor]] | None] = (
-    contextvars.ContextVar("ranges of a pass that is repeated", default=None)
-)
-
-
-@contextlib.contextmanager
-def repeating(ranges: Mapping[int, tuple[tf.Tensor, tf.Tensor]]) -> Iterator[None]:
-    """A context in which calls repeat earlier ones, to compute their values again.
-
-    Args:
-      ranges: minimum and maximum that each `RangeQuantizer` of the calls had, by its id.
-    """
-    token = _REPEATED.set(ranges)
-    try:
-        yield
-    finally:
-        _REPEATED.reset(token)
-
-
-def is_repeating() -> bool:
-    """Whether calls now repeat earlier ones: what they observe was observed."""
-    return _REPEATED.get() is not None
+from wrpn_tf.graph.repetition import repeated_range
 
 
 class ObservableQuantizer(OutputState, tfmot_quantizers.Quantizer):
@@ -118,9 +92,8 @@ class RangeQuantizer(RangeState, ObservableQuantizer):
 
     def quantize(self, inputs, training, weights):
         """Observes in training, then quantizes on the range's grid."""
-        repeated = _REPEATED.get()
-        if repeated is not None:
-            weights = dict(zip(("minimum", "maximum"), repeated[id(self)], strict=True))
+        repeated = repeated_range(self)
+        weights = weights if repeated is None else repeated
         minimum, maximum = weights["minimum"], weights["maximum"]
         if training and self.fixed is None and repeated is None:
             seen = tf.not_equal(minimum, maximum)
