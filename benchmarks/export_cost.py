@@ -4,7 +4,7 @@
     python -m benchmarks.export_cost --network=MobileNetV2 --size=64 --front=keras --method=learned
 
 A network of `keras.applications` or `tf_keras.applications` with random weights, calibrated on one
-random image. Prints, for each step, CPU seconds and the resident memory before it and at its most.
+random image. Prints, for each step, seconds, CPU seconds and the resident memory before it and at its most.
 """
 
 from __future__ import annotations
@@ -65,11 +65,14 @@ def resident() -> int:
 
 def measured(name: str, step: Callable[[], _Result]) -> _Result:
     """What a step gives; prints what it takes."""
-    started = time.process_time()
+    clock, cpu = time.perf_counter(), time.process_time()
     with _Watch() as watch:
         result = step()
-    seconds = time.process_time() - started
-    print(f"{name:10} {seconds:6.1f} s of CPU, {watch.before:,} MB before, {watch.most:,} at most")
+    clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
+    print(
+        f"{name:10} {clock:6.1f} s, of CPU {cpu:6.1f}; "
+        f"{watch.before:,} MB before, {watch.most:,} at most"
+    )
     return result
 
 

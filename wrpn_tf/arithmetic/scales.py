@@ -30,7 +30,7 @@ def best_scale_np(x: np.ndarray, low: int, high: int, candidates: int = 64) -> n
 
     Args:
       x: float, any shape: what shares the scale.
-      low: smallest code; 0 for activations.
+      low: smallest code: 0 for activations, else -`high`.
       high: largest code, at least 1.
       candidates: how many clips to try, evenly spaced up to the largest magnitude.
 
@@ -54,16 +54,20 @@ def best_scales_np(rows: np.ndarray, low: int, high: int, candidates: int = 64) 
 
 
 def _best_scales(rows: np.ndarray, low: int, high: int, candidates: int) -> np.ndarray:
-    rows = np.ascontiguousarray(rows)
-    largest = (rows if low == 0 else np.abs(rows)).max(axis=1)
-    clips = largest * np.arange(1, candidates + 1, dtype=np.float32)[:, None] / candidates
-    scales = np.maximum(clips / high, np.float32(numpy_twins.SMALLEST_SCALE))
-    errors = []
-    for scale in scales:
-        difference = numpy_twins.fake_quantize_np(rows, scale[:, None], low, high)
-        np.subtract(rows, difference, out=difference)
-        errors.append(np.square(difference, out=difference).mean(axis=1))
-    best = scales[np.argmin(errors, axis=0), np.arange(len(rows))]
+    # The grid is symmetric, or what is below it is at 0 whatever the scale.
+    magnitudes = np.abs(rows) if low else np.maximum(rows, 0)
+    largest = magnitudes.max(axis=1)
+    whole = magnitudes * (high / np.where(largest > 0, largest, 1))[:, None]
+    steps, codes = np.empty_like(whole), np.empty_like(whole)
+    shares = np.arange(1, candidates + 1, dtype=np.float32)
+    errors = np.empty((candidates, len(rows)), np.float32)
+    for share, error in zip(shares, errors, strict=True):
+        np.multiply(whole, candidates / share, out=steps)
+        np.minimum(np.rint(steps, out=codes), high, out=codes)
+        np.subtract(steps, codes, out=steps)
+        np.multiply(np.einsum("ij,ij->i", steps, steps), np.square(share), out=error)
+    best = largest * shares[np.argmin(errors, axis=0)] / candidates / high
+    best = np.maximum(best, np.float32(numpy_twins.SMALLEST_SCALE))
     return np.where(largest > 0, best, np.float32(1.0 / high))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+from tensorflow_model_optimization.python.core.keras import utils
 
 from wrpn_tf.arithmetic import quantizers
 from wrpn_tf.arithmetic.quantization_parameters import QuantizationParameters
@@ -33,9 +34,20 @@ class OneGridLayer(keras.layers.Layer):
         self.quantizer_vars = self.quantizer.build(input_shape, "output", self)
         super().build(input_shape)
 
+    def call(self, inputs, training=False):
+        """Computes on the grid; what is traced here needs no AutoGraph, which takes long."""
+        return tf.autograph.experimental.do_not_convert(self._compute)(inputs, training)
+
+    def _compute(self, inputs, training):
+        raise NotImplementedError
+
     def _quantize(self, inputs, training):
         """The inputs on the grid; an observed range stays where the layer is frozen."""
-        return self.quantizer(inputs, training if self.trainable else False, self.quantizer_vars)
+        return utils.smart_cond(
+            training if self.trainable else False,
+            lambda: self.quantizer(inputs, True, self.quantizer_vars),
+            lambda: self.quantizer(inputs, False, self.quantizer_vars),
+        )
 
     def grid(self) -> QuantizationParameters | None:
         """The grid of input and output."""
@@ -67,7 +79,7 @@ class QuantizedAveragePooling2D(OneGridLayer):
         self.strides = tuple(strides)
         self.padding = padding
 
-    def call(self, inputs, training=None):
+    def _compute(self, inputs, training):
         """Quantizes, averages and rounds."""
         quantized = self._quantize(inputs, training)
         mean = self._pool(quantized)
@@ -118,7 +130,7 @@ class QuantizedUpSampling2D(OneGridLayer):
         super().__init__(quantizer, **kwargs)
         self.size = tuple(size)
 
-    def call(self, inputs, training=None):
+    def _compute(self, inputs, training):
         """Quantizes, interpolates and rounds."""
         quantized = self._quantize(inputs, training)
         resized = self._resize(quantized)

@@ -22,6 +22,10 @@ class QuantizeLayer(quantize_layer.QuantizeLayer):
     built again when it is called, and has every variable twice.
     """
 
+    def call(self, inputs, training=False):
+        """Quantizes; what is traced here needs no AutoGraph, which takes long."""
+        return tf.autograph.experimental.do_not_convert(super().call)(inputs, training)
+
     def build_from_config(self, config):
         """Nothing: the call that follows builds the layer, and names its variables after it."""
 
@@ -62,7 +66,11 @@ class QuantizeWrapperV2(quantize_wrapper.QuantizeWrapperV2):
     def _activity_regularizer(self, value):
         """Keras sets None."""
 
-    def call(self, inputs, training=None, **kwargs):
+    def call(self, inputs, training=False, **kwargs):
+        """Calls the layer; Keras's layers, and what is here, need no AutoGraph, which takes long."""
+        return tf.autograph.experimental.do_not_convert(self._call)(inputs, training, **kwargs)
+
+    def _call(self, inputs, training, **kwargs):
         """Calls the layer, unless it is a ReLU whose quantizer clips all that it would."""
         quantizer = next(iter(self._output_quantizers), None)
         if quantizer is not None and is_replaced(self.layer, quantizer):
