@@ -40,15 +40,23 @@ def divided(x: Tensor, constant: float) -> Tensor:
 
 
 def fake_quantize(
-    x: Tensor, scale: Tensor, low: float, high: float, gradient_scale: float = 1.0
+    x: Tensor,
+    scale: Tensor,
+    low: float,
+    high: float,
+    gradient_scale: float = 1.0,
+    known: Tensor | None = None,
 ) -> Tensor:
-    """See `wrpn_tf.arithmetic.quantizers.fake_quantize`, which it is on TensorFlow."""
+    """See `wrpn_tf.arithmetic.quantizers.fake_quantize`, which it is on TensorFlow.
+
+    Nothing is known on other backends.
+    """
     if keras.config.backend() != "tensorflow":
         return fake_quantize_by_ops(x, scale, low, high, gradient_scale)
     from wrpn_tf.arithmetic import quantizers
 
     x, scale = ops.cast(x, "float32"), ops.cast(scale, "float32")
-    return quantizers.fake_quantize(x, scale, low, high, gradient_scale)
+    return quantizers.fake_quantize(x, scale, low, high, gradient_scale, known)
 
 
 def fake_quantize_to_int8(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:

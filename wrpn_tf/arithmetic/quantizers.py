@@ -48,6 +48,7 @@ def fake_quantize(
     low: float,
     high: float,
     gradient_scale: float = 1.0,
+    known: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """``scale * clip(round_half_up(x / scale), low, high)`` with a straight-through gradient.
 
@@ -63,6 +64,7 @@ def fake_quantize(
       high: largest code.
       gradient_scale: factor on the scale's gradient, see
         `wrpn_tf.arithmetic.scales.lsq_gradient_scale`.
+      known: what it returns, where an earlier call has computed it; only the gradient is then new.
 
     Returns:
       float32 of the shape of `x`, on the grid of multiples of `scale`.
@@ -72,7 +74,7 @@ def fake_quantize(
     def quantize(x, scale):
         steps = x / scale
         codes = _codes(steps, low, high)
-        values = codes * scale
+        values = codes * scale if known is None else known
 
         def gradient(upstream):
             passed = _pass_inside(upstream, steps, low, high)

@@ -16,7 +16,7 @@ from wrpn_tf.arithmetic.quantizer_state import (
     OutputState,
     RangeState,
 )
-from wrpn_tf.graph.repetition import repeated_range
+from wrpn_tf.graph.repetition import repeated_output, repeated_range
 
 
 class OutputQuantizer(OutputState):
@@ -81,7 +81,9 @@ class ActivationQuantizer(ActivationState, OutputQuantizer):
         """See `portable.fake_quantize` and `portable.pact`."""
         if self.method == "pact":
             return portable.pact(inputs, self._clip(), self.levels)
-        return portable.fake_quantize(inputs, self._scale(), 0, self.levels, self.gradient_scale)
+        return portable.fake_quantize(
+            inputs, self._scale(), 0, self.levels, self.gradient_scale, repeated_output(self)
+        )
 
     def scale_and_zero_point(self) -> tuple[Any, Any]:
         """The present int8 grid, as tensors."""

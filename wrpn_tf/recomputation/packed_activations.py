@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -169,18 +169,16 @@ class PackedCall:
             if class_name(step.layer) in checkpoints.RANDOM_MASKS and arguments["training"]:
                 compute, mask = _masked(step, batch)
                 sources = [*sources, mask]
-            between = Between(compute, sources, self._observed(step))
+            between = Between(compute, sources, self._quantizers.get(step.outer.name))
             if step.name in is_between:
                 return between
-            return Kept(self._segment(between), grid(step))
+            kept = Kept(self._segment(between), grid(step))
+            if step.kind is not Kind.AVERAGE:  # Which quantizes what it reads.
+                between.result = kept
+            return kept
 
         results = front.replay(model, values, visit, {"training": True})
         return front.packed_outputs(model, [result.tensor for result in results])
-
-    def _observed(self, step: _Step) -> tuple[RangeState, Mapping[str, Any]] | None:
-        """The step's 8-bit range and its variables, or None."""
-        quantizer, variables = self._quantizers.get(step.outer.name, (None, {}))
-        return (quantizer, variables) if isinstance(quantizer, RangeState) else None
 
 
 def _masked(step: _Step, batch: tf.Tensor) -> tuple[Callable[..., tf.Tensor], Kept]:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from wrpn_tf.arithmetic import cpu_kernels, packing
 from wrpn_tf.arithmetic.quantizer_state import RangeState
 from wrpn_tf.graph.repetition import repeating
+from wrpn_tf.graph.views import OutputEntry
 
 Context = Callable[[], contextlib.AbstractContextManager[Any]]
 
@@ -50,11 +51,13 @@ class Kept:
     Attributes:
       tensor: the tensor.
       grid: of its values; None for one that is kept as it is.
+      restored: the tensor that was last computed from its codes, until it is taken.
     """
 
     def __init__(self, tensor: tf.Tensor, grid: Grid | None = None):
         self.tensor = tensor
         self.grid = grid
+        self.restored: tf.Tensor | None = None
         self._packed: tf.Tensor | None = None
 
     def restorer(self) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -67,9 +70,16 @@ class Kept:
         packed, shape, sizes = self._packed, tensor.shape, tf.shape(tensor)
 
         def restore(after: tf.Tensor) -> tf.Tensor:
-            return grid.values(packing.unpack(_held_back(packed, after), grid.bits, shape, sizes))
+            codes = packing.unpack(_held_back(packed, after), grid.bits, shape, sizes)
+            self.restored = grid.values(codes)
+            return self.restored
 
         return restore
+
+    def take_restored(self) -> tf.Tensor | None:
+        """What a reader restored, which is not held any longer; None where none did."""
+        restored, self.restored = self.restored, None
+        return restored
 
 
 @dataclasses.dataclass(eq=False)
@@ -78,12 +88,14 @@ class Between:
 
     Attributes:
       compute: the tensor from those of `sources`.
-      quantizer: an 8-bit range that computing it observes, and its variables; or None.
+      quantizer: that of its output, and its variables; or None.
+      result: where what the quantizer gave is kept; None where it is not.
     """
 
     compute: Callable[..., tf.Tensor]
     sources: Sequence[Between | Kept]
-    quantizer: tuple[RangeState, Mapping[str, Any]] | None = None
+    quantizer: OutputEntry | None = None
+    result: Kept | None = None
 
     def leaves(self) -> list[Kept]:
         """The tensors that it is computed from, each once."""
@@ -93,13 +105,20 @@ class Between:
             found |= {id(part): part for part in parts}
         return list(found.values())
 
-    def quantizers(self) -> Iterator[tuple[RangeState, Mapping[str, Any]]]:
-        """Those of all that is computed."""
+    def ranges(self) -> Iterator[OutputEntry]:
+        """The 8-bit ranges that computing it observes."""
         for source in self.sources:
             if isinstance(source, Between):
-                yield from source.quantizers()
-        if self.quantizer is not None:
+                yield from source.ranges()
+        if self.quantizer is not None and isinstance(self.quantizer[0], RangeState):
             yield self.quantizer
+
+    def known(self) -> dict[int, tf.Tensor]:
+        """The output by its quantizer's id, where what read it has it from its codes."""
+        if self.quantizer is None or self.result is None:
+            return {}
+        restored = self.result.take_restored()
+        return {} if restored is None else {id(self.quantizer[0]): restored}
 
     def __call__(self, values: Mapping[int, tf.Tensor]) -> tf.Tensor:
         """The tensor, with `values` of leaves by their id."""
@@ -128,14 +147,14 @@ def keeping_leaves(root: Between, without_updates: Context) -> tf.Tensor:
         output = compute(tensors)
         ranges = {
             id(quantizer): {name: tf.identity(bound) for name, bound in kept.items()}
-            for quantizer, kept in root.quantizers()
+            for quantizer, kept in root.ranges()
         }
 
         def gradient(upstream, variables=None):
             variables = variables or []
             restored = [restore(upstream) for restore in restorers]
             floats = [tensor for tensor in restored if tensor.dtype.is_floating]
-            with repeating(ranges), without_updates(), tf.GradientTape() as tape:
+            with repeating(ranges, root.known()), without_updates(), tf.GradientTape() as tape:
                 tape.watch(floats)
                 again = compute(restored)
             found = iter(tape.gradient(again, [*floats, *variables], output_gradients=upstream))

@@ -14,7 +14,7 @@ from wrpn_tf.arithmetic.quantizer_state import (
     OutputState,
     RangeState,
 )
-from wrpn_tf.graph.repetition import repeated_range
+from wrpn_tf.graph.repetition import repeated_output, repeated_range
 
 
 class ObservableQuantizer(OutputState, tfmot_quantizers.Quantizer):
@@ -65,7 +65,12 @@ class ActivationQuantizer(ActivationState, ObservableQuantizer):
         if self.method == "pact":
             return related_work.pact(inputs, self._clip(weights), self.levels)
         return quantizers.fake_quantize(
-            inputs, self._scale(weights), 0, self.levels, self.gradient_scale
+            inputs,
+            self._scale(weights),
+            0,
+            self.levels,
+            self.gradient_scale,
+            repeated_output(self),
         )
 
     def scale_and_zero_point(self, weights):

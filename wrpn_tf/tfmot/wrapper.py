@@ -67,7 +67,7 @@ class QuantizeWrapperV2(quantize_wrapper.QuantizeWrapperV2):
         """Keras sets None."""
 
     def call(self, inputs, training=False, **kwargs):
-        """Calls the layer; Keras's layers, and what is here, need no AutoGraph, which takes long."""
+        """Calls the layer: Keras's, which like all here needs no AutoGraph, and that takes long."""
         return tf.autograph.experimental.do_not_convert(self._call)(inputs, training, **kwargs)
 
     def _call(self, inputs, training, **kwargs):
