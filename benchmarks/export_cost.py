@@ -4,7 +4,8 @@
     python -m benchmarks.export_cost --network=MobileNetV2 --size=64 --front=keras --method=learned
 
 A network of `keras.applications` or `tf_keras.applications` with random weights, calibrated on one
-random image. Prints, for each step, seconds, CPU seconds and the resident memory before it and at its most.
+random image. Prints, for each step, seconds, CPU seconds and the resident memory before it and at
+its most.
 """
 
 from __future__ import annotations

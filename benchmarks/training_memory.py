@@ -125,7 +125,7 @@ class Recomputed:
     def __init__(self, model: Any):
         import tensorflow as tf
 
-        from wrpn_tf.recomputation.packed_activations import PackedCall
+        from wrpn_tf.recomputation.segmented_call import SegmentedCall
 
         def segment(root):
             leaves = root.leaves()
@@ -136,7 +136,7 @@ class Recomputed:
             return compute(*(leaf.tensor for leaf in leaves))
 
         self.inputs, self.trainable_variables = model.inputs, model.trainable_variables
-        self._call = PackedCall(model, segment)
+        self._call = SegmentedCall(model, segment)
 
     def __call__(self, images: Any, training: bool) -> Any:
         """The outputs; `training` must be True."""

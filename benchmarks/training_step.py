@@ -6,8 +6,9 @@
 Float and this package's 2-bit weights with 4-bit activations, in tf_keras and in Keras 3, on the
 same network and batch, interleaved in one process, also with packed activations; in tf_keras also
 2-bit weights alone (with the 8-bit ranges of an integer-only network), fixed scales, and TF-MOT's
-8-bit scheme. Prints the median ratio to the first float network over the rounds, and that network's time.
-On JAX there is Keras 3 alone. Keras 3 compiles steps with XLA by default, tf_keras does not.
+8-bit scheme. Prints the median ratio to the first float network over the rounds, and that
+network's time. On JAX there is Keras 3 alone. Keras 3 compiles steps with XLA by default, tf_keras
+does not.
 """
 
 import statistics

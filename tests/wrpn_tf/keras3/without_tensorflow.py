@@ -114,6 +114,12 @@ images = (colours + random.integers(0, 56, (64, 8, 8, 3))).astype(np.uint8)
 quantized = wrpn_tf.quantize_model(model, 2, 4, input_range=(0, 255))
 assert quantized.output_names == ["kinds"]
 wrpn_tf.calibrate(quantized, images)
+try:
+    wrpn_tf.pack_activations(quantized)
+except ValueError as error:
+    assert "packed on TensorFlow, and Keras's backend is jax" in str(error)
+else:
+    raise AssertionError("activations were packed")
 adam = keras.optimizers.Adam(0.01)
 quantized.compile(adam, "sparse_categorical_crossentropy", metrics=["accuracy"])
 before = {v.path: v.numpy() for v in quantized.weights}
