@@ -10,7 +10,13 @@ def programs(network: Network) -> dict[str, Step]:
 
     import wrpn_tf
 
-    quantized = wrpn_tf.quantize_model(network.build("keras"), 4, 4)
-    wrpn_tf.calibrate(quantized, [network.images(network.batch)])
-    models = {"float": network.build("keras"), "ours, 4/4": quantized}
+    def ours():
+        model = wrpn_tf.quantize_model(network.build("keras"), 4, 4)
+        wrpn_tf.calibrate(model, [network.images(network.batch)])
+        return model
+
+    models = {"float": network.build("keras"), "ours, 4/4": ours()}
+    if keras.backend.backend() == "tensorflow":
+        models["ours, 4/4, packed"] = ours()
+        wrpn_tf.pack_activations(models["ours, 4/4, packed"])
     return {name: training_step(keras, model, network) for name, model in models.items()}
