@@ -24,8 +24,9 @@ def pack_activations(model: Any) -> None:
     Its calls with ``training=True`` then keep, for the backward pass, only the codes of quantized
     outputs: 1, 2, 4 or 8 bits an element, the next above their bits. Convolutions, normalizations
     and what else lies between them are computed again in the backward pass. Outputs and gradients
-    are those of the ordinary model, bit for bit, but for an output that three layers or more read,
-    whose gradients may be added in another order; moving statistics and observed ranges move once.
+    are those of the ordinary model, bit for bit, but where TensorFlow's graph optimizer reorders:
+    gradients of an output that three layers or more read may be added in another order, and a
+    product of two outputs in 8 bits may be rounded otherwise. Moving statistics and observed ranges move once.
     The model stays what it is: it is saved, loaded, exported and called in inference as before, and
     a model that is loaded is not packed.
 

@@ -307,6 +307,22 @@ def test_a_step_that_was_traced_before_is_traced_anew(front):
 
 
 @pytest.mark.parametrize("front", FRONTS)
+@pytest.mark.parametrize("nest", [list, lambda outputs: outputs[:1], lambda outputs: outputs[0]])
+def test_outputs_are_nested_as_ever(front, nest):
+    keras = both_keras.KERAS[front]
+    image = keras.Input((4, 4, 2), name="image")
+    x = keras.layers.ReLU(name="relu")(image)
+    ends = [keras.layers.Conv2D(2, 1, name=name)(x) for name in ("one", "two")]
+    model = wrpn_tf.quantize_model(keras.Model({"image": image}, nest(ends)), 4, 4)
+    images = {"image": tf.ones((3, 4, 4, 2))}
+    ordinary = model(images, training=True)
+    wrpn_tf.pack_activations(model)
+    packed = model(images, training=True)
+    assert isinstance(packed, list) == isinstance(ordinary, list)
+    tf.nest.assert_same_structure(packed, ordinary)
+
+
+@pytest.mark.parametrize("front", FRONTS)
 def test_what_cannot_be_packed_is_refused_by_name(front):
     with pytest.raises(ValueError, match="'tiny' has no quantized outputs"):
         wrpn_tf.pack_activations(builder(small_models.tiny, front)())
