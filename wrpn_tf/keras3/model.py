@@ -73,7 +73,7 @@ def packed_inputs(model: keras.Model, inputs: Sequence[Any]) -> Any:
 
 
 def packed_outputs(model: keras.Model, outputs: Sequence[Any]) -> Any:
-    """One value for each output, nested as the model returns them: a single one without its list."""
+    """One value for each output, nested as the model returns them: of one in a list, the value."""
     packed = tree.pack_sequence_as(functional(model)._outputs_struct, list(outputs))
     return packed[0] if isinstance(packed, list | tuple) and len(packed) == 1 else packed
 
