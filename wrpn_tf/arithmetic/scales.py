@@ -57,7 +57,8 @@ def _best_scales(rows: np.ndarray, low: int, high: int, candidates: int) -> np.n
     # The grid is symmetric, or what is below it is at 0 whatever the scale.
     magnitudes = np.abs(rows) if low else np.maximum(rows, 0)
     largest = magnitudes.max(axis=1)
-    whole = magnitudes * (high / np.where(largest > 0, largest, 1))[:, None]
+    smallest = np.float32(numpy_twins.SMALLEST_SCALE)
+    whole = magnitudes * (high / np.maximum(largest, smallest))[:, None]
     steps, codes = np.empty_like(whole), np.empty_like(whole)
     shares = np.arange(1, candidates + 1, dtype=np.float32)
     errors = np.empty((candidates, len(rows)), np.float32)
@@ -67,8 +68,7 @@ def _best_scales(rows: np.ndarray, low: int, high: int, candidates: int) -> np.n
         np.subtract(steps, codes, out=steps)
         np.multiply(np.einsum("ij,ij->i", steps, steps), np.square(share), out=error)
     best = largest * shares[np.argmin(errors, axis=0)] / candidates / high
-    best = np.maximum(best, np.float32(numpy_twins.SMALLEST_SCALE))
-    return np.where(largest > 0, best, np.float32(1.0 / high))
+    return np.where(largest > 0, np.maximum(best, smallest), np.float32(1.0 / high))
 
 
 @functools.cache

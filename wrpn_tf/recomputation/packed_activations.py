@@ -25,10 +25,13 @@ def pack_activations(model: Any) -> None:
     outputs: 1, 2, 4 or 8 bits an element, the next above their bits. Convolutions, normalizations
     and what else lies between them are computed again in the backward pass. Outputs and gradients
     are those of the ordinary model, bit for bit, but where TensorFlow's graph optimizer reorders:
-    gradients of an output that three layers or more read may be added in another order, and a
-    product of two outputs in 8 bits may be rounded otherwise. Moving statistics and observed ranges
-    move once. The model stays what it is: it is saved, loaded, exported and called in inference as
-    before, and a model that is loaded is not packed.
+    gradients of an output that three layers or more read, or of a weight that is used three times,
+    may be added in another order, and a product of two outputs in 8 bits may be rounded otherwise.
+    Moving statistics and observed ranges move once. The model stays what it is: it is saved,
+    loaded, exported and called in inference as before, and a model that is loaded is not packed.
+
+    Gradients are computed with the weights that the model has then: as with `tf.recompute_grad`,
+    weights must not change between a call and its gradients.
 
     What no quantizer follows is kept in float as before: outputs of layers that are not supported
     or that have an activity regularizer, inputs of a model with ``first_last="paper"``, residual

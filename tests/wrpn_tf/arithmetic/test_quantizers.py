@@ -612,8 +612,9 @@ def test_best_scale_is_the_best_of_64_clips(low, high):
             assert best_scales_np(x[None], low, high, candidates).tolist() == [expected]
 
 
-def test_best_scale_is_never_below_the_smallest():
-    assert best_scale_np(np.float32([1e-12, -1e-12]), -7, 7) == np.float32(2.0**-24)
+@pytest.mark.parametrize("value", [1e-12, 1e-38, 1e-45])
+def test_best_scale_is_never_below_the_smallest(value):
+    assert best_scale_np(np.float32([value, -value]), -127, 127) == np.float32(2.0**-24)
 
 
 @pytest.mark.parametrize("size", [1, 27, 70_000])
