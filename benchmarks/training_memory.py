@@ -262,9 +262,10 @@ def _predicted(task: dict[str, Any]) -> dict[str, float]:
         input_shape=(_SIZE.value, _SIZE.value, 3),
         front="tf_keras",
     )
-    bits = {"weight_bits": _WBITS.value, "activation_bits": task["abits"]}
-    has_bits = bits if _has_bits(task["program"]) else {}
-    memory = wrpn_tf.measure_cost(model, max(1, task["batch"]), **has_bits).memory
+    bits = {}
+    if _has_bits(task["program"]):
+        bits = {"weight_bits": _WBITS.value, "activation_bits": task["abits"]}
+    memory = wrpn_tf.measure_cost(model, max(1, task["batch"]), **bits).memory
     return {
         "packed": memory.packed,
         "packed_training": memory.packed_training,

@@ -70,7 +70,7 @@ def pack_activations(model: Any) -> None:
     ordinary = model.call
 
     def call(self, inputs, training=None, mask=None):
-        trains = isinstance(training, bool | int | np.bool_) and bool(training)  # And no tensor.
+        trains = isinstance(training, int | np.bool_) and bool(training)  # And no tensor.
         observed = any(quantizer.observer is not None for quantizer in quantizers)
         if not trains or mask is not None or observed:
             return ordinary(inputs, training=training, mask=mask)

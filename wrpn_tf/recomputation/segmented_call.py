@@ -94,10 +94,10 @@ class SegmentedCall:
             return grids[source] if source is not None else None
 
         def visit(node, sources, arguments):
-            step = next(steps)
+            step, called = next(steps), front.layer_call(node).called
 
             def compute(*tensors: tf.Tensor) -> Any:
-                return front.call_as(node, front.layer_call(node).called, list(tensors), arguments)
+                return front.call_as(node, called, list(tensors), arguments)
 
             if not checkpoints.is_repeatable(step):
                 outputs = tf.nest.flatten(compute(*(source.tensor for source in sources)))
