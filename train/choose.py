@@ -24,7 +24,11 @@ _UNITS = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2}
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished float training.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Its data set, where that has moved.")
-_MODEL = flags.DEFINE_string("model", None, "Instead: a float model, a .keras or .h5 file.")
+_MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "Instead: a float model, a .keras or .h5 file, or pretrained:NAME of the package.",
+)
 _IMAGES = flags.DEFINE_string(
     "images",
     None,

@@ -27,6 +27,8 @@ LOCATION_FIELDS = (
 _ONLY_OF_KERAS_3 = {"strategy": "one", "mixed_precision": "none"}
 """Fields that Keras 3 has one value of: the rest is `tf.distribute`'s and TF-MOT's."""
 
+_PRETRAINED = "pretrained:"
+
 
 class UserError(ValueError):
     """A mistake of the user's, told in one sentence; the command line shows no traceback."""
@@ -55,11 +57,13 @@ class Config:
         first_last: First and last layer in 8 bits ('integer') or in float ('paper').
         rules: Bits for single layers, which go before `wbits`, `abits` and `first_last`; the first
             that matches wins (see `wrpn_tf.quantize_model`).
-        init_from: Workdir or model file of a network of the same architecture whose weights
-            training starts from, float or quantized at any bit-widths; None starts from random
-            weights. That of a narrower network, in its workdir, is widened (`wrpn_tf.widen`).
-        teacher: Workdir or model file of a float network for the same images and classes, whose
-            logits the network learns from beside the labels (Hinton et al. 2015); None for none.
+        init_from: Workdir or model file of a network of the same architecture, or
+            'pretrained:NAME' of `wrpn_tf.models.load_pretrained`, whose weights training starts
+            from, float or quantized at any bit-widths; None starts from random weights. A narrower
+            network is widened (`wrpn_tf.widen`), unless it is a model file.
+        teacher: Workdir or model file of a float network for the same images and classes, or
+            'pretrained:NAME', whose logits the network learns from beside the labels (Hinton et
+            al. 2015); None for none.
         teacher_weight: Share of the loss against the teacher, 0 to 1.
         temperature: Divides both logits in the loss against the teacher.
         epochs: Passes over the training images, at least 1.
@@ -257,6 +261,12 @@ def _rules_difference(recorded: list[Any], rules: list[Any]) -> str:
     number, pair = next((i, pair) for i, pair in enumerate(pairs, start=1) if pair[0] != pair[1])
     one, other = ("none" if rule is None else json.dumps(rule) for rule in pair)
     return f"--rules whose rule {number} is {one}, not {other}"
+
+
+def pretrained_name(place: Any) -> str | None:
+    """NAME, where the value of `init_from` or `teacher` is 'pretrained:NAME'; else None."""
+    text = str(place)
+    return text.removeprefix(_PRETRAINED) if text.startswith(_PRETRAINED) else None
 
 
 def json_value(value: Any) -> Any:

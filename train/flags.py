@@ -40,7 +40,8 @@ _GROUPS = {
         "arch": "Architecture.",
         "width": "Factor on the filters of every convolution.",
         "init_from": "Workdir or model file of a network of the same architecture to start from, "
-        "in any bits; the workdir of a narrower one is widened.",
+        "in any bits, or pretrained:NAME of the package; a narrower one is widened, unless it is "
+        "a file.",
     },
     "Quantization": {
         "wbits": "Bits of the weights, 32 for float.",
@@ -76,7 +77,8 @@ _GROUPS = {
         "after training; 0 leaves the moving averages.",
     },
     "Teacher": {
-        "teacher": "Workdir or model file of a float network to learn from, beside the labels.",
+        "teacher": "Workdir or model file of a float network to learn from, beside the labels, or "
+        "pretrained:NAME of the package.",
         "teacher_weight": "Share of the loss against the teacher.",
         "temperature": "Divides the logits in the loss against the teacher.",
     },

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import wrpn_tf
-from train.config import Config, UserError
+from train.config import Config, UserError, pretrained_name
 from train.record import Record
 from train.sources import Source
 from wrpn_tf import models
@@ -66,18 +66,19 @@ def quantization(config: Config) -> dict[str, Any]:
 
 
 def load_network(path: str | os.PathLike[str], flag: str) -> Any:
-    """Loads a network from a workdir or a model file.
+    """Loads a network from a workdir or a model file, or 'pretrained:NAME' of the package.
 
     Raises:
         UserError: There is none; names the flag.
     """
+    name = pretrained_name(path)
     file = pathlib.Path(path)
     if file.is_dir():
         file = wrpn_tf.trained_file(file)
-    if not file.is_file():
+    if name is None and not file.is_file():
         raise UserError(f"{flag}: there is no model at {file}")
     try:
-        return wrpn_tf.load_model(file)
+        return models.load_pretrained(name) if name is not None else wrpn_tf.load_model(file)
     except ValueError as error:
         raise UserError(f"{flag}: {error}") from error
 
@@ -112,14 +113,13 @@ def load_teacher(config: Config, data: LabelledImages) -> Any | None:
 
 
 def _start(model: Any, config: Config, path: str | os.PathLike[str]) -> None:
-    """Gives a float network the weights of a workdir or file, widened where that is narrower.
+    """Gives a float network the weights of `config.init_from`, widened where that is narrower.
 
     Raises:
         UserError: They are not of this architecture, or of none as narrow that is recorded.
     """
     source = _load_for(config, path, "init_from")
-    record = pathlib.Path(path) / "record.json"
-    width = Record.read_config(record).width if record.is_file() else config.width
+    width = _recorded_width(path) or config.width
     if width < config.width:
         narrow = models.build(
             config.arch,
@@ -131,6 +131,14 @@ def _start(model: Any, config: Config, path: str | os.PathLike[str]) -> None:
         _copy_weights(source, narrow, path)
         source = wrpn_tf.widen(narrow, config.width / width, seed=config.seed)
     _copy_weights(source, model, path)
+
+
+def _recorded_width(path: str | os.PathLike[str]) -> float | None:
+    """The width of a network that is named by its workdir or as a published one."""
+    name, record = pretrained_name(path), pathlib.Path(path) / "record.json"
+    if name is not None:
+        return models.pretrained()[name]["width"]
+    return Record.read_config(record).width if record.is_file() else None
 
 
 def _copy_weights(source: Any, model: Any, path: str | os.PathLike[str]) -> None:

@@ -19,7 +19,7 @@ from absl import flags
 
 from export.ir.files import write_bytes
 from train import flags as train_flags
-from train.config import FIELD_DEFAULTS, LOCATION_FIELDS, Config, UserError
+from train.config import FIELD_DEFAULTS, LOCATION_FIELDS, Config, UserError, pretrained_name
 from train.grid import REFERENCES
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the finished training.", required=True)
@@ -31,8 +31,8 @@ def publish(workdir: str, name: str, folder: str | None = None) -> pathlib.Path:
     """Writes the two files of a network; returns the path of the .npz file.
 
     Raises:
-        UserError: The workdir holds no finished quantized training, the name is none, or the
-            network is not what it was after it has been read again.
+        UserError: The workdir holds no finished training, the name is none, or the network is not
+            what it was after it has been read again.
     """
     from train import networks
     from train.record import Record
@@ -43,8 +43,8 @@ def publish(workdir: str, name: str, folder: str | None = None) -> pathlib.Path:
     path = pathlib.Path(workdir) / "record.json"
     config = Record.read_config(path)
     contents = json.loads(path.read_text(encoding="utf-8"))
-    if not config.quantized or "metrics" not in contents:
-        raise UserError(f"{workdir} is not a finished training of a quantized network")
+    if "metrics" not in contents:
+        raise UserError(f"{workdir}: the training has not finished; the same command resumes it")
     model = networks.load_network(workdir, "workdir")
     record = _record(config, contents, model)
     arrays = published.arrays_of(model)
@@ -72,18 +72,18 @@ def _record(config: Config, contents: dict[str, Any], model: Any) -> dict[str, A
     said = {
         key: value
         for key, value in contents["flags"].items()
-        if key not in places and value != FIELD_DEFAULTS.get(key)
+        if value != FIELD_DEFAULTS.get(key) and (key not in places or pretrained_name(value))
+    }
+    quantization = networks.quantization(config) | {
+        "rules": [rule.as_json() for rule in config.rules],
+        "input_range": [scale * -zero_point, scale * (255 - zero_point)],
     }
     return {
         "arch": config.arch,
         "width": config.width,
         "num_classes": model.output_shape[-1],
         "input_shape": list(model.input_shape[1:]),
-        "quantization": networks.quantization(config)
-        | {
-            "rules": [rule.as_json() for rule in config.rules],
-            "input_range": [scale * -zero_point, scale * (255 - zero_point)],
-        },
+        "quantization": quantization if config.quantized else None,
         "dataset": {key: dataset[key] for key in ("name", "scale", "zero_point", "class_names")},
         "training": said,
         "test_accuracy": contents["metrics"]["test_accuracy"],

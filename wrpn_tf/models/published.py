@@ -1,9 +1,9 @@
-"""Networks that were trained here, as the integers and scales that they were trained to.
+"""Networks that were trained here, in float or as the integers and scales they were trained to.
 
 A network is two files in `files/`: `NAME.json` says what it is and how it was trained, `NAME.npz`
-holds the codes of its kernels and all else in float32. Codes of few bits compress well, and
-``codes * scale`` is quantized to the same codes again: nothing of what the network computes in
-inference is lost. The weights in float behind the codes are.
+holds its values, in float32 but for the codes of quantized kernels. Codes of few bits compress
+well, and ``codes * scale`` is quantized to the same codes again: nothing of what the network
+computes in inference is lost. The weights in float behind the codes are.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ def pretrained() -> dict[str, dict[str, Any]]:
     """The records of all networks of `load_pretrained`, by name.
 
     A record has `arch`, `width`, `num_classes` and `input_shape` of `wrpn_tf.models.build`,
-    `quantization` (the arguments of `wrpn_tf.quantize_model`), `dataset` (its name, `scale` and
-    `zero_point` of its pixels, `class_names`), `training` (the flags of the training program that
-    differ from its defaults), `test_accuracy` in [0, 1] and `sha256` of the .npz file.
+    `quantization` (the arguments of `wrpn_tf.quantize_model`; None of a float network), `dataset`
+    (its name, `scale` and `zero_point` of its pixels, `class_names`), `training` (the flags of the
+    training program that differ from its defaults), `test_accuracy` in [0, 1] and `sha256` of the
+    .npz file.
     """
     files = sorted(folder().iterdir(), key=lambda file: file.name)
     return {
@@ -43,7 +44,7 @@ def pretrained() -> dict[str, dict[str, Any]]:
 
 
 def load_pretrained(name: str, front: Front = "keras") -> Any:
-    """A trained and settled quantized network, ready to predict, fine-tune and export.
+    """A trained network: a float one, to widen or quantize, or a quantized and settled one.
 
     Its inputs are images as ``scale * (pixel - zero_point)`` of the record's data set.
 
@@ -65,11 +66,11 @@ def load_pretrained(name: str, front: Front = "keras") -> Any:
 
 
 def arrays_of(model: Any) -> dict[str, np.ndarray]:
-    """What `restore` needs of a quantized network.
+    """What `restore` needs of a network.
 
     Returns:
-        By name: 'codes/LAYER', int8; 'scale/LAYER', 'weights/LAYER/INDEX',
-        'kernel_scale/LAYER/VARIABLE' and 'output/LAYER/VARIABLE', float32.
+        By name: 'weights/LAYER/INDEX', float32; of a quantized network also 'codes/LAYER', int8,
+        'scale/LAYER', 'kernel_scale/LAYER/VARIABLE' and 'output/LAYER/VARIABLE', float32.
     """
     kernels = own_names(named_kernel_quantizers(model))
     arrays: dict[str, np.ndarray] = {}
@@ -86,7 +87,7 @@ def arrays_of(model: Any) -> dict[str, np.ndarray]:
 
 
 def restore(record: dict[str, Any], arrays: dict[str, np.ndarray], front: Front) -> Any:
-    """The quantized network of a record, with the values of `arrays_of`."""
+    """The network of a record, with the values of `arrays_of`."""
     options = {key: record[key] for key in ("width", "num_classes")}
     shape = tuple(record["input_shape"])
     model = build(record["arch"], front=front, input_shape=shape, **options)
@@ -96,6 +97,8 @@ def restore(record: dict[str, Any], arrays: dict[str, np.ndarray], front: Front)
             for index, old in enumerate(layer.get_weights())
         ]
         layer.set_weights(values)
+    if record["quantization"] is None:
+        return model
     rules = [Rule.from_json(rule) for rule in record["quantization"]["rules"]]
     model = quantize_model(model, **record["quantization"] | {"rules": rules})
     for key, variable in _variables(model):

@@ -1,7 +1,9 @@
 """Networks that the package carries: what their records say is so."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,15 +16,17 @@ from train.trainer import train
 from wrpn_tf import datasets, models
 from wrpn_tf.models import published as module
 
-ON_DIGITS = [
-    name for name, record in models.pretrained().items() if record["dataset"]["name"] == "digits"
-]
+DATA = Path(os.environ.get("WRPN_TF_DATA") or Path(__file__).parents[4] / "shared" / "data")
+RECORDS = models.pretrained()
+ON_CIFAR10 = [name for name, record in RECORDS.items() if record["dataset"]["name"] == "cifar10"]
+ON_DIGITS = [name for name, record in RECORDS.items() if record["dataset"]["name"] == "digits"]
+FLOAT = [name for name, record in RECORDS.items() if record["quantization"] is None]
 
 
 @pytest.mark.parametrize("front", ["keras", "tf_keras"])
 @pytest.mark.parametrize("name", ON_DIGITS)
 def test_accuracy_and_file_are_those_of_the_record(name: str, front: str) -> None:
-    record, data = models.pretrained()[name], datasets.load("digits")
+    record, data = RECORDS[name], datasets.load("digits")
     assert (data.scale, data.zero_point) == tuple(
         record["dataset"][key] for key in ("scale", "zero_point")
     )
@@ -36,12 +40,24 @@ def test_accuracy_and_file_are_those_of_the_record(name: str, front: str) -> Non
     assert (found.integers > 0, found.different) == (True, 0)
 
 
-@pytest.mark.parametrize("name", sorted(models.pretrained().keys() - set(ON_DIGITS)))
+@pytest.mark.parametrize("name", sorted(RECORDS.keys() - set(ON_DIGITS) - set(FLOAT)))
 def test_every_other_network_has_its_integers_in_a_file(name: str) -> None:
-    record, model = models.pretrained()[name], models.load_pretrained(name)
+    record, model = RECORDS[name], models.load_pretrained(name)
     images = np.random.default_rng(0).integers(0, 256, (4, *record["input_shape"]), np.uint8)
     found = export.verify(model, export.to_tflite(model), images)
     assert (found.verified, found.different) == (True, 0)
+
+
+@pytest.mark.skipif(
+    not (DATA / "cifar10").is_dir(), reason=f"no CIFAR-10 under {DATA} ($WRPN_TF_DATA)"
+)
+@pytest.mark.parametrize("name", ON_CIFAR10)
+def test_accuracy_on_cifar10_is_that_of_the_record(name: str) -> None:
+    data = datasets.load("cifar10", DATA)
+    model = models.load_pretrained(name)
+    logits = model.predict(data.normalize(data.test_images), batch_size=500, verbose=0)
+    right = (logits.argmax(axis=1) == data.test_labels).sum()
+    assert abs(right - 10_000 * RECORDS[name]["test_accuracy"]) < 1.5
 
 
 def test_a_damaged_file_and_an_unknown_name(
@@ -56,13 +72,13 @@ def test_a_damaged_file_and_an_unknown_name(
         models.load_pretrained("a")
 
 
+TINY = {"dataset": "digits", "arch": "digits_cnn", "width": 0.5, "train_images": 64}
+TINY |= {"epochs": 1, "batch_size": 32}
+
+
 def test_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = {"dataset": "digits", "arch": "digits_cnn", "width": 0.5, "train_images": 64}
     rules = (wrpn_tf.Rule(name="conv3", weight_bits=1),)
-    quantized = Config(
-        workdir=tmp_path / "run", epochs=1, batch_size=32, wbits=2, abits=4, rules=rules, **options
-    )
-    train(quantized, verbose=0)
+    train(Config(workdir=tmp_path / "run", wbits=2, abits=4, rules=rules, **TINY), verbose=0)
     path = publish(str(tmp_path / "run"), "tiny", str(tmp_path))
     monkeypatch.setattr(module, "folder", lambda: tmp_path)
     assert path.stat().st_size < 20_000
@@ -74,6 +90,39 @@ def test_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert export.to_tflite(model) == export.to_tflite(trained)
     with pytest.raises(UserError, match="must be lower-case"):
         publish(str(tmp_path / "run"), "No Name", str(tmp_path))
-    train(Config(workdir=tmp_path / "float", epochs=1, batch_size=32, **options), verbose=0)
-    with pytest.raises(UserError, match="not a finished training of a quantized network"):
-        publish(str(tmp_path / "float"), "float", str(tmp_path))
+    record = tmp_path / "run" / "record.json"
+    contents = json.loads(record.read_text())
+    del contents["metrics"]
+    record.write_text(json.dumps(contents))
+    with pytest.raises(UserError, match="run: the training has not finished"):
+        publish(str(tmp_path / "run"), "tiny", str(tmp_path))
+
+
+def test_a_published_float_network_is_where_trainings_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(Config(workdir=tmp_path / "float", **TINY), verbose=0)
+    publish(str(tmp_path / "float"), "tiny", str(tmp_path))
+    monkeypatch.setattr(module, "folder", lambda: tmp_path)
+    trained = wrpn_tf.load_model(tmp_path / "float")
+    model = models.load_pretrained("tiny", front="tf_keras")
+    assert models.pretrained()["tiny"]["quantization"] is None
+    assert_same_weights(model, trained)
+
+    options = TINY | {"width": 1.0, "wbits": 4, "abits": 4, "learning_rate": 1e-9}
+    for start, folder in (("pretrained:tiny", "a"), (tmp_path / "float", "b")):
+        train(Config(workdir=tmp_path / folder, init_from=start, **options), verbose=0)
+    assert_same_weights(*(wrpn_tf.load_model(tmp_path / folder) for folder in "ab"))
+    publish(str(tmp_path / "a"), "wide", str(tmp_path))
+    publish(str(tmp_path / "b"), "wider", str(tmp_path))
+    said = [models.pretrained()[name]["training"].get("init_from") for name in ("wide", "wider")]
+    assert said == ["pretrained:tiny", None]
+
+    teacher = Config(workdir=tmp_path / "c", teacher="pretrained:tinier", **TINY)
+    with pytest.raises(UserError, match=r"^teacher: there is no network 'tinier'; known: tiny"):
+        train(teacher, verbose=0)
+
+
+def assert_same_weights(model: Any, other: Any) -> None:
+    pairs = zip(model.get_weights(), other.get_weights(), strict=True)
+    assert all(np.array_equal(one, another) for one, another in pairs)
