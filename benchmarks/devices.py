@@ -169,7 +169,7 @@ def table(rows: list[Row], floats: list[Float]) -> str:
     """The rows as a Markdown table, with a column for the network where there are several."""
     several = len({row.network for row in [*rows, *floats]}) > 1
     headings = (
-        *("width", "W/A", "accuracy", "file", "gzip", "TFLM, tables", "TFLM RAM"),
+        *("width", "A/W", "accuracy", "file", "gzip", "TFLM, tables", "TFLM RAM"),
         *("coded weights", "bits, entropy", "NPU flash", "NPU SRAM"),
         *(f"{name} ms" for name in TARGETS),
     )
@@ -181,7 +181,7 @@ def table(rows: list[Row], floats: list[Float]) -> str:
         networks.append(each.network)
     for row in rows:
         cells = (
-            *(f"{row.width:g}x", f"{row.weight_bits}/{row.activation_bits}", f"{row.accuracy:.2%}"),
+            *(f"{row.width:g}x", f"{row.activation_bits}/{row.weight_bits}", f"{row.accuracy:.2%}"),
             *(f"{row.file_bytes:,}", f"{row.gzip_bytes:,}", f"{row.table_bytes:,}"),
             *(f"{row.arena_bytes:,}", f"{row.encoded_bytes:,}", f"{row.entropy:.2f}"),
             *(f"{row.flash_bytes:,}", f"{row.sram_bytes:,}"),
@@ -210,7 +210,7 @@ def draw(rows: list[Row], floats: list[Float], path: str) -> None:
         label = f"{network}, width {width:g}x" if several else f"width {width:g}x"
         axes.plot(sizes, [100 * row.accuracy for row in found], "o-", label=label)
         for row, size in zip(found, sizes, strict=True):
-            text = f"{row.weight_bits}/{row.activation_bits}"
+            text = f"{row.activation_bits}/{row.weight_bits}"
             axes.annotate(
                 text, (size, 100 * row.accuracy), xytext=(4, -10), textcoords="offset points"
             )

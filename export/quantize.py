@@ -32,7 +32,9 @@ _MODEL = flags.DEFINE_string(
 _QUANTIZED = flags.DEFINE_string(
     "quantized", None, "The .keras file to write; default: beside the model, as net-w4a4.keras."
 )
-_OUTPUT = flags.DEFINE_string("output", None, "Also write this .tflite file, once verified.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Also write this .tflite file, uint8 at its ends, once verified."
+)
 _WBITS = flags.DEFINE_integer("wbits", 8, "Weight bits, 1 to 8; 32 leaves weights in float.")
 _ABITS = flags.DEFINE_integer("abits", 8, "Activation bits, 1 to 8; 32 leaves them in float.")
 _METHOD = flags.DEFINE_enum(
@@ -149,7 +151,7 @@ def _exported(network: Any, images: np.ndarray) -> bytes | None:
     import export
 
     export.settle(network)
-    content = export.to_tflite(network)
+    content = export.to_tflite(network, io="uint8")
     verification = export.verify(network, content, images)
     Console().print(verification)
     return content if verification.verified else None

@@ -30,10 +30,11 @@ FLOAT = devices.Float(network="resnet20 on cifar10", width=1.0, accuracy=0.8705)
 
 
 def test_float_has_its_accuracy_alone():
-    heading, _, first, second = devices.table([ROW], [FLOAT]).splitlines()
-    assert heading.startswith("| width | W/A | accuracy | file |")
+    row = dataclasses.replace(ROW, activation_bits=4)
+    heading, _, first, second = devices.table([row], [FLOAT]).splitlines()
+    assert heading.startswith("| width | A/W | accuracy | file |")
     assert first.startswith("| 1x | float | 87.05% |  |")
-    assert second.startswith("| 1x | 2/2 | 82.90% | 304,834 |")
+    assert second.startswith("| 1x | 4/2 | 82.90% | 304,834 |")
     assert heading.count("|") == first.count("|") == second.count("|")
 
 

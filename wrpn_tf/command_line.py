@@ -115,7 +115,7 @@ def run(
                 raise
             sys.exit(
                 f"error: this needs {error.name}, which is not installed: "
-                "pip install 'wrpn-tf[train]'"
+                "install this package with its extra train, in a checkout pip install '.[train]'"
             )
         except errors as error:
             sys.exit(f"error: {printable(str(error), keep=_LINES)}")
