@@ -306,6 +306,6 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
     assert process.returncode == 1
     assert re.fullmatch(
         r"error: this needs (tensorflow|tf_keras), which is not installed: "
-        r"pip install 'wrpn-tf\[train\]'\n",
+        r"install this package with its extra train, in a checkout pip install '\.\[train\]'\n",
         errors,
     )
