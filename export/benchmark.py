@@ -45,16 +45,16 @@ def main(paths: list[str]) -> None:
     measured, problems = measure(
         models, _KERNEL_SETS.value, _thread_counts(), rounds=_ROUNDS.value, runs=_RUNS.value
     )
-    if _PLOT.value:
-        from export.tools.latency_plot import draw  # matplotlib, which takes a second
-
-        draw(measured, _PLOT.value)
     if _FORMAT.value == "json":
         print(json.dumps([_record(row) for row in measured], indent=1))
     else:
         _show(measured)
     for problem in problems:
         print(f"not measured: {printable(problem)}", file=sys.stderr)
+    if _PLOT.value:
+        from export.tools.latency_plot import draw  # matplotlib, which takes a second
+
+        draw(measured, _PLOT.value)
 
 
 def _thread_counts() -> list[int]:

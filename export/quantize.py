@@ -133,8 +133,8 @@ def _check_paths() -> pathlib.Path:
         raise ValueError(f"--quantized={quantized} is the float model itself")
     if not _OUTPUT.value:
         return quantized
-    if not _OUTPUT.value.endswith(".tflite"):
-        raise ValueError(f"--output={_OUTPUT.value} must end in .tflite")
+    if not _OUTPUT.value.endswith(".tflite") or pathlib.Path(_OUTPUT.value).is_dir():
+        raise ValueError(f"--output={_OUTPUT.value} must end in .tflite, and be no folder")
     if not _IMAGES.value:
         raise ValueError("--output needs --images, to calibrate with and to verify the file on")
     if _FIRST_LAST.value == "paper" or 32 in (_WBITS.value, _ABITS.value):

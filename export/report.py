@@ -89,13 +89,9 @@ def _given(model: Any, source: model_images.ImageSource) -> tuple[np.ndarray, np
     """Images of --images and labels of --labels."""
     import numpy as np
 
-    import wrpn_tf
-
     if len(model.inputs) != 1:
         raise ValueError(f"{_MODEL.value} has {len(model.inputs)} inputs; a report is of one")
-    quantizers = [entry[0] for entry in wrpn_tf.named_output_quantizers(model).values()]
-    ranges = (getattr(each, "fixed", None) for each in quantizers)
-    input_range = next((each for each in ranges if each), None)
+    input_range = _input_range(model)
     if source.are_pixels and input_range is None:
         raise ValueError(
             f"{_IMAGES.value} holds pixels, and the model has no input_range; give floats"
@@ -105,14 +101,29 @@ def _given(model: Any, source: model_images.ImageSource) -> tuple[np.ndarray, np
         return images, None
     try:
         labels = np.load(_LABELS.value, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"--labels: cannot read {_LABELS.value}: {error}") from error
+    if not isinstance(labels, np.ndarray):
+        raise ValueError(f"--labels: {_LABELS.value} is no .npy file of an array")
     if labels.shape != (source.count,) or labels.dtype.kind not in "iu":
         raise ValueError(
             f"--labels: {source.count} images need as many class numbers; got {labels.dtype} "
             f"{list(labels.shape)}"
         )
     return images, labels[source.chosen(_SAMPLE.value)]
+
+
+def _input_range(model: Any) -> tuple[float, float] | None:
+    """Real values of the pixels 0 and 255 of the model's input; None where that was observed."""
+    import wrpn_tf
+
+    quantizers = wrpn_tf.named_output_quantizers(model)
+    ranges = (
+        quantizers[view.name][0].fixed
+        for view in wrpn_tf.view(model)
+        if view.kind is wrpn_tf.Kind.INPUT and view.inputs
+    )
+    return next(ranges, None)
 
 
 def _trained() -> tuple[Any, np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ another grid than its own, a 1x1 depthwise convolution moves it.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -57,14 +58,14 @@ def lower(
 
     Args:
       model: from `wrpn_tf.quantize_model(..., first_last='integer')`, calibrated or trained.
-      metadata: for `Graph.metadata`: 'name', 'labels', 'description'. 'normalization' is set from
-        the quantization of each input.
+      metadata: for `Graph.metadata`: 'name', 'labels', 'description', and what else JSON can hold.
+        'normalization' is set from the quantization of each input.
       **options: none; those of earlier versions are `export.realize`'s.
 
     Raises:
       FloatError: if a layer is in float; all are named.
       LoweringError: if layers have not seen data (all are named) or have no integer form.
-      TypeError: if an option is given.
+      TypeError: if an option is given, or metadata that JSON cannot hold.
     """
     for name in options:
         raise TypeError(
@@ -94,9 +95,21 @@ def lower(
         operators=built.operators,
         inputs=tuple(inputs),
         outputs=tuple(outputs),
-        metadata={"name": model.name, "normalization": pixels} | dict(metadata or {}),
+        metadata={"name": model.name, "normalization": pixels} | _metadata(metadata or {}),
         provenance=built.provenance(),
     )
+
+
+def _metadata(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as a file holds them: names, descriptions and labels are text."""
+    found = dict(given)
+    for key in ("name", "description"):
+        if found.get(key) is not None:
+            found[key] = str(found[key])
+    if found.get("labels") is not None:
+        found["labels"] = [str(label) for label in found["labels"]]
+    json.dumps(found)  # Else the file would be written, and `export.save` would not.
+    return found
 
 
 def _normalization(quantization: QuantizationParameters) -> dict[str, list[float]]:

@@ -155,9 +155,18 @@ def node_data(facts: Facts) -> dict[str, Any]:
     return {"results": results, "gradient": gradient}
 
 
-def _accuracy(model: Any, images: np.ndarray, labels: np.ndarray) -> float:
+def _accuracy(model: Any, images: np.ndarray, labels: np.ndarray) -> float | None:
+    """Top-1 of the first output; None where it has one channel."""
     outputs = [wrpn_tf.infer(model, x)[0] for x, _ in wrpn_tf.batches(model, images)]
-    return float(np.mean(np.concatenate(outputs).argmax(axis=-1).reshape(-1) == labels))
+    best = np.concatenate(outputs).argmax(axis=-1)
+    if outputs[0].shape[-1] < 2:
+        return None
+    if best.size != len(labels):
+        raise ValueError(
+            f"Labels are one class for each image, and model {model.name!r} has "
+            f"{best[0].size} positions; leave them out."
+        )
+    return float(np.mean(best.reshape(-1) == labels))
 
 
 def _ethos_u(file: reader.Model) -> tuple[compiler.Compilation | None, str]:

@@ -100,7 +100,9 @@ def _outputs(model: Any, views: Mapping[str, LayerView], images: np.ndarray) -> 
         if not view.inputs:
             values[name] = images
         else:
-            values[name] = _call(model.get_layer(name), [values[key] for key in view.inputs])
+            values[name] = _call(
+                model.get_layer(view.use_of or name), [values[key] for key in view.inputs]
+            )
     return {name: np.asarray(value) for name, value in values.items()}
 
 

@@ -31,8 +31,8 @@ def labels_of_classes(
 ) -> np.ndarray:
     """The data set's label for each class of the model, -1 where there is none.
 
-    By name where the file names its classes and all names of the data set are among them, else by
-    position: class ``offset`` is label 0.
+    By name where the file names its classes, all names of the data set are among them and `offset`
+    is 0, else by position: class ``offset`` is label 0.
 
     Raises:
       ValueError: the numbers of classes do not fit.
@@ -73,7 +73,7 @@ def evaluate(
       progress: called with the accuracy so far after each batch.
 
     Raises:
-      ValueError: the model cannot be run, or there are no images.
+      ValueError: the model cannot be run, or there are no images, or some without a label.
     """
     images = first = among = 0
     with contextlib.ExitStack() as stack:
@@ -103,6 +103,11 @@ def evaluate(
             return Accuracy(images=images, top1=first / images, top5=among / images)
 
         for pixels, labels in batches:
+            if labels.min() < 0:
+                raise ValueError(
+                    f"an image has the label {labels.min()}: this split has no labels, as the "
+                    "test images of ImageNet; take another, as --split=validation"
+                )
             pending.append((pool.submit(classify, pixels), labels))
             if len(pending) > 2 * processes:
                 progress(count())

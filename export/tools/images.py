@@ -22,12 +22,14 @@ class Images:
       class_names: by label.
       count: how many images there are.
       elements: tf.data of (uint8 ``[H, W, C]``, int64 label).
+      paths: the files that they are read from, where that is known.
     """
 
     name: str
     class_names: tuple[str, ...]
     count: int
     elements: tf.data.Dataset
+    paths: tuple[str, ...] = ()
 
     def batches(
         self, shape: tuple[int, int, int], resize: str, crop_fraction: float, batch: int
@@ -41,12 +43,20 @@ class Images:
             target's size are taken as they are.
           crop_fraction: in (0, 1].
           batch: images in a batch.
+
+        Raises:
+          ValueError: an image cannot be read; it is named.
         """
         elements = self.elements.map(
             lambda image, label: (_fit(image, shape, resize, crop_fraction), label),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
-        yield from elements.batch(batch).prefetch(2).as_numpy_iterator()
+        try:
+            yield from elements.batch(batch).prefetch(2).as_numpy_iterator()
+        except tf.errors.OpError as error:
+            for path in self.paths:
+                _check_readable(path)
+            raise ValueError(f"Cannot read the images of {self.name}: {error.message}") from error
 
 
 def from_tfds(name: str, split: str, data_dir: str | None) -> Images:
@@ -85,7 +95,8 @@ def from_folder(folder: str) -> Images:
     root = pathlib.Path(folder)
     if not root.is_dir():
         raise ValueError(f"There is no folder {folder}.")
-    classes = sorted(path for path in root.iterdir() if path.is_dir())
+    homes = (path for path in root.iterdir() if not path.name.startswith("."))
+    classes = sorted(path for path in homes if path.is_dir())
     found = [(str(path), label) for label, home in enumerate(classes) for path in image_files(home)]
     if not found:
         raise ValueError(
@@ -110,11 +121,19 @@ def _from_paths(
         class_names=class_names,
         count=len(paths),
         elements=elements.map(_load, num_parallel_calls=tf.data.AUTOTUNE),
+        paths=tuple(paths),
     )
 
 
 def _load(path: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.io.decode_image(tf.io.read_file(path), expand_animations=False), label
+
+
+def _check_readable(path: str) -> None:
+    try:
+        _load(tf.constant(path), tf.constant(0))
+    except tf.errors.OpError as error:
+        raise ValueError(f"Cannot read the image {path}.") from error
 
 
 def _fit(

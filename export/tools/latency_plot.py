@@ -34,13 +34,15 @@ def draw(measured: Sequence[Measurement], path: str) -> None:
     width = 0.8 / len(models)
     for place, model in enumerate(models):
         rows = {(row.kernel_set, row.threads): row for row in measured if row.model == model}
-        ordered = [rows[group] for group in groups]
+        places = [at for at, group in enumerate(groups) if group in rows]  # Some are not measured.
+        ordered = [rows[groups[at]] for at in places]
         medians = np.array([row.median for row in ordered])
         spread = [
             medians - [row.low for row in ordered],
             np.array([row.high for row in ordered]) - medians,
         ]
-        at = np.arange(len(groups)) + (place - (len(models) - 1) / 2) * width
+        shift = (place - (len(models) - 1) / 2) * width
+        at = np.array(places) + shift
         bars = axes.bar(at, medians, width, yerr=spread, capsize=3, label=_name(model))
         axes.bar_label(bars, fmt="%.3g", padding=2, fontsize=8)
     labels = [

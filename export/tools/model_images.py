@@ -39,13 +39,13 @@ class ImageSource:
         return np.linspace(0, self.count - 1, min(most, self.count)).astype(int)
 
     def read(
-        self, shape: tuple[int, ...], most: int, input_range: tuple[float, float] | None
+        self, shape: tuple[int | None, ...], most: int, input_range: tuple[float, float] | None
     ) -> np.ndarray:
         """Up to `most` images, spread evenly, as float32 ``[images, *shape]``.
 
         Args:
-          shape: of an image, (height, width, channels); files of a folder are cropped to its aspect
-            and resized to it.
+          shape: of an image, (height, width, channels); None for any size. Files of a folder are
+            cropped to its aspect and resized to it.
           most: how many at most.
           input_range: real values of the pixels 0 and 255; None only where they are no pixels.
 
@@ -57,7 +57,8 @@ class ImageSource:
             images = self._from_folder(shape, chosen)
         else:
             images = self.array[chosen]
-        if images.shape[1:] != shape:
+        fits = [size in (None, given) for given, size in zip(images.shape[1:], shape, strict=False)]
+        if images.ndim != 1 + len(shape) or not all(fits):
             raise ValueError(
                 f"The images of {self.path} have the shape {images.shape[1:]}; the model takes "
                 f"{shape}."
@@ -71,13 +72,13 @@ class ImageSource:
             self._check_range(reals, input_range)
         return reals
 
-    def _from_folder(self, shape: tuple[int, ...], chosen: np.ndarray) -> np.ndarray:
+    def _from_folder(self, shape: tuple[int | None, ...], chosen: np.ndarray) -> np.ndarray:
         from export.tools import images  # TensorFlow, which takes seconds.
 
-        if len(shape) != 3 or shape[2] not in (1, 3):
+        if len(shape) != 3 or shape[2] not in (1, 3) or None in shape:
             raise ValueError(
-                f"The model takes {shape}; image files are (height, width, 1 or 3): give an .npy "
-                "file."
+                f"The model takes {shape}; image files are brought to one (height, width, 1 or 3): "
+                "give an .npy file."
             )
         files = image_files(self.path)
         found = images.from_files(str(self.path), [str(files[index]) for index in chosen])

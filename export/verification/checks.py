@@ -233,12 +233,14 @@ class Results:
     Attributes:
       differences: by output, codes of the file against those of Keras.
       same: bool ``[images]``: the same top-1 of the first output.
+      tied: bool ``[images]``: several channels of the first output have the file's largest code.
       device: int64 ``[images, ...]``, top-1 of the first output of the file.
       keras: the same of Keras.
     """
 
     differences: dict[str, Difference]
     same: np.ndarray
+    tied: np.ndarray
     device: np.ndarray
     keras: np.ndarray
 
@@ -252,7 +254,7 @@ def compare_results(
 ) -> Results:
     """The file in LiteRT with XNNPACK against the Keras evaluation graph, from end to end."""
     differences: dict[str, Difference] = {}
-    tops: list[tuple[np.ndarray, np.ndarray]] = []
+    tops: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     with Isolated(runner.Runner, file) as run:
         for batch in batches:
             on_device = run(batch.codes)
@@ -261,12 +263,15 @@ def compare_results(
                 codes = comparison.quantize(values, graph.tensors[name])
                 codes = codes.reshape(on_device[name].shape)
                 _accumulate(differences, comparison.compare(name, on_device[name], codes))
-            top = on_device[graph.outputs[0]].argmax(axis=-1)
-            tops.append((top, outputs[0].argmax(axis=-1).reshape(top.shape)))
+            scores = on_device[graph.outputs[0]]
+            top = scores.argmax(axis=-1)
+            best = np.count_nonzero(scores == scores.max(axis=-1, keepdims=True), axis=-1)
+            tops.append((top, outputs[0].argmax(axis=-1).reshape(top.shape), best > 1))
             advance(len(top))
-    device, in_keras = (np.concatenate(part) for part in zip(*tops, strict=True))
+    device, in_keras, ties = (np.concatenate(part) for part in zip(*tops, strict=True))
     same = (device == in_keras).reshape(len(device), -1).all(axis=1)
-    return Results(differences=differences, same=same, device=device, keras=in_keras)
+    tied = ties.reshape(len(device), -1).any(axis=1)
+    return Results(differences=differences, same=same, tied=tied, device=device, keras=in_keras)
 
 
 def too_many_codes(graph: IntegerGraph, seen: dict[str, set[int]]) -> list[str]:

@@ -48,6 +48,8 @@ def read(model: Any, graph: IntegerGraph, images: Any, steps: int | None = None)
         for name, tensor, value in zip(graph.inputs, model.inputs, values, strict=True):
             layer = graph.provenance.layers[name]
             array = np.asarray(value)
+            if array.dtype.kind == "f" and np.isnan(array).any():
+                raise ValueError(f"The images of input {name!r} hold NaN.")
             dtype = np.dtype(getattr(tensor.dtype, "as_numpy_dtype", tensor.dtype))
             has_pixels = not quantizers[layer][0].has_free_scale and dtype != np.uint8
             if array.dtype == np.uint8 and has_pixels:

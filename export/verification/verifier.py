@@ -26,7 +26,7 @@ _MICRO_PRODUCTS = 10**10
 
 def verify(
     model: Any,
-    file: bytes | str | os.PathLike[str],
+    file: bytes | bytearray | str | os.PathLike[str],
     images: Any,
     labels: Any = None,
     *,
@@ -50,7 +50,7 @@ def verify(
         uint8 arrays are pixels where the model has an `input_range`.
       labels: class numbers ``[images]``, or one-hot ``[images, classes]``, of the first output.
         None: what comes with the batches, if it is class numbers.
-      sample: images for the comparison tensor by tensor; top-1 uses all.
+      sample: images for the comparison tensor by tensor, at least 1; top-1 uses all.
       min_agreement: least share of images with the same top-1 in file and Keras.
       max_accuracy_gap: largest difference between the accuracies of both.
       progress: whether to show how far it is; None: where the standard error is a terminal.
@@ -62,7 +62,8 @@ def verify(
       ValueError: if the file is not a TFLite model, the model has no integer form, or the data do
         not fit it.
     """
-    content = file if isinstance(file, bytes) else read_bytes(os.fspath(file))
+    is_content = isinstance(file, bytes | bytearray)
+    content = bytes(file) if is_content else read_bytes(os.fspath(file))
     graph = realize(lower(model), weights=reader.weights(content))
     return verify_graph(
         model,
@@ -90,6 +91,8 @@ def verify_graph(
     progress: bool | None = None,
 ) -> Verification:
     """`verify` for a model whose integers are known; `file` may have any borders."""
+    if sample < 1:
+        raise ValueError(f"sample must be at least 1; got {sample}.")
     whole, (file, io) = file, borders.core(file)
     difference = _difference(graph, reader.read(file))
     if difference:
@@ -107,7 +110,7 @@ def verify_graph(
     if not batches:
         raise ValueError("Verification needs at least one batch of images; got none.")
     count = sum(len(next(iter(batch.codes.values()))) for batch in batches)
-    classes = _classes(batches, labels, count)
+    classes = _classes(batches, labels, count, graph.tensors[graph.outputs[0]].shape[-1])
     few = {
         name: np.concatenate([batch.codes[name] for batch in batches])[:sample]
         for name in graph.inputs
@@ -124,7 +127,7 @@ def verify_graph(
         line.begin("verify each layer against Keras")
         layers = _layers(model, graph, file, few, line)
     accuracy = _accuracy(graph, results, classes)
-    failures += [*problems, *_disagreement(accuracy, min_agreement, max_accuracy_gap)]
+    failures += [*problems, *_disagreement(accuracy, results, min_agreement, max_accuracy_gap)]
     return Verification(
         failures=tuple(failures),
         kernels=kernels,
@@ -137,14 +140,16 @@ def verify_graph(
     )
 
 
-def _classes(batches: list[inputs.Batch], labels: Any, count: int) -> np.ndarray | None:
+def _classes(
+    batches: list[inputs.Batch], labels: Any, count: int, channels: int
+) -> np.ndarray | None:
     """Class numbers ``[images]``, or None where there are none."""
     if labels is None:
         own = [batch.labels for batch in batches if batch.labels is not None]
         if len(own) < len(batches) or any(part.dtype.kind not in "iu" for part in own):
             return None
         labels = np.concatenate(own)
-        if labels.size != count:
+        if labels.size != count or not _are_classes(labels, channels):
             return None
     classes = np.asarray(labels)
     if classes.ndim == 2 and classes.shape[1] > 1:
@@ -154,7 +159,18 @@ def _classes(batches: list[inputs.Batch], labels: Any, count: int) -> np.ndarray
             f"{count} images need as many labels, or rows of one-hot labels; got an array of shape "
             f"{np.shape(labels)}."
         )
+    if not _are_classes(classes, channels):
+        raise ValueError(
+            f"Labels are class numbers from 0 to {channels - 1}; got {classes.dtype} "
+            f"{np.array2string(classes.reshape(count), threshold=6)}."
+        )
     return classes.reshape(count)
+
+
+def _are_classes(labels: np.ndarray, channels: int) -> bool:
+    """Whether labels are class numbers of an output, which has none where it has one channel."""
+    are_numbers = labels.dtype.kind in "iufb"
+    return channels < 2 or (are_numbers and bool(np.isin(labels, np.arange(channels)).all()))
 
 
 def _accuracy(
@@ -182,13 +198,20 @@ def _accuracy(
 
 
 def _disagreement(
-    accuracy: checks.Accuracy | None, min_agreement: float, max_accuracy_gap: float
+    accuracy: checks.Accuracy | None,
+    results: checks.Results,
+    min_agreement: float,
+    max_accuracy_gap: float,
 ) -> list[str]:
     if accuracy is None:
         return []
     failures = []
     if accuracy.agreement < min_agreement:
-        failures.append(f"Top-1 agrees on {accuracy.agreement:.2%}, less than {min_agreement:.2%}.")
+        ties = np.count_nonzero(results.tied & ~results.same)
+        among = f"; on {ties:,} images several classes have the file's best code" if ties else ""
+        failures.append(
+            f"Top-1 agrees on {accuracy.agreement:.2%}, less than {min_agreement:.2%}{among}."
+        )
     if accuracy.device is not None and accuracy.keras is not None:
         if abs(accuracy.device - accuracy.keras) > max_accuracy_gap:
             failures.append(f"Top-1 accuracies are further apart than {max_accuracy_gap:.2%}.")

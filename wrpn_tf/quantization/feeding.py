@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from wrpn_tf.fronts import front_of
 from wrpn_tf.quantization.inspection import Model
 
@@ -117,7 +119,22 @@ def _fitting(model: Model, x: Any) -> list[Any]:
             unbatched = shape is not None and len(shape) == len(expected) - 1
             advice = "; batch the data" if unbatched else ""
             raise ValueError(f"Input {name!r} takes {expected}; a batch has {given}{advice}.")
+        if takes_integers(tensor) and _has_fractions(part):
+            raise ValueError(
+                f"Input {name!r} takes integers, which would cut the fractions of the data off; "
+                "give pixels, 0 to 255."
+            )
     return parts
+
+
+def takes_integers(tensor: Any) -> bool:
+    """Whether an input of a model, of either Keras, is of an integer type."""
+    return "int" in str(getattr(tensor.dtype, "name", tensor.dtype))
+
+
+def _has_fractions(part: Any) -> bool:
+    array = np.asarray(part)
+    return array.dtype.kind == "f" and bool((array != np.trunc(array)).any())
 
 
 def _flat(x: Any) -> list[Any]:

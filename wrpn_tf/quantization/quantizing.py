@@ -16,6 +16,7 @@ from wrpn_tf.graph.plan import DEFAULT_BITS, both_methods, layer_plan, layer_pla
 from wrpn_tf.graph.roles import Layer
 from wrpn_tf.graph.rules import FirstLast, Rule
 from wrpn_tf.graph.support import check_supported
+from wrpn_tf.quantization.feeding import takes_integers
 
 Model = Any
 """A model of a Keras."""
@@ -56,15 +57,15 @@ def quantize_model(
         1) follow `method`.
       activation_method: another one for the activations, see there; None: `method`.
       per_channel: a scale for each output channel of a convolution; False: one for its kernel.
-      input_range: real values of image codes 0 and 255, which fixes the input's grid. None observes
-        the input's range.
+      input_range: real values of image codes 0 and 255, which fixes the input's grid; (0, 255) for
+        an input of integers. None observes the input's range.
 
     Raises:
       ValueError: for a model, bit-width, policy or method that is not supported, layers that cannot
         be quantized (all are listed), or a rule that decides for no layer.
     """
     front = front_of(model)
-    input_range = _range(input_range)
+    input_range = _range(input_range, model)
     methods = both_methods(method, weight_method, activation_method, weight_bits)
     front.check_accepted(model, first_last == "integer")
     network = canonical(front.read(model), front.layers)
@@ -131,11 +132,11 @@ def quantize_apply(
       ValueError: for a model that is not supported.
       RuntimeError: if a layer lost the configuration that it was meant to carry.
     """
-    return front_of(model).apply(model, integer, _range(input_range))
+    return front_of(model).apply(model, integer, _range(input_range, model))
 
 
-def _range(value: Any) -> tuple[float, float] | None:
-    """An `input_range` as two floats; raises ValueError for one that is none."""
+def _range(value: Any, model: Model) -> tuple[float, float] | None:
+    """An `input_range` as two floats; raises ValueError for one that is none of the model's."""
     if value is None:
         return None
     is_pair = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
@@ -148,5 +149,11 @@ def _range(value: Any) -> tuple[float, float] | None:
         raise ValueError(
             "input_range must contain 0: it is the real values of the pixels 0 and 255, as in "
             f"(0, 255), (0, 1) or (-1, 1); got {value!r}."
+        )
+    inputs = getattr(model, "inputs", None) or ()  # A model that is not built is refused later.
+    if (minimum, maximum) != (0, 255) and any(map(takes_integers, inputs)):
+        raise ValueError(
+            f"Model {model.name!r} takes pixels as integers, so that 0 and 255 are 0 and 255 to "
+            f"it: input_range must be (0, 255) or None; got {value!r}."
         )
     return minimum, maximum
