@@ -91,7 +91,7 @@ def _given(model: Any, source: model_images.ImageSource) -> tuple[np.ndarray, np
 
     if len(model.inputs) != 1:
         raise ValueError(f"{_MODEL.value} has {len(model.inputs)} inputs; a report is of one")
-    input_range = _input_range(model)
+    input_range = input_range_of(model)
     if source.are_pixels and input_range is None:
         raise ValueError(
             f"{_IMAGES.value} holds pixels, and the model has no input_range; give floats"
@@ -113,11 +113,11 @@ def _given(model: Any, source: model_images.ImageSource) -> tuple[np.ndarray, np
     return images, labels[source.chosen(_SAMPLE.value)]
 
 
-def _input_range(model: Any) -> tuple[float, float] | None:
+def input_range_of(model: Any) -> tuple[float, float] | None:
     """Real values of the pixels 0 and 255 of the model's input; None where that was observed."""
     import wrpn_tf
 
-    quantizers = wrpn_tf.named_output_quantizers(model)
+    quantizers: Mapping[str, Any] = wrpn_tf.named_output_quantizers(model)
     ranges = (
         quantizers[view.name][0].fixed
         for view in wrpn_tf.view(model)

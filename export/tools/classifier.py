@@ -76,10 +76,11 @@ def interface(model: Model, normalization: Normalization | None = None) -> Inter
             f"the input {source.name!r} has the shape {list(source.shape)}; an image has "
             "[1, height, width, 1 or 3]"
         )
-    if min((source.signature or ())[1:], default=0) < 0:
+    signature = source.signature or source.shape
+    if min(signature[1:]) < 0:
         raise ValueError(
-            f"the input {source.name!r} takes images of any size, {list(source.signature)}; give "
-            "a file that was converted for one"
+            f"the input {source.name!r} takes images of any size, {list(signature)}; give a file "
+            "that was converted for one"
         )
     if source.size > _MOST_VALUES:
         raise ValueError(

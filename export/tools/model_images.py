@@ -75,14 +75,15 @@ class ImageSource:
     def _from_folder(self, shape: tuple[int | None, ...], chosen: np.ndarray) -> np.ndarray:
         from export.tools import images  # TensorFlow, which takes seconds.
 
-        if len(shape) != 3 or shape[2] not in (1, 3) or None in shape:
+        height, width, channels = shape if len(shape) == 3 else (None, None, None)
+        if height is None or width is None or channels not in (1, 3):
             raise ValueError(
                 f"The model takes {shape}; image files are brought to one (height, width, 1 or 3): "
                 "give an .npy file."
             )
         files = image_files(self.path)
         found = images.from_files(str(self.path), [str(files[index]) for index in chosen])
-        size = (shape[0], shape[1], shape[2])
+        size = (height, width, channels)
         return np.concatenate([batch for batch, _ in found.batches(size, "crop", 1.0, 32)])
 
     def _check_range(self, reals: np.ndarray, input_range: tuple[float, float]) -> None:

@@ -265,12 +265,12 @@ def compare_results(
                 _accumulate(differences, comparison.compare(name, on_device[name], codes))
             scores = on_device[graph.outputs[0]]
             top = scores.argmax(axis=-1)
-            best = np.count_nonzero(scores == scores.max(axis=-1, keepdims=True), axis=-1)
+            best = (scores == scores.max(axis=-1, keepdims=True)).sum(axis=-1)
             tops.append((top, outputs[0].argmax(axis=-1).reshape(top.shape), best > 1))
             advance(len(top))
     device, in_keras, ties = (np.concatenate(part) for part in zip(*tops, strict=True))
     same = (device == in_keras).reshape(len(device), -1).all(axis=1)
-    tied = ties.reshape(len(device), -1).any(axis=1)
+    tied = np.logical_or.reduce(ties.reshape(len(device), -1), axis=1)
     return Results(differences=differences, same=same, tied=tied, device=device, keras=in_keras)
 
 

@@ -62,8 +62,7 @@ def verify(
       ValueError: if the file is not a TFLite model, the model has no integer form, or the data do
         not fit it.
     """
-    is_content = isinstance(file, bytes | bytearray)
-    content = bytes(file) if is_content else read_bytes(os.fspath(file))
+    content = bytes(file) if isinstance(file, bytes | bytearray) else read_bytes(file)
     graph = realize(lower(model), weights=reader.weights(content))
     return verify_graph(
         model,

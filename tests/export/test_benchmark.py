@@ -1,5 +1,6 @@
 """Latency of several files over kernels and threads, as records, a table and a plot."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -67,22 +68,31 @@ def test_wrong_numbers_of_threads_are_a_sentence(files, threads):
     assert refused.stderr.startswith("error: --threads is ") and refused.stderr.count("\n") == 1
 
 
+ROW = Measurement(
+    model="a/model.tflite",
+    kernel_set="xnnpack",
+    threads=1,
+    milliseconds=[1.0, 2.0, 3.0],
+    arena_bytes=1,
+    process_bytes=None,
+    median=2.0,
+    low=1.0,
+    high=3.0,
+)
+
+
+def test_a_file_that_one_kernel_set_does_not_take_is_drawn_with_the_others(tmp_path):
+    reference = dataclasses.replace(ROW, kernel_set="reference")
+    other = dataclasses.replace(reference, model="b.tflite")
+    latency_plot.draw([ROW, reference, other], str(tmp_path / "two.png"))
+    assert (tmp_path / "two.png").stat().st_size > 1000
+
+
 def test_one_file_alone_is_drawn(tmp_path):
-    row = Measurement(
-        model="a/model.tflite",
-        kernel_set="xnnpack",
-        threads=1,
-        milliseconds=[1.0, 2.0, 3.0],
-        arena_bytes=1,
-        process_bytes=None,
-        median=2.0,
-        low=1.0,
-        high=3.0,
-    )
-    latency_plot.draw([row], str(tmp_path / "one.png"))
+    latency_plot.draw([ROW], str(tmp_path / "one.png"))
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match=r"one\.png"):
-        latency_plot.draw([row], str(tmp_path / "one.png" / "two.png"))
+        latency_plot.draw([ROW], str(tmp_path / "one.png" / "two.png"))
 
 
 def test_tensors_far_from_the_arena_do_not_stretch_it():

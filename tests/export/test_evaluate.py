@@ -141,6 +141,27 @@ def test_the_program_takes_a_float_model_with_a_background_class(folder, tmp_pat
     )
 
 
+def test_images_without_labels_have_no_accuracy(exported):
+    file = reader.read_path(exported)
+    pixels, _ = color_images()
+    unlabelled = [(pixels, np.full(IMAGES, -1))]
+    with pytest.raises(ValueError, match="an image has the label -1: this split has no labels"):
+        evaluate(exported.read_bytes(), classifier.interface(file), unlabelled, np.arange(3))
+
+
+def test_a_file_for_images_of_any_size_is_refused():
+    class Mean(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((1, None, None, 3), tf.float32)])
+        def __call__(self, image):
+            return tf.reduce_mean(image, [1, 2])
+
+    module = Mean()
+    concrete = module.__call__.get_concrete_function()
+    content = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module).convert()
+    with pytest.raises(ValueError, match=r"images of any size, \[1, -1, -1, 3\]; give a file"):
+        classifier.interface(reader.read(content), PIXELS)
+
+
 def test_classes_are_named_or_counted(exported):
     description = classifier.interface(reader.read_path(exported))
     assert labels_of_classes(description, COLORS, 0).tolist() == [2, 1, 0]

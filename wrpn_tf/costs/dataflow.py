@@ -19,13 +19,20 @@ from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.fusion import Fusion, Group
 from wrpn_tf.graph.nodes import Node, Shape
 from wrpn_tf.graph.placement import RANGE_BITS, KBit, Placement
-from wrpn_tf.graph.roles import SAME_SCALE, Kind, Layer, class_name
+from wrpn_tf.graph.roles import SAME_SCALE, Kind, Layer, class_name, operation_name
 from wrpn_tf.graph.rules import FirstLast, assign_bits
 from wrpn_tf.graph.views import LayerView, own_name
 from wrpn_tf.quantization.inspection import fusion_groups, view
 
 # Layers that write their output in the place of what they alone read.
 _IN_PLACE = (Kind.AFFINE, Kind.RELU, Kind.ADD)
+
+# What multiplies and accumulates without a kernel, by class, and by the last word of a function.
+_PRODUCTS = ("AdditiveAttention", "Attention", "Dot", "GroupedQueryAttention")
+_PRODUCT_FUNCTIONS = (
+    *("conv", "conv2d", "convtranspose", "depthwiseconv", "separableconv", "dotproductattention"),
+    *("dot", "einsum", "inner", "matmul", "outer", "tensordot", "vdot"),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -209,19 +216,29 @@ def _kernel_size(name: str, role: Kind | None, layer: Layer, weights: Iterable[A
     """Number of kernel values among a layer's weights.
 
     Raises:
-      ValueError: for a kernel whose multiply-accumulates nobody would count.
+      ValueError: for a layer whose multiply-accumulates nobody would count.
     """
-    sizes = [
-        int(np.prod(weight.shape))
-        for weight in weights
-        if "kernel" in weight.name.rsplit("/", maxsplit=1)[-1]
-    ]
-    if sizes and role is not Kind.KERNEL:
+    sizes = [int(np.prod(weight.shape)) for weight in weights if _is_kernel(weight, role, layer)]
+    is_first = getattr(layer, "data_format", None) == "channels_first"
+    if _multiplies(layer) or (sizes and (role is not Kind.KERNEL or is_first)):
         raise ValueError(
-            f"Cannot count the multiply-accumulates of {name!r} "
-            f"({type(layer).__name__}); 2D convolutions and dense layers are counted."
+            f"Cannot count the multiply-accumulates of {name!r} ({type(layer).__name__}); "
+            "convolutions of 1 and 2 dimensions with channels last and dense layers are counted."
         )
     return sum(sizes)
+
+
+def _is_kernel(weight: Any, role: Kind | None, layer: Layer) -> bool:
+    """Whether a weight is multiplied with what a layer reads; a matrix of a user's layer is."""
+    if "kernel" in weight.name.rsplit("/", maxsplit=1)[-1]:
+        return True
+    return role is None and len(weight.shape) > 1 and not class_name(layer)
+
+
+def _multiplies(layer: Layer) -> bool:
+    function = operation_name(layer) or getattr(layer, "symbol", None) or ""
+    last = str(function).rsplit(".", maxsplit=1)[-1].lower()
+    return class_name(layer) in _PRODUCTS or last in _PRODUCT_FUNCTIONS
 
 
 def _known(name: str, shape: Shape) -> tuple[int, ...]:

@@ -213,6 +213,11 @@ def test_metadata_is_the_users_and_the_inputs():
         "image": {"mean": [grid.zero_point + 128.0], "std": [1 / grid.scale]}
     }
     assert export.realize(graph).metadata == graph.metadata
+    numbered = export.lower(model, {"labels": np.arange(2), "description": 7})
+    assert numbered.metadata["labels"] == ["0", "1"]
+    assert numbered.metadata["description"] == "7"
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        export.lower(model, {"mean": np.zeros(3)})
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])

@@ -12,6 +12,7 @@ import small_models
 
 import wrpn_tf
 from export.flatbuffer import reader
+from export.report import input_range_of
 from export.reporting import drawings, facts, page
 from export.reporting.signals import decibels, measure
 
@@ -57,6 +58,31 @@ def test_padding_with_minus_infinity_is_no_signal():
     assert padded.power == pytest.approx(np.sum(images.astype(float) ** 2), rel=1e-5)
     assert pooled.in_network > 30 and padded.in_network > 30
     assert padded.alone == pooled.alone == math.inf
+
+
+def test_a_layer_used_twice_and_one_channel_of_results():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((6, 6, 2), name="image")
+    twice = keras.layers.Conv2D(2, 3, padding="same", activation="relu", name="twice")
+    x = twice(twice(image))
+    gate = keras.layers.Dense(2, activation="sigmoid", name="gate")(
+        keras.layers.GlobalAveragePooling2D(name="mean")(x)
+    )
+    x = keras.layers.Multiply(name="gated")([x, keras.layers.Reshape((1, 1, 2))(gate)])
+    map_of_scores = keras.Model(image, keras.layers.Conv2D(3, 1, name="map")(x))
+    model = keras.Model(image, keras.layers.Dense(1)(keras.layers.Flatten()(x)))
+    images = np.random.default_rng(0).normal(size=(8, 6, 6, 2)).astype(np.float32)
+    quantized = wrpn_tf.quantize_model(model, 4, 4)
+    wrpn_tf.calibrate(quantized, images)
+    assert input_range_of(quantized) is None
+    found = facts.gather(quantized, images, np.arange(8) % 2, curves={}, floats={})
+    assert [network.accuracy for network in found.networks] == [None, None]
+    assert [signal.layer for signal in found.signals].count("twice") == 2
+
+    quantized = wrpn_tf.quantize_model(map_of_scores, 4, 4, input_range=(-1, 1))
+    assert input_range_of(quantized) == (-1.0, 1.0)
+    with pytest.raises(ValueError, match="has 36 positions; leave them out"):
+        facts.gather(quantized, images, np.arange(8) % 2, curves={}, floats={})
 
 
 def test_decibels():

@@ -42,6 +42,28 @@ def test_a_folder_is_read_at_the_size_of_the_model(tmp_path):
     assert sorted(reals.mean(axis=(1, 2, 3)).round().tolist()) == [51, 255]
 
 
+def test_files_that_are_no_images_are_left_out_or_named(tmp_path):
+    import tensorflow as tf
+
+    png = tf.io.encode_png(np.full((4, 4, 1), 9, np.uint8)).numpy()
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    for name in ("good.png", "._good.png", ".hidden/1.png"):
+        (tmp_path / name).write_bytes(png)
+    found = model_images.find(str(tmp_path))
+    assert found.count == 1
+    assert found.read((4, 4, 1), 9, (0, 255)).tolist() == np.full((1, 4, 4, 1), 9).tolist()
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"^Cannot read the image .*bad\.png\.$"):
+        model_images.find(str(tmp_path)).read((4, 4, 1), 9, (0, 255))
+    with pytest.raises(ValueError, match=r"to one \(height, width, 1 or 3\): give an \.npy"):
+        model_images.find(str(tmp_path)).read((None, None, 1), 9, (0, 255))
+
+
+def test_a_model_of_any_size_takes_arrays_of_any(tmp_path):
+    assert source(tmp_path, PIXELS).read((None, None, 1), 9, (0, 255)).tolist() == PIXELS.tolist()
+
+
 @pytest.mark.parametrize(
     ("array", "input_range", "message"),
     [

@@ -1,5 +1,7 @@
 """Verification passes the exported file and refuses any other in one sentence."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -193,11 +195,41 @@ def test_several_inputs_and_outputs(as_dict):
         ([], None, "at least one batch"),
         (np.zeros((2, 8, 8, 1)), np.zeros(3), r"2 images need as many labels, .* shape \(3,\)"),
         (np.zeros((2, 8, 8, 1)), np.zeros((2, 3, 4)), "2 images need as many labels"),
+        (np.zeros((2, 8, 8, 1)), [0, 77], r"class numbers from 0 to 9; got int64 \[ 0 77\]"),
+        (np.zeros((2, 8, 8, 1)), ["0", "1"], "class numbers from 0 to 9; got <U1"),
+        (np.full((2, 8, 8, 1), np.nan), None, "images of input 'image' hold NaN"),
     ],
 )
 def test_data_that_do_not_fit_are_named(training, images, labels, sentence):
     with pytest.raises(ValueError, match=sentence):
         export.verify(*training, images, labels)
+
+
+def test_no_sample_is_refused_and_bytes_may_be_mutable(training):
+    model, file = training
+    with pytest.raises(ValueError, match="sample must be at least 1; got 0"):
+        export.verify(model, file, np.zeros((1, 8, 8, 1)), sample=0)
+    assert export.verify(model, bytearray(file), np.zeros((1, 8, 8, 1))).verified
+
+
+def test_scores_closer_than_a_code_are_said_to_be():
+    """Probabilities within 1/256 of one another: the file has one code for all."""
+    keras.utils.set_random_seed(0)
+    layers = [
+        keras.Input((4, 4, 1), name="image"),
+        keras.layers.Conv2D(4, 3, activation="relu", name="conv"),
+        keras.layers.Flatten(name="flat"),
+        keras.layers.Dense(3, name="scores"),
+        keras.layers.Softmax(name="classes"),
+    ]
+    model = keras.Sequential(layers)
+    model.get_layer("scores").kernel.assign(model.get_layer("scores").kernel * 1e-3)
+    model = wrpn_tf.quantize_model(model, 4, 4)
+    images = np.random.default_rng(0).normal(size=(40, 4, 4, 1)).astype(np.float32)
+    wrpn_tf.calibrate(model, images)
+    export.settle(model)
+    (failure,) = export.verify(model, export.to_tflite(model), images).failures
+    assert re.search(r"less than 99\.80%; on \d+ images several classes have the file's", failure)
 
 
 def test_a_file_that_is_not_there_is_named(training, tmp_path):

@@ -192,5 +192,8 @@ def test_what_cannot_be_measured_is_named():
     rows = layers.Conv1D(2, 3, name="rows")
     with pytest.raises(ValueError, match=r"'rows' \(Conv1D\)"):
         measure_cost(image_model(rows))
+    first = layers.Conv2D(4, 3, data_format="channels_first", name="first")
+    with pytest.raises(ValueError, match=r"'first' \(Conv2D\); .* with channels last"):
+        measure_cost(image_model(first))
     with pytest.raises(ValueError, match="no convolution or dense layer"):
         measure_cost(image_model(layers.ReLU()))

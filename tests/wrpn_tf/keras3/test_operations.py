@@ -113,6 +113,43 @@ def test_normalization_becomes_its_constants():
     np.testing.assert_allclose(quantized(IMAGES), model(IMAGES), atol=0.05)
 
 
+class Linear(layers.Layer):
+    def build(self, shape):
+        self.w = self.add_weight(shape=(shape[-1], 3), name="w")
+
+    def call(self, x):
+        return ops.matmul(x, self.w)
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        lambda x: ops.matmul(x, x),
+        lambda x: ops.einsum("bij,bkj->bik", x, x),
+        layers.Dot(axes=1, name="dot"),
+        layers.Attention(name="attention"),
+        Linear(name="linear"),
+    ],
+)
+def test_products_that_are_not_counted_are_named(product):
+    image = keras.Input((4, 4))
+    x = layers.Conv1D(4, 1, name="conv")(image)
+    x = product([x, x]) if isinstance(product, layers.Dot | layers.Attention) else product(x)
+    with pytest.raises(ValueError, match="Cannot count the multiply-accumulates"):
+        wrpn_tf.measure_cost(keras.Model(image, x))
+
+
+def test_pixels_as_integers_have_one_range_and_no_fractions():
+    image = keras.Input((8, 8, 4), dtype="uint8", name="image")
+    model = keras.Model(image, layers.Conv2D(2, 3)(layers.Rescaling(1 / 255)(image)))
+    with pytest.raises(ValueError, match=r"input_range must be \(0, 255\) or None; got \(0, 1\)"):
+        wrpn_tf.quantize_model(model, 4, 4, input_range=(0, 1))
+    quantized = wrpn_tf.quantize_model(model, 4, 4, input_range=(0, 255))
+    with pytest.raises(ValueError, match=r"'image' takes integers, .* cut the fractions"):
+        wrpn_tf.calibrate(quantized, np.full((2, 8, 8, 4), 0.5, np.float32))
+    wrpn_tf.calibrate(quantized, np.full((2, 8, 8, 4), 7.0, np.float32))
+
+
 def test_a_rescaled_image_of_applications_keeps_its_pixels():
     """Batch dimensions and dtypes as `keras.applications` has them."""
     image = keras.Input((8, 8, 4), dtype="uint8", name="image")
