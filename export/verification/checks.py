@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -256,7 +257,8 @@ def compare_results(
     differences: dict[str, Difference] = {}
     tops: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     with Isolated(runner.Runner, file) as run:
-        for batch in batches:
+        size = _batch_size(graph)
+        for batch in itertools.chain.from_iterable(batch.cut(size) for batch in batches):
             on_device = run(batch.codes)
             outputs = wrpn_tf.infer(model, batch.reals)
             for name, values in zip(graph.outputs, outputs, strict=True):

@@ -29,6 +29,13 @@ class Batch:
     codes: dict[str, np.ndarray]
     labels: np.ndarray | None
 
+    def cut(self, size: int) -> Iterator[Batch]:
+        """The same images in batches of at most `size`, without labels."""
+        for start in range(0, len(self.reals[0]), size):
+            piece = slice(start, start + size)
+            codes = {name: codes[piece] for name, codes in self.codes.items()}
+            yield Batch(reals=[part[piece] for part in self.reals], codes=codes, labels=None)
+
 
 def read(model: Any, graph: IntegerGraph, images: Any, steps: int | None = None) -> Iterator[Batch]:
     """Images, in batches.

@@ -13,6 +13,7 @@ import wrpn_tf
 from benchmarks import fuzz_tflite
 from export.flatbuffer import borders, editing, reader
 from export.tflm import interpreter
+from export.verification import checks
 from export.verification.verifier import verify_graph
 from export.verification.workdir import Workdir
 from wrpn_tf import datasets
@@ -210,6 +211,27 @@ def test_no_sample_is_refused_and_bytes_may_be_mutable(training):
     with pytest.raises(ValueError, match="sample must be at least 1; got 0"):
         export.verify(model, file, np.zeros((1, 8, 8, 1)), sample=0)
     assert export.verify(model, bytearray(file), np.zeros((1, 8, 8, 1))).verified
+
+
+def test_large_networks_are_evaluated_a_few_images_at_a_time(training, monkeypatch):
+    model, file = training
+    infer, sizes = wrpn_tf.infer, []
+
+    def counting(model, inputs):
+        sizes.append(len(inputs[0]))
+        return infer(model, inputs)
+
+    monkeypatch.setattr(wrpn_tf, "infer", counting)
+    monkeypatch.setattr(checks, "_BATCH_BYTES", 7 * sum_of_sizes(model))
+    found = verified(model, file, digits().test_labels)
+    assert found.accuracy.images == sum(sizes) == IMAGES
+    assert sizes == [7, 7, 6]
+
+
+def sum_of_sizes(model):
+    """Values of all tensors for one image."""
+    tensors = export.realize(export.lower(model)).tensors.values()
+    return sum(int(np.prod(tensor.shape)) for tensor in tensors)
 
 
 def test_scores_closer_than_a_code_are_said_to_be():
