@@ -52,6 +52,10 @@ def main(paths: list[str]) -> None:
     (path,) = command_line.model_files("export.evaluate", paths, _MODEL.value, most=1)
     if bool(_DATASET.value) == bool(_FOLDER.value):
         raise ValueError("give --dataset=NAME or --folder=PATH")
+    if _FOLDER.value and (_SPLIT.present or _DATA_DIR.present):
+        raise ValueError("--split and --data_dir are those of --dataset, and --folder has neither")
+    if _RESIZE.value == "squash" and _FRACTION.present:
+        raise ValueError("--crop_fraction is for --resize=crop; squash takes all of an image")
     if not 0 < _FRACTION.value <= 1:
         raise ValueError("--crop_fraction must be above 0 and at most 1")
     logging.set_verbosity(logging.WARNING)  # TFDS reports at INFO what it reads.
@@ -96,7 +100,7 @@ def main(paths: list[str]) -> None:
             "label_offset": _OFFSET.value,
             "image_shape": description.image_shape,
             "resize": _RESIZE.value,
-            "crop_fraction": _FRACTION.value,
+            "crop_fraction": _FRACTION.value if _RESIZE.value == "crop" else None,
             "normalization": description.normalization,
             "input": description.dtype,
             "kernels": _KERNEL_SETS.value,

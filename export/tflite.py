@@ -14,6 +14,8 @@ Micro alone, with kernels of few codes as look-up tables that it decodes as it r
 
 from __future__ import annotations
 
+import os
+
 from absl import flags
 
 from export.ir import weight_dtypes
@@ -68,6 +70,9 @@ def main() -> None:
     """Runs the program."""
     if _COMPRESS.value and _WEIGHTS.value != "int8":
         raise ValueError("--compress=lut takes int8 kernels, so --weights=int8")
+    files = [flag.value for flag in (_OUTPUT, _GRAPH, _TRANSPORT, _TWIN) if flag.value]
+    if len({os.path.abspath(file) for file in files}) < len(files):
+        raise ValueError("--output, --graph, --transport and --int8_twin must be different files")
     kernel_sets = tuple(_KERNEL_SETS.value)
     if kernel_sets != TARGETS and _WEIGHTS.value != "int8":
         raise ValueError("--kernel_sets is for --weights=int8: int4 and int2 are XNNPACK's alone")
