@@ -161,6 +161,21 @@ VALUES = [
         "--kernel_sets is for --weights=int8: int4 and int2 are XNNPACK's alone",
     ),
     (
+        "export.tflite",
+        "--workdir=x --output=y --graph=./y",
+        "--output, --graph, --transport and --int8_twin must be different files",
+    ),
+    (
+        "export.evaluate",
+        "--model=x --folder=y --split=validation",
+        "--split and --data_dir are those of --dataset, and --folder has neither",
+    ),
+    (
+        "export.evaluate",
+        "--model=x --folder=y --resize=squash --crop_fraction=0.9",
+        "--crop_fraction is for --resize=crop; squash takes all of an image",
+    ),
+    (
         "export.prove",
         "--model_graph=x --kernel_sets=tflm",
         "--kernel_sets needs --workdir: a graph alone carries what was moved.",

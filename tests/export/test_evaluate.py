@@ -128,18 +128,6 @@ def test_the_program_reads_the_metadata_and_prints_json(folder, exported):
     }
 
 
-@pytest.mark.parametrize(
-    ("flags", "sentence"),
-    [
-        (["--split=validation"], "--split and --data_dir are those of --dataset"),
-        (["--resize=squash", "--crop_fraction=0.9"], "--crop_fraction is for --resize=crop"),
-    ],
-)
-def test_flags_that_would_do_nothing_are_refused(folder, exported, flags, sentence):
-    ran = run(f"--model={exported}", f"--folder={folder}", *flags)
-    assert ran.returncode == 1 and sentence in ran.stderr
-
-
 def test_the_program_takes_a_float_model_with_a_background_class(folder, tmp_path):
     file = tmp_path / "float.tflite"
     file.write_bytes(converted("float32", 1).content)
