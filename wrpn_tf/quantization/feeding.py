@@ -116,8 +116,7 @@ def _fitting(model: Model, x: Any) -> list[Any]:
         shape, expected = getattr(part, "shape", None), tuple(tensor.shape)
         if shape is None or not _fits(tuple(shape)[1:], expected[1:]):
             given = type(part).__name__ if shape is None else tuple(shape)
-            unbatched = shape is not None and len(shape) == len(expected) - 1
-            advice = "; batch the data" if unbatched else ""
+            advice = "" if shape is None else _advice(tuple(shape), expected)
             raise ValueError(f"Input {name!r} takes {expected}; a batch has {given}{advice}.")
         if takes_integers(tensor) and _has_fractions(part):
             raise ValueError(
@@ -125,6 +124,15 @@ def _fitting(model: Model, x: Any) -> list[Any]:
                 "give pixels, 0 to 255."
             )
     return parts
+
+
+def _advice(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> str:
+    """What mends a batch of one axis too few."""
+    if len(shape) != len(expected) - 1:
+        return ""
+    if expected[-1] == 1 and _fits(shape[1:], expected[1:-1]):
+        return "; add the axis of channels, images[..., None]"
+    return "; batch the data"
 
 
 def takes_integers(tensor: Any) -> bool:

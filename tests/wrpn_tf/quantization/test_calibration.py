@@ -268,6 +268,13 @@ def test_data_that_do_not_fit_are_named(data, steps, sentence):
         wrpn_tf.calibrate(model, data, steps)
 
 
+def test_images_without_an_axis_of_channels_are_told_so():
+    image = keras.Input((6, 6, 1), name="image")
+    model = wrpn_tf.quantize_model(keras.Model(image, layers.Conv2D(2, 1)(image)), 4, 4)
+    with pytest.raises(ValueError, match=r"add the axis of channels, images\[\.\.\., None\]\."):
+        wrpn_tf.calibrate(model, np.zeros((4, 6, 6)))
+
+
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_data_that_are_no_numbers_are_named_and_change_nothing(wrong):
     model = quantized()
