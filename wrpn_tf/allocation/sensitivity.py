@@ -18,9 +18,8 @@ from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.placement import RANGE_BITS
 from wrpn_tf.graph.roles import Kind, class_name
 from wrpn_tf.graph.rules import Rule
-from wrpn_tf.graph.views import own_names
 from wrpn_tf.quantization.calibration import calibrate
-from wrpn_tf.quantization.inspection import Model, infer, named_output_quantizers
+from wrpn_tf.quantization.inspection import Model, infer, named_output_quantizers, own_names
 from wrpn_tf.quantization.quantizing import quantize_model
 
 Distortion = Literal["mse", "kl"]
@@ -119,7 +118,7 @@ class _Probe:
         self.model = quantize_model(model, OFF, bits, [everywhere])
         self._bits = bits
         self._flow = quantized_dataflow(self.model)
-        entries = own_names(named_output_quantizers(self.model))
+        entries = own_names(self.model, named_output_quantizers(self.model))
         self._states = {name: state for name, (state, _) in entries.items()}
         self._layers = _layers_of_parts(model)
         self._steps: dict[Tensor, list[str]] = {}

@@ -21,8 +21,8 @@ from wrpn_tf.graph.nodes import Node, Shape
 from wrpn_tf.graph.placement import RANGE_BITS, KBit, Placement
 from wrpn_tf.graph.roles import SAME_SCALE, Kind, Layer, class_name, operation_name
 from wrpn_tf.graph.rules import FirstLast, assign_bits
-from wrpn_tf.graph.views import LayerView, own_name
-from wrpn_tf.quantization.inspection import fusion_groups, view
+from wrpn_tf.graph.views import LayerView
+from wrpn_tf.quantization.inspection import fusion_groups, own_name, view
 
 # Layers that write their output in the place of what they alone read.
 _IN_PLACE = (Kind.AFFINE, Kind.RELU, Kind.ADD)
@@ -132,7 +132,7 @@ def quantized_dataflow(model: Any) -> Dataflow:
     """The steps of a quantized model, with its own bits and without TF-MOT's prefix of names."""
     fusion = fusion_groups(model)
     names = {
-        name: own_name(name) if layer.again else layer.layer.name
+        name: own_name(model, name) if layer.again else layer.layer.name
         for name, layer in fusion.layers.items()
     }
     return Dataflow(

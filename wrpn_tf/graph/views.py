@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -18,19 +17,6 @@ KernelEntry = tuple[KernelState, Any, dict[str, Any]]
 """A kernel's quantizer, the kernel (a variable), and the quantizer's variables."""
 OutputEntry = tuple[ActivationState | RangeState, dict[str, Any]]
 """An output's quantizer and its variables."""
-
-_WRAPPED = "quant_"  # TF-MOT's prefix of the names of layers in wrappers.
-_Entry = TypeVar("_Entry")
-
-
-def own_name(name: str) -> str:
-    """A layer's name in the float model, for its name in a quantized one of either Keras."""
-    return name.removeprefix(_WRAPPED)
-
-
-def own_names(entries: Mapping[str, _Entry]) -> dict[str, _Entry]:
-    """Entries of a quantized model's layers by the layers' names in the float model."""
-    return {own_name(name): entry for name, entry in entries.items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -18,11 +18,14 @@ from typing import Any
 import numpy as np
 
 from wrpn_tf.graph.rules import Rule
-from wrpn_tf.graph.views import own_names
 from wrpn_tf.models.namespaces import Front
 from wrpn_tf.models.registry import build
 from wrpn_tf.quantization.crossing import to_float
-from wrpn_tf.quantization.inspection import named_kernel_quantizers, named_output_quantizers
+from wrpn_tf.quantization.inspection import (
+    named_kernel_quantizers,
+    named_output_quantizers,
+    own_names,
+)
 from wrpn_tf.quantization.quantizing import quantize_model
 
 
@@ -72,7 +75,7 @@ def arrays_of(model: Any) -> dict[str, np.ndarray]:
         By name: 'weights/LAYER/INDEX', float32; of a quantized network also 'codes/LAYER', int8,
         'scale/LAYER', 'kernel_scale/LAYER/VARIABLE' and 'output/LAYER/VARIABLE', float32.
     """
-    kernels = own_names(named_kernel_quantizers(model))
+    kernels = own_names(model, named_kernel_quantizers(model))
     arrays: dict[str, np.ndarray] = {}
     for name, (quantizer, kernel, variables) in kernels.items():
         codes, scale = quantizer.codes(np.asarray(kernel), variables)
@@ -103,7 +106,7 @@ def restore(record: dict[str, Any], arrays: dict[str, np.ndarray], front: Front)
     model = quantize_model(model, **record["quantization"] | {"rules": rules})
     for key, variable in _variables(model):
         variable.assign(arrays[key])
-    kernels = own_names(named_kernel_quantizers(model))
+    kernels = own_names(model, named_kernel_quantizers(model))
     for name, (_, kernel, _) in kernels.items():
         kernel.assign(arrays[f"codes/{name}"] * arrays[f"scale/{name}"])
     return model
@@ -112,8 +115,8 @@ def restore(record: dict[str, Any], arrays: dict[str, np.ndarray], front: Front)
 def _variables(model: Any) -> Iterator[tuple[str, Any]]:
     """The quantizers' variables with their names in the file."""
     entries: dict[str, dict[str, Any]] = {
-        "kernel_scale": own_names(named_kernel_quantizers(model)),
-        "output": own_names(named_output_quantizers(model)),
+        "kernel_scale": own_names(model, named_kernel_quantizers(model)),
+        "output": own_names(model, named_output_quantizers(model)),
     }
     for folder, layers in entries.items():
         for name, (*_, variables) in layers.items():

@@ -25,7 +25,8 @@ from wrpn_tf.graph.roles import (
     class_name,
     leaky_slope,
 )
-from wrpn_tf.graph.views import LayerView, own_names
+from wrpn_tf.graph.views import LayerView
+from wrpn_tf.quantization.inspection import own_names
 
 Model = Any
 """A model of a Keras."""
@@ -98,7 +99,7 @@ def _crossed(model: Model, package: str) -> Model:
         (outputs, target.named_output_quantizers(crossed)),
         (kernels, target.named_kernel_quantizers(crossed)),
     ):
-        _share_variables(entries, found)
+        _share_variables(model, entries, crossed, found)
     return crossed
 
 
@@ -153,9 +154,11 @@ def _annotations(
     return plans
 
 
-def _share_variables(entries: Mapping[str, tuple], found: Mapping[str, tuple]) -> None:
+def _share_variables(
+    model: Model, entries: Mapping[str, tuple], crossed: Model, found: Mapping[str, tuple]
+) -> None:
     """Gives the quantizers of a model the variables of those of another, by layer."""
-    sources, targets = own_names(entries), own_names(found)
+    sources, targets = own_names(model, entries), own_names(crossed, found)
     if lost := targets.keys() ^ sources.keys():
         raise ValueError(f"Quantizers would be at other places: {', '.join(sorted(lost))}.")
     for name, (*_, variables) in sources.items():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from wrpn_tf.graph.views import KernelEntry, LayerView, OutputEntry
 
 Model = Any
 """A model of a Keras."""
+_Entry = TypeVar("_Entry")
 
 
 def view(model: Model) -> list[LayerView]:
@@ -36,6 +37,16 @@ def named_output_quantizers(model: Model) -> dict[str, OutputEntry]:
 def named_kernel_quantizers(model: Model) -> dict[str, KernelEntry]:
     """Every kernel quantizer, the kernel and the quantizer's variables, by the layer's name."""
     return front_of(model, "read").named_kernel_quantizers(model)
+
+
+def own_name(model: Model, name: str) -> str:
+    """A layer's name in the float model, for its name in the quantized one."""
+    return name.removeprefix(front_of(model, "read").NAME_PREFIX)
+
+
+def own_names(model: Model, entries: Mapping[str, _Entry]) -> dict[str, _Entry]:
+    """Entries of a quantized model's layers by the layers' names in the float model."""
+    return {own_name(model, name): entry for name, entry in entries.items()}
 
 
 def infer(model: Model, inputs: Sequence[Any]) -> list[np.ndarray]:

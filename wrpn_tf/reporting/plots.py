@@ -224,7 +224,7 @@ def activation_histograms(model: Model, images: np.ndarray) -> Figure:
 
 def _output_title(layer: LayerView) -> str:
     assert layer.grid is not None
-    return f"{_name(layer.name.removeprefix('quant_'))}, {layer.grid.bits} bits"
+    return f"{_name(layer.layer.name)}, {layer.grid.bits} bits"
 
 
 def _histogram(axes, codes: np.ndarray, *, signed: bool) -> None:

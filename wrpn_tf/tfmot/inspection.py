@@ -16,6 +16,9 @@ from wrpn_tf.graph.roles import Kind, kind
 from wrpn_tf.graph.views import KernelEntry, LayerView, OutputEntry, layer_view
 from wrpn_tf.tfmot.one_grid_layers import OneGridLayer
 
+NAME_PREFIX = "quant_"
+"""TF-MOT puts it before the names of layers in wrappers."""
+
 
 def named_output_quantizers(model: keras.Model) -> dict[str, OutputEntry]:
     """Every output quantizer of the model with its variables, by the layer's name."""

@@ -55,6 +55,23 @@ def test_quantized_models_cross_with_their_scales(options):
         other.fit(images, np.zeros((8, 3)), verbose=0)
 
 
+@pytest.mark.parametrize("front", [keras, tf_keras])
+def test_names_may_begin_as_those_of_tf_mot(front):
+    layers, image = front.layers, front.Input((4, 4, 2), name="image")
+    x = layers.Conv2D(2, 3, padding="same", activation="relu", name="quant_a")(image)
+    x = layers.Conv2D(2, 3, activation="relu", name="a")(x)
+    model = wrpn_tf.quantize_model(front.Model(image, x), 4, 4, input_range=(-1, 1))
+    images = np.random.default_rng(0).uniform(-1, 1, (4, 4, 4, 2)).astype(np.float32)
+    wrpn_tf.calibrate(model, images)
+    assert_same_function(crossed(model), model, images)
+    activations = [
+        decision.layers
+        for decision in wrpn_tf.choose_bits(front.Model(image, x), images, {"cost": 0.2}).decisions
+        if decision.part == "activations"
+    ]
+    assert activations == [("quant_a",), ("a",)]
+
+
 def test_every_layer_crosses_quantized():
     for model in twins("everything"):
         inputs = small_models.images(twins("everything")[1], 4)
