@@ -29,6 +29,7 @@ worker() {
     return "$status"
 }
 
+trap 'trap - TERM; kill 0' INT TERM
 worker 0 "$@" &
 first=$!
 worker 1 "$@" &

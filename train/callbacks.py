@@ -3,12 +3,13 @@
 The callbacks are tf_keras's, which `fit` of Keras 3 takes as its own.
 """
 
+import contextlib
 import json
 import math
 import os
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,17 @@ def observers(
         if verbose == 1:
             found.append(ProgressBar(first_step, config.epochs * steps, config.batch_size))
     return found
+
+
+@contextlib.contextmanager
+def terminal_restored(found: Iterable[keras.callbacks.Callback]) -> Iterator[None]:
+    """Stops a bar among the callbacks where `fit` ends in an error, of which it tells none."""
+    try:
+        yield
+    finally:
+        for callback in found:
+            if isinstance(callback, ProgressBar):
+                callback.stop()
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
@@ -144,6 +156,10 @@ class ProgressBar(keras.callbacks.Callback):
         )
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leaves the bar as it is, and gives the terminal its cursor back."""
         self._bar.stop()
 
 

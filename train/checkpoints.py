@@ -52,6 +52,7 @@ class Checkpoints(keras.callbacks.Callback):
         folder: Where the checkpoints are.
         config: The training.
         every: Steps between checkpoints, 0: only at the end of an epoch.
+        epoch_steps: Steps of an epoch, whose last is saved behind its validation.
         is_chief: Whether this process writes to the folder.
     """
 
@@ -63,6 +64,7 @@ class Checkpoints(keras.callbacks.Callback):
         *,
         config: Config,
         every: int,
+        epoch_steps: int,
         is_chief: bool,
     ) -> None:
         super().__init__()
@@ -70,6 +72,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._optimizer = optimizer
         self._folder = folder
         self._every = every
+        self._epoch_steps = epoch_steps
         self._step = 0
         self._saved_step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._config = config
@@ -103,7 +106,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._step += 1
-        if self._every and self._step % self._every == 0:
+        is_last = self._step % self._epoch_steps == 0
+        if self._every and self._step % self._every == 0 and not is_last:
             self._save()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

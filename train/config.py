@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import os
+import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
@@ -26,6 +27,9 @@ LOCATION_FIELDS = (
 
 _ONLY_OF_KERAS_3 = {"strategy": "one", "mixed_precision": "none"}
 """Fields that Keras 3 has one value of: the rest is `tf.distribute`'s and TF-MOT's."""
+
+REFERENCES = ("init_from", "teacher")
+"""Fields that name another training."""
 
 _PRETRAINED = "pretrained:"
 
@@ -224,11 +228,16 @@ class Config:
     def difference(self, recorded: Mapping[str, Any]) -> str | None:
         """What another training had otherwise that decides its result: '--wbits=2, not 4'.
 
+        Folders that are moved stay the same: of networks to start and learn from the last name
+        counts.
+
         Args:
             recorded: The other's `as_json`, maybe of an earlier version with fewer fields.
         """
         for name, value in self.as_json().items():
             known = recorded.get(name, FIELD_DEFAULTS.get(name))
+            if name in REFERENCES and last_name(known) == last_name(value):
+                continue
             if name not in LOCATION_FIELDS and known != value:
                 if name == "rules":
                     return _rules_difference(known, value)
@@ -261,6 +270,11 @@ def _rules_difference(recorded: list[Any], rules: list[Any]) -> str:
     number, pair = next((i, pair) for i, pair in enumerate(pairs, start=1) if pair[0] != pair[1])
     one, other = ("none" if rule is None else json.dumps(rule) for rule in pair)
     return f"--rules whose rule {number} is {one}, not {other}"
+
+
+def last_name(place: Any) -> str | None:
+    """What a path ends with: 'float' of 'runs/float/'."""
+    return None if place is None else pathlib.PurePath(place).name
 
 
 def pretrained_name(place: Any) -> str | None:

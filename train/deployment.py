@@ -32,7 +32,13 @@ class Deployment:
     verification: Verification
 
 
-def deploy(workdir: str | os.PathLike[str], *, images: int, console: Console) -> Deployment | None:
+def deploy(
+    workdir: str | os.PathLike[str],
+    *,
+    images: int,
+    console: Console,
+    data_dir: str | os.PathLike[str] | None = None,
+) -> Deployment | None:
     """Exports a finished training as `model.tflite` in its workdir and verifies the file.
 
     Does nothing, and returns None, for a network that has something in float.
@@ -41,6 +47,7 @@ def deploy(workdir: str | os.PathLike[str], *, images: int, console: Console) ->
         workdir: The folder of the training.
         images: Test images to compare tensor by tensor; top-1 uses all.
         console: Where to print what is measured.
+        data_dir: Where the data set is; None: where the training read it.
 
     Raises:
         UserError: The network diverged, the file cannot be written, or it is not what
@@ -56,7 +63,7 @@ def deploy(workdir: str | os.PathLike[str], *, images: int, console: Console) ->
             return None
         content = with_borders(to_flatbuffer(finished.graph()), "uint8")
         write_bytes(path, content)
-        data = finished.load_data()
+        data = finished.load_data(data_dir)
         verification = verify_graph(
             finished.model,
             finished.graph(),

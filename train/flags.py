@@ -94,6 +94,7 @@ ARRAY_FIELDS = ("shift",)
 """Fields without meaning for data sets of JPEG images, which are cropped."""
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+_PATHS = {"workdir", "data_dir", "init_from", "teacher", "rules"}
 
 
 def define(defaults: Config, omit: Collection[str] = (), *, require_workdir: bool = True) -> None:
@@ -133,14 +134,20 @@ def define(defaults: Config, omit: Collection[str] = (), *, require_workdir: boo
 def given() -> dict[str, Any]:
     """The fields that the command line sets.
 
+    A path that begins with ~ is one of the user's home.
+
     Raises:
-        UserError: The file of rules cannot be read or holds something else.
+        UserError: The file of rules cannot be read or holds something else, or a path is empty.
     """
     values = {
         name: flags.FLAGS[name].value
         for name in _FIELDS
         if name in flags.FLAGS and flags.FLAGS[name].present
     }
+    for name in _PATHS & values.keys():
+        if not values[name]:
+            raise UserError(f"--{name} is empty; give a path, or leave the flag out")
+        values[name] = os.path.expanduser(values[name])
     if "rules" in values:
         try:
             values["rules"] = wrpn_tf.read_rules(values["rules"])

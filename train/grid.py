@@ -26,13 +26,10 @@ import re
 from typing import Any
 
 import wrpn_tf
-from train.config import LOCATION_FIELDS, Config, UserError
+from train.config import LOCATION_FIELDS, REFERENCES, Config, UserError
 from train.experiments import experiment_name
 
 _FIELDS = {field.name for field in dataclasses.fields(Config)} - set(LOCATION_FIELDS)
-REFERENCES = ("init_from", "teacher")
-"""Fields that name another training."""
-
 _GRID = "grid:"
 
 

@@ -96,7 +96,9 @@ def run() -> dict[str, Any] | None:
 
     metrics = train(config)
     if metrics:
-        deployment = deploy(config.workdir, images=_VERIFIED_IMAGES, console=console)
+        deployment = deploy(
+            config.workdir, images=_VERIFIED_IMAGES, console=console, data_dir=config.data_dir
+        )
         if deployment:
             console.print(f"{deployment.path} is verified.")
         else:

@@ -89,7 +89,10 @@ def _load_for(config: Config, path: str | os.PathLike[str], flag: str) -> Any:
     if package_of(network) == config.front:
         return network
     cross = wrpn_tf.from_tf_keras if config.front == "keras" else wrpn_tf.to_tf_keras
-    return cross(network)
+    try:
+        return cross(network)
+    except ValueError as error:
+        raise UserError(f"{flag}: {error}") from error
 
 
 def load_teacher(config: Config, data: LabelledImages) -> Any | None:

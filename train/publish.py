@@ -19,8 +19,14 @@ from absl import flags
 
 from export.ir.files import write_bytes
 from train import flags as train_flags
-from train.config import FIELD_DEFAULTS, LOCATION_FIELDS, Config, UserError, pretrained_name
-from train.grid import REFERENCES
+from train.config import (
+    FIELD_DEFAULTS,
+    LOCATION_FIELDS,
+    REFERENCES,
+    Config,
+    UserError,
+    pretrained_name,
+)
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the finished training.", required=True)
 _NAME = flags.DEFINE_string("name", None, "What `load_pretrained` is to call it.", required=True)
@@ -31,8 +37,8 @@ def publish(workdir: str, name: str, folder: str | None = None) -> pathlib.Path:
     """Writes the two files of a network; returns the path of the .npz file.
 
     Raises:
-        UserError: The workdir holds no finished training, the name is none, or the network is not
-            what it was after it has been read again.
+        UserError: The workdir holds no finished training, the name is none, the network is not
+            what it was after it has been read again, or the files cannot be written.
     """
     from train import networks
     from train.record import Record
@@ -56,9 +62,12 @@ def publish(workdir: str, name: str, folder: str | None = None) -> pathlib.Path:
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     target = pathlib.Path(folder or published.folder()) / f"{name}.npz"
-    write_bytes(target, stream.getvalue())
     record["sha256"] = hashlib.sha256(stream.getvalue()).hexdigest()
-    write_bytes(target.with_suffix(".json"), (json.dumps(record, indent=1) + "\n").encode())
+    try:
+        write_bytes(target, stream.getvalue())
+        write_bytes(target.with_suffix(".json"), (json.dumps(record, indent=1) + "\n").encode())
+    except ValueError as error:
+        raise UserError(str(error)) from error
     return target
 
 

@@ -9,7 +9,7 @@ import platform
 from typing import Any
 
 from export.ir.files import write_bytes
-from train.config import Config, UserError
+from train.config import LOCATION_FIELDS, Config, UserError
 from train.experiments import reported
 from wrpn_tf.data.datasets import LabelledImages
 
@@ -57,7 +57,9 @@ class Record:
                 f"{path.parent} holds a training with {difference}; give that value or another "
                 "workdir"
             )
-        return cls(path, contents | {"paper": reported(config)})
+        present = config.as_json()
+        places = {name: present[name] for name in LOCATION_FIELDS}
+        return cls(path, contents | {"flags": recorded | places, "paper": reported(config)})
 
     @staticmethod
     def read_config(path: pathlib.Path) -> Config:

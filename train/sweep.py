@@ -39,7 +39,12 @@ def run_one(run: Run, console: Console) -> dict:
 
     keras_named(run.config.front).backend.clear_session()
     metrics = train(run.config, verbose=2)
-    deployment = deploy(run.config.workdir, images=_IMAGES.value, console=Console(quiet=True))
+    deployment = deploy(
+        run.config.workdir,
+        images=_IMAGES.value,
+        console=Console(quiet=True),
+        data_dir=run.config.data_dir,
+    )
     line = result_line(run, metrics, deployment)
     console.print({name: line[name] for name in ("accuracy", "tflite_accuracy") if line[name]})
     return line

@@ -9,9 +9,9 @@ import numpy as np
 import wrpn_tf
 from export.ir.files import write_bytes
 from train import sources
-from train.config import FIELD_DEFAULTS, LOCATION_FIELDS, UserError
+from train.config import FIELD_DEFAULTS, LOCATION_FIELDS, REFERENCES, UserError, last_name
 from train.deployment import Deployment
-from train.grid import REFERENCES, Run
+from train.grid import Run
 from wrpn_tf import models
 
 
@@ -76,8 +76,7 @@ def _deciding_fields(run: Run) -> dict[str, Any]:
     """The fields that decide the result; networks to start from by the names of their folders."""
     fields = {n: v for n, v in run.config.as_json().items() if n not in LOCATION_FIELDS}
     for name in REFERENCES:
-        if fields[name] is not None:
-            fields[name] = pathlib.Path(fields[name]).name
+        fields[name] = last_name(fields[name])
     return fields
 
 

@@ -109,6 +109,7 @@ def _train(
             folder,
             config=config,
             every=config.checkpoint_steps,
+            epoch_steps=steps,
             is_chief=is_chief,
         )
 
@@ -124,18 +125,19 @@ def _train(
         observers = callbacks.observers(
             config, record, network, plain, source, step, steps, is_chief=is_chief, verbose=verbose
         )
-        model.fit(
-            strategies.distribute(strategy, source.training(step, config.epochs)),
-            steps_per_epoch=steps - done,
-            initial_epoch=epoch,
-            epochs=epoch + 1 if done else config.epochs,
-            validation_data=strategies.distribute(strategy, source.test()),
-            validation_steps=source.test_steps(strategy.num_replicas_in_sync),
-            verbose=0,
-            shuffle=False,  # Datasets have an order of their own.
-            # Records come before the checkpoint: they may be ahead of it, never behind.
-            callbacks=[*observers, checkpoints],
-        )
+        with callbacks.terminal_restored(observers):
+            model.fit(
+                strategies.distribute(strategy, source.training(step, config.epochs)),
+                steps_per_epoch=steps - done,
+                initial_epoch=epoch,
+                epochs=epoch + 1 if done else config.epochs,
+                validation_data=strategies.distribute(strategy, source.test()),
+                validation_steps=source.test_steps(strategy.num_replicas_in_sync),
+                verbose=0,
+                shuffle=False,  # Datasets have an order of their own.
+                # Records come before the checkpoint: they may be ahead of it, never behind.
+                callbacks=[*observers, checkpoints],
+            )
         step = checkpoints.restore()
 
     if config.ema:

@@ -54,7 +54,10 @@ def main() -> None:
         check_bits(flag.value, f"--{flag.name}")
     batch_sizes, size = _batch_sizes(), _IMAGE_SIZE.value
 
+    from wrpn_tf import models
     from wrpn_tf.reporting.cost_report import print_tables, report, to_csv
+
+    channels = models.skeleton(_ARCH.value).input_shape[-1] if size else None
 
     facts = report(
         _ARCH.value,
@@ -64,7 +67,7 @@ def main() -> None:
         policy=_POLICY.value,
         batch_sizes=batch_sizes,
         num_classes=_CLASSES.value,
-        input_shape=(size, size, 3) if size else None,
+        input_shape=(size, size, channels) if size else None,
     )
     if _FORMAT.value == "json":
         print(json.dumps(facts, indent=2))

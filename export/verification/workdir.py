@@ -93,7 +93,7 @@ class Workdir:
             )
         return self._graphs[key]
 
-    def load_data(self, data_dir: str | None = None) -> datasets.Dataset:
+    def load_data(self, data_dir: str | os.PathLike[str] | None = None) -> datasets.Dataset:
         """The data set, from `data_dir` if given, else from where the training read it.
 
         Of one that does not fit in memory, the first 2,000 test images and no training images.

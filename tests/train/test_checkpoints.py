@@ -17,7 +17,9 @@ def checkpoints(folder: pathlib.Path, **flags: Any) -> Checkpoints:
     network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     optimizer = keras.optimizers.SGD()
     optimizer.build(network.trainable_variables)
-    return Checkpoints(network, optimizer, folder, config=config, every=1, is_chief=True)
+    return Checkpoints(
+        network, optimizer, folder, config=config, every=1, epoch_steps=100, is_chief=True
+    )
 
 
 def test_a_checkpoint_knows_the_flags_of_its_training(tmp_path: pathlib.Path) -> None:

@@ -32,7 +32,9 @@ def checkpoints(folder: pathlib.Path) -> Checkpoints:
     optimizer = keras.optimizers.SGD(momentum=0.9)
     optimizer.build(network.trainable_variables)
     config = Config(workdir=folder, dataset="digits", arch="digits_cnn")
-    return Checkpoints(network, optimizer, folder, config=config, every=1, is_chief=True)
+    return Checkpoints(
+        network, optimizer, folder, config=config, every=1, epoch_steps=100, is_chief=True
+    )
 
 
 def test_a_full_disk_leaves_the_checkpoints_before_intact(small: pathlib.Path) -> None:

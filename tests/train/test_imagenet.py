@@ -321,7 +321,7 @@ def test_val_txt_names_files_in_val(
 
 def test_a_class_without_images_is_a_warning(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     shutil.copytree(folder, tmp_path / "data")
-    for name in ("n00", "n05"):
+    for name in ("n00", "n05", ".hidden"):
         (tmp_path / "data" / "train" / name).mkdir()
     with pytest.warns(UserWarning, match=r"train: no images of the classes 'n00', 'n05'"):
         assert len(jpegs.load_jpegs(tmp_path / "data", 32).class_names) == 6

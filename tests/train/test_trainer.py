@@ -19,6 +19,7 @@ from train.checkpoints import saved_steps
 from train.config import Config, UserError
 from train.deployment import deploy
 from train.optimizers import make_optimizer
+from train.record import Record
 from wrpn_tf import datasets, models
 
 BITS = [
@@ -113,6 +114,35 @@ def test_a_resumed_training_ends_with_the_same_weights(
     assert_same_weights(tmp_path / "resumed", tmp_path / "straight")
     record = json.loads((tmp_path / "resumed" / "record.json").read_text())
     assert [entry["epoch"] for entry in record["history"]] == [1, 2]
+
+
+def test_an_epoch_whose_validation_was_interrupted_is_in_the_record(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its last step is one of those that are saved."""
+
+    def stop(self: Any, logs: Any = None) -> None:
+        raise Interrupted
+
+    monkeypatch.setattr(callbacks.StopOnNonFinite, "on_test_begin", stop)
+    run = config(tmp_path / "run", checkpoint_steps=5)
+    with pytest.raises(Interrupted):
+        train(run)
+    monkeypatch.undo()
+    train(run)
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert [entry["epoch"] for entry in record["history"]] == [1, 2]
+
+
+def test_a_resumed_training_is_where_its_last_call_says(tmp_path: pathlib.Path) -> None:
+    data = datasets.load("digits")
+    for place in ("old", "new"):
+        starts = {"data_dir": place, "init_from": f"{place}/float/"}
+        Record.open(config(tmp_path / "run", **starts)).resume(0, data)
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["flags"]["data_dir"] == record["dataset"]["data_dir"] == "new"
+    with pytest.raises(UserError, match=r"--init_from=old/float/, not old/other; give"):
+        Record.open(config(tmp_path / "run", init_from="old/other"))
 
 
 def test_a_finished_training_is_left_alone(

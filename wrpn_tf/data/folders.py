@@ -34,7 +34,8 @@ def list_images(
 
     Warns of classes without images.
     """
-    names = tuple(sorted(path.name for path in (folder / "train").iterdir() if path.is_dir()))
+    homes = [path for path in (folder / "train").iterdir() if path.is_dir()]
+    names = tuple(sorted(home.name for home in homes if not home.name.startswith(".")))
     train = _labelled(folder / "train", names)
     if not (folder / "val").is_dir():
         raise FileNotFoundError(f"there is no folder {folder / 'val'} beside {folder / 'train'}")

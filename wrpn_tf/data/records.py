@@ -24,29 +24,33 @@ class RecordSplit:
         files: The TFRecord files.
         size: Number of images.
         parse: From serialized records, [N], to names, JPEG bytes and int64 labels.
+        is_cut: Whether the files have more: then they are read in their order, up to `size`.
     """
 
     files: tuple[str, ...]
     size: int
     parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
+    is_cut: bool = False
 
     def head(self, count: int | None) -> "RecordSplit":
         """The split with only the first `count` images; None: all."""
-        return self if count is None else dataclasses.replace(self, size=min(count, self.size))
+        if count is None or count >= self.size:
+            return self
+        return dataclasses.replace(self, size=count, is_cut=True)
 
     def has_files_for(self, readers: int) -> bool:
-        """Whether every reader gets at least 8 files."""
-        return len(self.files) >= _ENOUGH_FILES * readers
+        """Whether every reader gets at least 8 files, and all of them."""
+        return not self.is_cut and len(self.files) >= _ENOUGH_FILES * readers
 
     def elements(
         self, seed: tf.Tensor | None = None, readers: int = 1, reader: int = 0
     ) -> tf.data.Dataset:
         """See `Split`."""
         files = tf.constant(self.files)
-        if seed is not None:
+        if seed is not None and not self.is_cut:
             files = tf.random.experimental.stateless_shuffle(files, seed)
         shard = tf.data.Dataset.from_tensor_slices(files).shard(readers, reader)
-        cycle = 1 if seed is None else _OPEN_RECORDS
+        cycle = 1 if seed is None or self.is_cut else _OPEN_RECORDS
         records = shard.interleave(
             tf.data.TFRecordDataset,
             cycle_length=cycle,

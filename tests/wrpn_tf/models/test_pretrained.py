@@ -90,6 +90,8 @@ def test_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert export.to_tflite(model) == export.to_tflite(trained)
     with pytest.raises(UserError, match="must be lower-case"):
         publish(str(tmp_path / "run"), "No Name", str(tmp_path))
+    with pytest.raises(UserError, match=r"^Cannot write .*tiny\.npz"):
+        publish(str(tmp_path / "run"), "tiny", str(path))
     record = tmp_path / "run" / "record.json"
     contents = json.loads(record.read_text())
     del contents["metrics"]
