@@ -22,7 +22,7 @@ from wrpn_tf.arithmetic.methods import (
     has_bits,
 )
 from wrpn_tf.graph.fusion import Fusion
-from wrpn_tf.graph.nodes import Network, Node
+from wrpn_tf.graph.nodes import Network, Node, check_names
 from wrpn_tf.graph.placement import KBit, Placement, Range
 from wrpn_tf.graph.roles import SAME_SCALE, Kind, Layer, class_name, kind
 from wrpn_tf.graph.rules import FirstLast, Rule, assign_bits, edge_layers
@@ -166,7 +166,8 @@ def placed(
       plan.
 
     Raises:
-      ValueError: naming layers that cannot be quantized, or that `integer` leaves in float.
+      ValueError: naming layers that cannot be quantized, that `integer` leaves in float, or that
+        have the name of what quantizes an input.
     """
     own = {
         node.name: _own(node, annotated[node.part_of])
@@ -176,6 +177,9 @@ def placed(
     check_supported(network, own)
     if integer:
         _check_all_annotated(network, own)
+        sources = [node for node in network.nodes if not node.inputs]
+        quantizers = [dataclasses.replace(n, name=input_quantizer_name(n.name)) for n in sources]
+        check_names([*network.nodes, *quantizers])
     wanted = {
         name: plan.output if isinstance(plan.output, KBit) else None for name, plan in own.items()
     }
@@ -194,6 +198,11 @@ def placed(
             plans[node.name] = LayerPlan(weight=weight, output=output)
     nodes = tuple(_freezing_with_sources(node, fusion) for node in network.nodes)
     return dataclasses.replace(network, nodes=nodes), plans
+
+
+def input_quantizer_name(name: str) -> str:
+    """What the layer is called that quantizes the named input."""
+    return f"quantize_{name}"
 
 
 def _own(node: Node, plan: LayerPlan) -> LayerPlan:
