@@ -7,7 +7,7 @@ network, into what each layer carries. A front makes its quantizers of it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -167,7 +167,7 @@ def placed(
 
     Raises:
       ValueError: naming layers that cannot be quantized, that `integer` leaves in float, or that
-        have the name of what quantizes an input.
+        have the name of a layer which is added.
     """
     own = {
         node.name: _own(node, annotated[node.part_of])
@@ -177,9 +177,7 @@ def placed(
     check_supported(network, own)
     if integer:
         _check_all_annotated(network, own)
-        sources = [node for node in network.nodes if not node.inputs]
-        quantizers = [dataclasses.replace(n, name=input_quantizer_name(n.name)) for n in sources]
-        check_names([*network.nodes, *quantizers])
+    check_names([*network.nodes, *_added(network, own, integer)])
     wanted = {
         name: plan.output if isinstance(plan.output, KBit) else None for name, plan in own.items()
     }
@@ -203,6 +201,21 @@ def placed(
 def input_quantizer_name(name: str) -> str:
     """What the layer is called that quantizes the named input."""
     return f"quantize_{name}"
+
+
+def flattening_name(name: str) -> str:
+    """What the Flatten is called behind the named pooling to one pixel."""
+    return f"{name}_flatten"
+
+
+def _added(network: Network, annotated: Collection[str], integer: bool) -> Iterator[Node]:
+    """The names of layers that are added as a network is built, in nodes of what they belong to."""
+    for node in network.nodes:
+        if integer and not node.inputs:
+            yield dataclasses.replace(node, name=input_quantizer_name(node.name))
+        is_pooling = class_name(node.layer) == "GlobalAveragePooling2D"
+        if is_pooling and node.name in annotated and not node.layer.keepdims:
+            yield dataclasses.replace(node, name=flattening_name(node.name))
 
 
 def _own(node: Node, plan: LayerPlan) -> LayerPlan:

@@ -10,7 +10,13 @@ import keras
 
 from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.nodes import Network, Node
-from wrpn_tf.graph.plan import LayerPlan, input_quantizer_name, of_all_uses, placed
+from wrpn_tf.graph.plan import (
+    LayerPlan,
+    flattening_name,
+    input_quantizer_name,
+    of_all_uses,
+    placed,
+)
 from wrpn_tf.graph.roles import Kind, class_name
 from wrpn_tf.graph.support import check_supported
 from wrpn_tf.keras3 import traversal
@@ -143,7 +149,7 @@ def _on_one_grid(node: Node, inputs: Any, quantizer: Any) -> Any:
         pooled = QuantizedAveragePooling2D(quantizer, window, window, **common)(inputs)
         if layer.keepdims:
             return pooled
-        return keras.layers.Flatten(name=f"{node.name}_flatten")(pooled)
+        return keras.layers.Flatten(name=flattening_name(node.name))(pooled)
     return QuantizedAveragePooling2D(
         quantizer, layer.pool_size, layer.strides, layer.padding, **common
     )(inputs)

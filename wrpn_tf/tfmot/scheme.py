@@ -16,6 +16,7 @@ from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.nodes import Network, Node
 from wrpn_tf.graph.plan import (
     LayerPlan,
+    flattening_name,
     input_quantizer_name,
     layer_plan,
     of_all_uses,
@@ -157,7 +158,7 @@ def _on_one_grid(node: Node, inputs: Any, quantizer: OutputQuantizer | None) -> 
         pooled = QuantizedAveragePooling2D(quantizer, window, window, **common)(inputs)
         if layer.keepdims:
             return pooled
-        return keras.layers.Flatten(name=f"{node.name}_flatten")(pooled)
+        return keras.layers.Flatten(name=flattening_name(node.name))(pooled)
     return QuantizedAveragePooling2D(
         quantizer, layer.pool_size, layer.strides, layer.padding, **common
     )(inputs)

@@ -1080,6 +1080,13 @@ case(
     lambda k: regularized(k, k.layers.Conv2D(2, 3, name="quantize_image")),
     refused="part of layer 'image' would have the name of layer 'quantize_image'",
 )
+case(
+    "a layer with the name of what flattens a pixel",
+    lambda k: regularized(
+        k, k.layers.GlobalAveragePooling2D(name="pool"), k.layers.Flatten(name="pool_flatten")
+    ),
+    refused="part of layer 'pool' would have the name of layer 'pool_flatten'",
+)
 case("a registered constraint", registered_constraint, constrained)
 case("dropout of channels", dropped_out, same_values)
 case(
