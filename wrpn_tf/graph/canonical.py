@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from wrpn_tf.graph.nodes import Network, Node, Shape, consumers
+from wrpn_tf.graph.nodes import Network, Node, Shape, check_names, consumers
 from wrpn_tf.graph.roles import (
     Kind,
     Layer,
@@ -29,11 +29,15 @@ def canonical(network: Network, layers: Any) -> Network:
     * Sums, products, maxima and minima of more than two tensors have two operands each.
     * A ReLU of a ReLU, or what limits one from above, is one ReLU.
 
-    Layers whose output others read, or the model returns, stay. New layers are not built.
+    Layers whose output others read, the model returns or an activity regularizer sees stay. New
+    layers are not built.
 
     Args:
       network: of a model that is not quantized.
       layers: the namespace of the layers of the model's Keras, `tf_keras.layers`.
+
+    Raises:
+      ValueError: naming a layer that has the name of a part of another.
     """
     rewriter = _Rewriter(network, layers)
     for node in network.nodes:
@@ -68,6 +72,7 @@ class _Rewriter:
     def __init__(self, network: Network, layers: Any):
         self.nodes: dict[str, Node] = {}
         self._layers = layers
+        self._network = network
         self._results = network.results
         self._readers = {name: len(found) for name, found in consumers(network.nodes).items()}
         self._stands_for: dict[str, str] = {}  # Where another node now has a node's output.
@@ -87,7 +92,7 @@ class _Rewriter:
     def _rescale(self, node: Node) -> str:
         """Adds a Rescaling as early as possible; returns the name of the node with its output."""
         before = self.nodes[node.inputs[0]]
-        alone = self._readers[before.name] == 1 and before.name not in self._results
+        alone = self._is_alone(before, node)
         if alone and class_name(before.layer) == "Rescaling":
             del self.nodes[before.name]
             layer = self._composed(before.layer, node.layer)
@@ -110,14 +115,19 @@ class _Rewriter:
         if len(node.inputs) != 1:
             return None
         before = self.nodes[node.inputs[0]]
-        alone = self._readers[before.name] == 1 and before.name not in self._results
-        if not alone or not _is_plain_relu(before) or _has_penalty(before) or _has_penalty(node):
+        if not self._is_alone(before, node) or not _is_plain_relu(before):
             return None
         if _is_plain_relu(node):
             return _maximum(node)
         is_limit = class_name(node.layer) == "Clip" and (node.layer.minimum or 0) <= 0
         limit = node.layer.maximum if is_limit else None
         return float(limit) if limit is not None and limit > 0 else None
+
+    def _is_alone(self, before: Node, node: Node) -> bool:
+        """Whether nothing but `node` sees what `before` gives, and nothing penalizes the two."""
+        if _has_penalty(before) or _has_penalty(node):
+            return False
+        return self._readers[before.name] == 1 and before.name not in self._results
 
     def _bound(self, node: Node, maximum: float) -> None:
         """Adds a ReLU of a ReLU as one."""
@@ -138,9 +148,13 @@ class _Rewriter:
         for index, other in enumerate(others[1:], start=1):
             shape = _broadcast(self.nodes[total].shape, self.nodes[other].shape)
             name = f"{node.name}_part{index}"
-            self.nodes[name] = dataclasses.replace(
-                node, name=name, part_of=name, inputs=(total, other), shape=shape
+            without = {"activity_regularizer": None} if _has_penalty(node) else {}
+            changes = {**node.changes, **without}
+            part = dataclasses.replace(
+                node, name=name, inputs=(total, other), shape=shape, changes=changes
             )
+            check_names([*self._network.nodes, part])
+            self.nodes[name] = dataclasses.replace(part, part_of=name)
             self._readers[name] = 1
             total = name
         self.nodes[node.name] = dataclasses.replace(node, inputs=(total, last))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from wrpn_tf.graph.fusion import Fusion
-from wrpn_tf.graph.nodes import Network, Node, Shape, known_sizes
+from wrpn_tf.graph.nodes import Network, Node, Shape, check_names, known_sizes
 from wrpn_tf.graph.roles import (
     Kind,
     activation_layer,
@@ -16,6 +16,7 @@ from wrpn_tf.graph.roles import (
     hard_sigmoid_line,
     l1_l2,
     leaky_slope,
+    penalty_is_apart,
 )
 from wrpn_tf.graph.sequences import over_images
 
@@ -23,22 +24,25 @@ from wrpn_tf.graph.sequences import over_images
 def decomposed(network: Network, layers: Any, names: Collection[str] | None = None) -> Network:
     """A network with fused activations and the halves of separable convolutions as nodes.
 
-    An activity regularizer stays behind the activation, in a layer ActivityRegularization. Swish
-    becomes a product with a sigmoid; a hard sigmoid (``clip(0.2 x + 0.5, 0, 1)``, in Keras 3
-    ``clip(x / 6 + 0.5, 0, 1)``) a Rescaling and a ReLU, a hard swish the product with that; a
-    LeakyReLU the larger of its input and a multiple of it (the smaller for slopes above 1):
-    rounding does not change which it is. A limit becomes a ReLU between two offsets,
-    an average of tensors a sum and a factor, resizing by whole factors the enlargement or pooling
-    that it is (`_resized`). Layers over sequences become layers over images
-    (`wrpn_tf.graph.sequences`). `Node.part_of` says of each node what it was made of; the last part
-    of a node has its output. A layer with weights that is used several times has no quantizer of
-    its output: a layer `Use` behind each use has. New layers are not built.
+    The activity regularizer of a layer that becomes several, or has one grid on both sides, stays
+    behind it, in a layer ActivityRegularization. Swish becomes a product with a sigmoid; a hard
+    sigmoid (``clip(0.2 x + 0.5, 0, 1)``, in Keras 3 ``clip(x / 6 + 0.5, 0, 1)``) a Rescaling and a
+    ReLU, a hard swish the product with that; a LeakyReLU the larger of its input and a multiple of
+    it (the smaller for slopes above 1): rounding does not change which it is. A limit becomes a
+    ReLU between two offsets, an average of tensors a sum and a factor, resizing by whole factors
+    the enlargement or pooling that it is (`_resized`). Layers over sequences become layers over
+    images (`wrpn_tf.graph.sequences`). `Node.part_of` says of each node what it was made of; the
+    last part of a node has its output. A layer with weights that is used several times has no
+    quantizer of its output: a layer `Use` behind each use has. New layers are not built.
 
     Args:
       network: the network.
       layers: the namespace of the layers of the model's Keras: `tf_keras.layers`, and with
         `Use` where a layer with weights is used several times.
       names: of the nodes to decompose; None: all.
+
+    Raises:
+      ValueError: naming a layer that has the name of another's part, or see `over_images`.
     """
     network = over_images(network, layers, names)
     nodes: list[Node] = []
@@ -52,8 +56,11 @@ def decomposed(network: Network, layers: Any, names: Collection[str] | None = No
             nodes.append(node)
         ends[node.name] = nodes[-1]
     results = tuple(ends[name].name for name in network.results)
+    check_names(nodes)
     network = dataclasses.replace(network, nodes=tuple(nodes), results=results)
-    return _with_uses(network, layers)
+    network = _with_uses(network, layers)
+    check_names(network.nodes)
+    return network
 
 
 def _use(part: Node, whole: Node) -> Node:
@@ -89,7 +96,23 @@ def _with_uses(network: Network, layers: Any) -> Network:
 
 
 def _parts(node: Node, sources: list[Node], layers: Any) -> Iterator[Node]:
-    """The nodes that stand for one node that reads `sources`."""
+    """The nodes that stand for one node that reads `sources`, and for its activity regularizer."""
+    factors = l1_l2(node.layer.activity_regularizer) if penalty_is_apart(node.layer) else None
+    if factors is None:
+        yield from _computing(node, sources, layers)
+        return
+    without = {"activity_regularizer": None}
+    for part in _computing(node, sources, layers):
+        changes = {**part.changes, **without} if part.layer is node.layer else part.changes
+        yield dataclasses.replace(part, changes=changes)
+    penalty = layers.ActivityRegularization(*factors, name=f"{node.name}_activity")
+    yield dataclasses.replace(
+        node, name=penalty.name, layer=penalty, inputs=(part.name,), weights=(), changes={}
+    )
+
+
+def _computing(node: Node, sources: list[Node], layers: Any) -> Iterator[Node]:
+    """The nodes that compute what one node does that reads `sources`."""
     layer = node.layer
     match class_name(layer):
         case "Activation":
@@ -127,20 +150,13 @@ def _parts(node: Node, sources: list[Node], layers: Any) -> Iterator[Node]:
     if class_name(layer) == "SeparableConv2D":
         parts = _separable(node, layers, sources[0].shape[-1])
     elif activation != "linear":
-        changes = {"activation": "linear", "activity_regularizer": None}
-        parts = [dataclasses.replace(node, changes={**node.changes, **changes})]
+        parts = [dataclasses.replace(node, changes={**node.changes, "activation": "linear"})]
     else:
         parts = [node]
     yield from parts
     if activation != "linear":
         name = f"{node.name}_{activation.lower()}"
         yield from _activation(node, layers, name, (parts[-1].name,))
-        factors = l1_l2(layer.activity_regularizer)
-        if factors is not None:
-            penalty = layers.ActivityRegularization(*factors, name=f"{node.name}_activity")
-            yield dataclasses.replace(
-                node, name=penalty.name, layer=penalty, inputs=(name,), weights=()
-            )
 
 
 def _two_slopes(node: Node, layers: Any) -> Iterator[Node]:
@@ -266,13 +282,15 @@ def _learned_slopes(node: Node, layers: Any) -> Iterator[Node]:
     Which one is `export.lower`'s: while slopes train they may be on either side of 1.
     """
     layer, name = node.layer, f"{node.name}_slope"
-    shared = len(node.shape) - 1 in (layer.shared_axes or ())
+    axes = node.changes.get("shared_axes", layer.shared_axes)
+    shared = len(node.shape) - 1 in (axes or ())
     slopes = layers.Slopes(
         shared,
         alpha_regularizer=layer.alpha_regularizer,
         alpha_constraint=layer.alpha_constraint,
         name=name,
     )
+    node = dataclasses.replace(node, changes={})
     yield dataclasses.replace(node, name=name, layer=slopes)
     ramp = layers.Ramp(name=node.name)
     yield dataclasses.replace(node, layer=ramp, inputs=(*node.inputs, name), weights=())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from wrpn_tf.graph.roles import Kind, Layer, kind
@@ -77,6 +77,19 @@ class Element:
     """What stands as a layer for one of the outputs of a layer that has several."""
 
     index: int
+
+
+def check_names(nodes: Iterable[Node]) -> None:
+    """Raises ValueError for nodes that have one name: a part of a layer has that of another."""
+    found: dict[str, Node] = {}
+    for node in nodes:
+        other = found.setdefault(node.name, node)
+        if other is not node:
+            part, layer = (node, other) if other.name == other.part_of else (other, node)
+            raise ValueError(
+                f"A part of layer {part.part_of!r} would have the name of layer {layer.part_of!r}, "
+                f"{node.name!r}: rename one of the two layers."
+            )
 
 
 def consumers(nodes: Sequence[Node]) -> dict[str, list[Node]]:

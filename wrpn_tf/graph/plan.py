@@ -7,7 +7,7 @@ network, into what each layer carries. A front makes its quantizers of it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from wrpn_tf.arithmetic.methods import (
     has_bits,
 )
 from wrpn_tf.graph.fusion import Fusion
-from wrpn_tf.graph.nodes import Network, Node
+from wrpn_tf.graph.nodes import Network, Node, check_names
 from wrpn_tf.graph.placement import KBit, Placement, Range
 from wrpn_tf.graph.roles import SAME_SCALE, Kind, Layer, class_name, kind
 from wrpn_tf.graph.rules import FirstLast, Rule, assign_bits, edge_layers
@@ -166,7 +166,8 @@ def placed(
       plan.
 
     Raises:
-      ValueError: naming layers that cannot be quantized, or that `integer` leaves in float.
+      ValueError: naming layers that cannot be quantized, that `integer` leaves in float, or that
+        have the name of a layer which is added.
     """
     own = {
         node.name: _own(node, annotated[node.part_of])
@@ -176,6 +177,7 @@ def placed(
     check_supported(network, own)
     if integer:
         _check_all_annotated(network, own)
+    check_names([*network.nodes, *_added(network, own, integer)])
     wanted = {
         name: plan.output if isinstance(plan.output, KBit) else None for name, plan in own.items()
     }
@@ -194,6 +196,26 @@ def placed(
             plans[node.name] = LayerPlan(weight=weight, output=output)
     nodes = tuple(_freezing_with_sources(node, fusion) for node in network.nodes)
     return dataclasses.replace(network, nodes=nodes), plans
+
+
+def input_quantizer_name(name: str) -> str:
+    """What the layer is called that quantizes the named input."""
+    return f"quantize_{name}"
+
+
+def flattening_name(name: str) -> str:
+    """What the Flatten is called behind the named pooling to one pixel."""
+    return f"{name}_flatten"
+
+
+def _added(network: Network, annotated: Collection[str], integer: bool) -> Iterator[Node]:
+    """The names of layers that are added as a network is built, in nodes of what they belong to."""
+    for node in network.nodes:
+        if integer and not node.inputs:
+            yield dataclasses.replace(node, name=input_quantizer_name(node.name))
+        is_pooling = class_name(node.layer) == "GlobalAveragePooling2D"
+        if is_pooling and node.name in annotated and not node.layer.keepdims:
+            yield dataclasses.replace(node, name=flattening_name(node.name))
 
 
 def _own(node: Node, plan: LayerPlan) -> LayerPlan:

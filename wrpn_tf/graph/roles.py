@@ -112,6 +112,14 @@ _ACTIVATIONS: dict[str, Kind] = {
 }
 
 
+# What decomposition makes of other layers, but for those with kernels.
+_MADE_OF_OTHERS = frozenset(
+    {
+        *("Activation", "LeakyReLU", "PReLU", "Clip"),
+        *("Average", "Stack", "CenterCrop", "Resizing"),
+    }
+)
+
 # Layers that may be the activation of another.
 _ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "Softmax")
 
@@ -144,16 +152,16 @@ def operation_name(layer: Layer) -> str:
     return f"{module.removeprefix(_OPERATIONS)}.{type(layer).__name__}"
 
 
-def activation_name(layer: Layer) -> str:
+def activation_name(layer: Layer, attribute: str = "activation") -> str:
     """Name of the activation function of an Activation, Conv2D, Dense, ... layer.
 
     The class of a layer that is the activation of another. With the module of a function or class
     that is neither Keras's nor TensorFlow's, whatever its name.
     """
-    activation = getattr(layer, "activation", None)
+    activation = getattr(layer, attribute, None)
     if activation is None:
         return "linear"
-    inner = activation_layer(layer)
+    inner = activation_layer(layer, attribute)
     if inner is not None:
         return class_name(inner) or f"{type(inner).__module__}.{type(inner).__name__}"
     name = getattr(activation, "__name__", str(activation))
@@ -192,9 +200,9 @@ def has_known_activation(layer: Layer) -> bool:
     return activation_name(layer) in (*_ACTIVATIONS, *_ACTIVATION_LAYERS)
 
 
-def activation_layer(layer: Layer) -> Layer | None:
+def activation_layer(layer: Layer, attribute: str = "activation") -> Layer | None:
     """The layer that another layer has as its activation, or None."""
-    activation = getattr(layer, "activation", None)
+    activation = getattr(layer, attribute, None)
     return activation if hasattr(activation, "compute_output_shape") else None
 
 
@@ -203,6 +211,20 @@ def l1_l2(regularizer: Any) -> tuple[float, float] | None:
     if class_name(regularizer) not in ("L1", "L2", "L1L2"):
         return None
     return float(getattr(regularizer, "l1", 0.0)), float(getattr(regularizer, "l2", 0.0))
+
+
+def penalty_is_apart(layer: Layer) -> bool:
+    """Whether another layer has the activity regularizer of a layer in a quantized network.
+
+    It is so where several layers stand for one, or one that holds a quantizer of its own.
+    """
+    if getattr(layer, "activity_regularizer", None) is None:
+        return False
+    role = kind(layer)
+    if role is Kind.KERNEL:
+        return activation_name(layer) != "linear"
+    is_sloped = class_name(layer) == "ReLU" and role is not Kind.RELU
+    return is_sloped or role is Kind.AVERAGE or class_name(layer) in _MADE_OF_OTHERS
 
 
 def leaky_slope(layer: Layer) -> float:

@@ -24,7 +24,7 @@ _ELEMENTWISE_CLASSES = (
 )
 _SHARED_ARGUMENTS = (
     *("filters", "use_bias", "groups", "trainable", "activation"),
-    *("kernel_regularizer", "bias_regularizer", "bias_constraint", "activity_regularizer"),
+    *("kernel_regularizer", "bias_regularizer", "bias_constraint"),
 )
 
 
@@ -83,9 +83,12 @@ class _Rewriter:
         make = _OVER_IMAGES.get(class_name(node.layer))
         whole = dataclasses.replace(node, inputs=inputs, layer=node.layer)
         if make is not None:
-            whole = dataclasses.replace(whole, layer=make(node.layer, self._layers))
-        elif class_name(node.layer) == "BatchNormalization":
-            whole = dataclasses.replace(whole, changes={"axis": 3})
+            layer = make(node.layer, self._layers)
+            layer.activity_regularizer = node.layer.activity_regularizer
+            whole = dataclasses.replace(whole, layer=layer)
+        else:
+            changes = {**node.changes, **_with_a_row(node.layer)}
+            whole = dataclasses.replace(whole, changes=changes)
         if len(node.shape) == 3:
             whole = dataclasses.replace(whole, shape=_image_shape(node.shape))
         self._add(whole)
@@ -141,6 +144,19 @@ def _elementwise(node: Node) -> bool:
 def _image_shape(shape: Shape) -> Shape:
     batch, steps, channels = shape
     return (batch, 1, steps, channels)
+
+
+def _with_a_row(layer: Layer) -> dict[str, Any]:
+    """Of a layer that computes element by element: its arguments that count axes, for images."""
+    match class_name(layer):
+        case "BatchNormalization":
+            return {"axis": 3}
+        case "PReLU" if layer.shared_axes:
+            return {"shared_axes": [1, *(axis + 1 for axis in layer.shared_axes)]}
+        case "Dropout" if len(layer.noise_shape or ()) == 3:
+            batch, *others = layer.noise_shape
+            return {"noise_shape": (batch, 1, *others)}
+    return {}
 
 
 def _convolution(layer: Layer, layers: Any) -> Layer:

@@ -18,6 +18,7 @@ from wrpn_tf.graph.roles import (
     kind,
     l1_l2,
     operation_name,
+    penalty_is_apart,
     relu_maximum,
 )
 
@@ -74,13 +75,9 @@ def _problem(node: Node) -> str | None:
         problem = _problem(dataclasses.replace(node, layer=inner))
         if problem:
             return f"activation {class_name(inner)}: {problem}"
-    if kind(layer) is Kind.KERNEL and activation_name(layer) != "linear":
-        regularizer = layer.activity_regularizer
-        if regularizer is not None and l1_l2(regularizer) is None:
-            return (
-                f"activity_regularizer {type(regularizer).__name__} behind an activation; use "
-                "L1L2, or make the activation a layer"
-            )
+    if penalty_is_apart(layer) and l1_l2(layer.activity_regularizer) is None:
+        regularizer = type(layer.activity_regularizer).__name__
+        return f"activity_regularizer {regularizer}; of such a layer L1, L2 and L1L2 are kept"
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         return "data_format must be channels_last"
     if class_name(layer) == "ReLU" and layer.threshold:
@@ -119,7 +116,9 @@ def _shape_problem(node: Node) -> str | None:
     if class_name(layer) == "Conv1D" and rank != 3:
         return "Conv1D needs a sequence [batch, steps, channels]"
     if class_name(layer) == "Dense" and rank != 2:
-        return "Dense needs a flat input; add a Flatten"
+        convolution = {3: "Conv1D", 4: "Conv2D"}.get(rank)
+        same = f"{convolution}({layer.units}, 1) computes the same" if convolution else "flatten it"
+        return f"Dense needs a flat input [batch, features]; {same}"
     if class_name(layer) == "PReLU" and not set(layer.shared_axes or ()).issuperset(
         range(1, rank - 1)
     ):
@@ -158,8 +157,11 @@ def _size_problem(node: Node, shapes: list[Shape]) -> str | None:
     smaller = all(old >= new for old, new in sizes)
     if name == "CenterCrop":
         return None if smaller else "must crop; images that are smaller would be resized"
-    if getattr(layer, "crop_to_aspect_ratio", False) and _cropped_to(sizes):
-        return "crop_to_aspect_ratio must be False"
+    for argument in ("crop_to_aspect_ratio", "pad_to_aspect_ratio"):
+        if getattr(layer, argument, False) and _changes_aspect_ratio(sizes):
+            return f"{argument} must be False"
+    if getattr(layer, "antialias", False):
+        return "antialias must be False"
     if layer.interpolation not in ("nearest", "bilinear"):
         return f"interpolation {layer.interpolation!r}; use 'nearest' or 'bilinear'"
     if smaller and all(old % new == 0 for old, new in sizes):
@@ -196,7 +198,7 @@ def _padding_problem(node: Node, readers: list[Node], is_result: bool) -> str | 
     return "minus infinity is for MaxPooling2D alone, 'valid' and with windows larger than it"
 
 
-def _cropped_to(sizes: list[tuple[int, int]]) -> bool:
+def _changes_aspect_ratio(sizes: list[tuple[int, int]]) -> bool:
     """Whether height and width change by different factors."""
     (height, new_height), (width, new_width) = sizes
     return height * new_width != width * new_height

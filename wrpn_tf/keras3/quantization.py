@@ -10,8 +10,15 @@ import keras
 
 from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.nodes import Network, Node
-from wrpn_tf.graph.plan import LayerPlan, of_all_uses, placed
+from wrpn_tf.graph.plan import (
+    LayerPlan,
+    flattening_name,
+    input_quantizer_name,
+    of_all_uses,
+    placed,
+)
 from wrpn_tf.graph.roles import Kind, class_name
+from wrpn_tf.graph.support import check_supported
 from wrpn_tf.keras3 import traversal
 from wrpn_tf.keras3.acceptance import check_accepted
 from wrpn_tf.keras3.layers import (
@@ -50,10 +57,12 @@ def quantize(
         if node.name in annotated and node.kind is not Kind.INPUT
     }
     asked = of_all_uses(network, asked)
+    check_supported(network, asked)
     network, plans = placed(decomposed(network, NAMESPACE, asked), asked, integer, input_range)
 
     def on_grid(node: Node, tensor: Any) -> Any:
-        return QuantizedInput(RangeQuantizer(input_range), name=f"quantize_{node.name}")(tensor)
+        name = input_quantizer_name(node.name)
+        return QuantizedInput(RangeQuantizer(input_range), name=name)(tensor)
 
     def call(node: Node, tensors: Any) -> Any:
         return _call(node, tensors, plans.get(node.name))
@@ -140,7 +149,7 @@ def _on_one_grid(node: Node, inputs: Any, quantizer: Any) -> Any:
         pooled = QuantizedAveragePooling2D(quantizer, window, window, **common)(inputs)
         if layer.keepdims:
             return pooled
-        return keras.layers.Flatten(name=f"{node.name}_flatten")(pooled)
+        return keras.layers.Flatten(name=flattening_name(node.name))(pooled)
     return QuantizedAveragePooling2D(
         quantizer, layer.pool_size, layer.strides, layer.padding, **common
     )(inputs)

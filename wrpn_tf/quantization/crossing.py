@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import inspect
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ Model = Any
 """A model of a Keras."""
 
 _OF_OUR_OWN = {"QuantizedAveragePooling2D": "AveragePooling2D", "QuantizedUpSampling2D": ""}
+_FLOAT32 = ("float32", "_infer")
+_OF_EVERY_LAYER = ("name", "trainable", "dtype", "quantization_config")
 _DIFFERING = ("hard_sigmoid", "hard_silu", "hard_swish")  # Of one name, and another function.
 
 
@@ -44,7 +46,8 @@ def to_tf_keras(model: Model) -> Model:
       model: Sequential or Functional model; one of tf_keras is copied.
 
     Raises:
-      ValueError: for a model, layer or function that tf_keras does not have; it is named.
+      ValueError: for a model, layer, argument or function that tf_keras does not have, or a layer
+        in another type than float32; it is named.
     """
     return _crossed(model, "tf_keras")
 
@@ -198,7 +201,7 @@ def _node(node: Node, view: LayerView, package: str, kernels: Mapping[str, Any])
 
 
 def _layer(layer: Layer, name: str, package: str) -> Layer:
-    """A layer of another Keras, configured as `layer`; not built."""
+    """A layer of a Keras, configured as `layer`, and not built; or `layer`, where it is of that."""
     known = class_name(layer)
     keras = importlib.import_module(package)
     layers: Any = keras.layers
@@ -211,45 +214,74 @@ def _layer(layer: Layer, name: str, package: str) -> Layer:
         raise ValueError(
             f"Cannot convert layer {name!r} ({type(layer).__name__}): {package} has no such layer."
         )
+    if isinstance(layer, layers.Layer) and known == class_name(layer):
+        return layer
+    if layer.dtype_policy.name not in _FLOAT32:
+        raise ValueError(
+            f"Cannot convert layer {name!r}: its policy {layer.dtype_policy.name!r} is not float32."
+        )
     if known == "LeakyReLU":
         return cls(leaky_slope(layer), name=layer.name)
-    taken = _parameters(cls)
+    taken = inspect.signature(cls).parameters
     config = layer.get_config()
+    if known == class_name(layer):
+        _check_arguments(layer, taken, name)
     arguments = {key: config[key] for key in taken if key in config and _is_plain(key)}
-    if "activation" in taken:
-        arguments["activation"] = _activation(layer, name)
     for key in taken:
+        if key.endswith("activation"):
+            arguments[key] = _activation(layer, key, name, keras)
         if key.endswith(("_regularizer", "_constraint")):
             namespace = keras.regularizers if key.endswith("_regularizer") else keras.constraints
             arguments[key] = _object(getattr(layer, key, None), namespace, name)
-    if getattr(layer, "activity_regularizer", None) is not None:
-        arguments["activity_regularizer"] = _object(
-            layer.activity_regularizer, keras.regularizers, name
-        )
+    penalty = getattr(layer, "activity_regularizer", None)
+    if penalty is not None and known != "ActivityRegularization":  # Which makes its own.
+        arguments["activity_regularizer"] = _object(penalty, keras.regularizers, name)
     if "axis" in arguments and known == "BatchNormalization":
         arguments["axis"] = int(np.ravel(layer.axis)[0])
     return cls(**arguments, name=layer.name, trainable=layer.trainable)
 
 
-def _parameters(cls: type) -> Iterable[str]:
-    return [
-        name
-        for name, parameter in inspect.signature(cls).parameters.items()
-        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    ]
-
-
 def _is_plain(key: str) -> bool:
     """Whether an argument means the same in each Keras, and is not that of every layer."""
-    others = ("activation", "name", "trainable", "dtype", "quantization_config")
-    return key not in others and not key.endswith(("_regularizer", "_constraint", "_initializer"))
+    parts = ("activation", "_regularizer", "_constraint", "_initializer")
+    return key not in _OF_EVERY_LAYER and not key.endswith(parts)
 
 
-def _activation(layer: Layer, name: str) -> str:
-    function = activation_name(layer)
-    if activation_layer(layer) is not None or "." in function or function in _DIFFERING:
-        raise ValueError(f"Cannot convert layer {name!r}: its activation {function!r} differs.")
-    return {"silu": "swish"}.get(function, function)
+def _check_arguments(layer: Layer, taken: Collection[str], name: str) -> None:
+    """Raises ValueError for an argument of a layer that the class of another Keras cannot take."""
+    config = layer.get_config()
+    for key, parameter in inspect.signature(type(layer)).parameters.items():
+        value = config.get(key)
+        if key == "function" or (isinstance(value, Mapping) and _is_plain(key)):
+            problem = f"its {key} is an object or function of its own Keras"
+        elif key in taken or key not in config or _is_left_out(key, value, parameter.default):
+            continue
+        else:
+            problem = f"its {key} is {value!r}, and the other Keras has no such argument"
+        raise ValueError(f"Cannot convert layer {name!r} ({type(layer).__name__}): {problem}.")
+
+
+def _is_left_out(key: str, value: Any, default: Any) -> bool:
+    """Whether a layer computes the same without an argument."""
+    if key in (*_OF_EVERY_LAYER, "seed", "input_length") or key.endswith("_initializer"):
+        return True
+    return value == "channels_last" or np.array_equal(value, default)
+
+
+def _activation(layer: Layer, key: str, name: str, keras: Any) -> str:
+    """The name of the function that a layer has as an argument, where `keras` has the same."""
+    function = activation_name(layer, key)
+    if activation_layer(layer, key) is not None or "." in function or function in _DIFFERING:
+        raise ValueError(f"Cannot convert layer {name!r}: its {key} {function!r} differs.")
+    function = {"silu": "swish"}.get(function, function)
+    try:
+        keras.activations.get(function)
+    except ValueError:
+        raise ValueError(
+            f"Cannot convert layer {name!r}: {keras.__name__} has no function {function!r}, which "
+            f"is its {key}."
+        ) from None
+    return function
 
 
 def _object(thing: Any, namespace: types.ModuleType, name: str) -> Any:

@@ -14,8 +14,16 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 
 from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.nodes import Network, Node
-from wrpn_tf.graph.plan import LayerPlan, layer_plan, of_all_uses, placed
+from wrpn_tf.graph.plan import (
+    LayerPlan,
+    flattening_name,
+    input_quantizer_name,
+    layer_plan,
+    of_all_uses,
+    placed,
+)
 from wrpn_tf.graph.roles import Kind, class_name, kind
+from wrpn_tf.graph.support import check_supported
 from wrpn_tf.tfmot import traversal
 from wrpn_tf.tfmot.moving_layers import NAMESPACE
 from wrpn_tf.tfmot.one_grid_layers import QuantizedAveragePooling2D, QuantizedUpSampling2D
@@ -76,6 +84,7 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
             if node.name in asked and node.kind is not Kind.INPUT
         }
         annotated = of_all_uses(network, annotated)
+        check_supported(network, annotated)
         network = decomposed(network, NAMESPACE, annotated)
         network, plans = placed(network, annotated, self._integer, self._input_range)
         plan = {name: WRPNQuantizeConfig.of(layer) for name, layer in plans.items()}
@@ -96,7 +105,7 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
 
         def on_grid(node, tensor):
             quantizer = RangeQuantizer(self._input_range)
-            return QuantizeLayer(quantizer, name=f"quantize_{node.name}")(tensor)
+            return QuantizeLayer(quantizer, name=input_quantizer_name(node.name))(tensor)
 
         def call_any(node, tensors):
             if node.name in self._on_one_grid:
@@ -149,7 +158,7 @@ def _on_one_grid(node: Node, inputs: Any, quantizer: OutputQuantizer | None) -> 
         pooled = QuantizedAveragePooling2D(quantizer, window, window, **common)(inputs)
         if layer.keepdims:
             return pooled
-        return keras.layers.Flatten(name=f"{node.name}_flatten")(pooled)
+        return keras.layers.Flatten(name=flattening_name(node.name))(pooled)
     return QuantizedAveragePooling2D(
         quantizer, layer.pool_size, layer.strides, layer.padding, **common
     )(inputs)

@@ -126,6 +126,14 @@ def test_nothing_is_built_or_changed_and_weights_are_told_by_their_origin():
     assert {node.shape for node in network.nodes} == {(None, 4, 4, 3)}
 
 
+def test_a_layer_with_the_name_of_a_part_is_named():
+    image = keras.Input((4, 4, 3), name="image")
+    x = layers.Add(name="sum")([image, image, image])
+    model = keras.Model(image, layers.ReLU(name="sum_part1")(x))
+    with pytest.raises(ValueError, match=r"part of layer 'sum' would have the name of .*sum_part1"):
+        canonical(traversal.read(model), layers)
+
+
 def test_pairs_of_gates_and_maps_have_the_maps_shape():
     gate, image = keras.Input((1, 1, 3), name="gate"), keras.Input((4, 4, 3), name="image")
     model = keras.Model([gate, image], layers.Multiply(name="all")([gate, gate, image]))

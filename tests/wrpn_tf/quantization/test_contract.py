@@ -536,6 +536,20 @@ case(
     same_losses,
 )
 case(
+    "activity of layers that become several",
+    lambda k: regularized(
+        k,
+        k.layers.Conv2D(2, 3),
+        k.layers.LeakyReLU(activity_regularizer=l1_l2(k)),
+        k.layers.PReLU(shared_axes=[1, 2], activity_regularizer=l1_l2(k)),
+        k.layers.Activation("swish", activity_regularizer=l1_l2(k)),
+        k.layers.Activation("sigmoid", activity_regularizer=l1_l2(k)),
+        k.layers.UpSampling2D(interpolation="bilinear", activity_regularizer=l1_l2(k)),
+        k.layers.GlobalAveragePooling2D(activity_regularizer=l1_l2(k)),
+    ),
+    same_losses,
+)
+case(
     "activity before batch normalization",
     lambda k: regularized(
         k,
@@ -576,6 +590,34 @@ case(
         k.layers.Conv1D(2, 3, activity_regularizer=l1_l2(k)),
     ),
     same_losses,
+)
+
+
+def penalized_sum(keras):
+    """A factor behind a ReLU, one behind that, and a sum of three."""
+    layers, source = keras.layers, image(keras)
+    x = layers.ReLU()(layers.Conv2D(2, 1)(source))
+    x = layers.Rescaling(2.0, activity_regularizer=l1_l2(keras), name="line")(x)
+    total = layers.Add(activity_regularizer=l1_l2(keras), name="total")
+    return keras.Model(source, total([layers.Rescaling(3.0)(x), source, source]))
+
+
+case(
+    "activity of a factor and of a sum",
+    penalized_sum,
+    refused="'(line|total)' .* has an activity_regularizer that Keras does not copy",
+    kept_by_keras3=same_losses,
+)
+case(
+    "activity of pooling over sequences",
+    lambda k: regularized(
+        k,
+        k.layers.Reshape((36, 2)),
+        k.layers.Conv1D(2, 3),
+        k.layers.MaxPooling1D(activity_regularizer=l1_l2(k), name="pool"),
+    ),
+    refused="'pool' .* has an activity_regularizer that Keras does not copy",
+    kept_by_keras3=same_losses,
 )
 case(
     "constraints",
@@ -623,6 +665,17 @@ case(
         ),
     ),
     refused="act .Dense: activity_regularizer Largest",
+)
+case(
+    "another regularizer of a layer that becomes several",
+    lambda k: regularized(
+        k,
+        k.layers.Flatten(),
+        k.layers.LeakyReLU(
+            activity_regularizer=k.regularizers.OrthogonalRegularizer(mode="columns"), name="act"
+        ),
+    ),
+    refused="act .LeakyReLU: activity_regularizer OrthogonalRegularizer; .* L1L2 are kept",
 )
 
 
@@ -930,6 +983,13 @@ def random_in_training(model, quantized):
             assert (one != other).any() == training
 
 
+def dropped_channels(model, quantized):
+    """Whole channels in training, none in inference."""
+    random_in_training(model, quantized)
+    dropped = (np.asarray(quantized(IMAGES, training=True)) == 0).mean(axis=1)
+    assert (dropped == 1).any() and (dropped < 0.5).any()
+
+
 def noisy(layer, *arguments):
     def build(keras):
         source = image(keras)
@@ -1006,8 +1066,40 @@ def dropped_out(keras):
 case("weights of no layer", with_own_weight, refused="weights of no layer of its graph .*extra")
 case("another call of a layer", with_another_call, refused="layer 'conv' was given another call")
 case("another train_step", with_another_step, refused="has its own train_step")
+case(
+    "a layer with the name of a part",
+    lambda k: regularized(
+        k,
+        k.layers.Conv2D(2, 3, activation="relu", name="stem"),
+        k.layers.MaxPooling2D(name="stem_relu"),
+    ),
+    refused="part of layer 'stem' would have the name of layer 'stem_relu', 'stem_relu': rename",
+)
+case(
+    "a layer with the name of an input's quantizer",
+    lambda k: regularized(k, k.layers.Conv2D(2, 3, name="quantize_image")),
+    refused="part of layer 'image' would have the name of layer 'quantize_image'",
+)
+case(
+    "a layer with the name of what flattens a pixel",
+    lambda k: regularized(
+        k, k.layers.GlobalAveragePooling2D(name="pool"), k.layers.Flatten(name="pool_flatten")
+    ),
+    refused="part of layer 'pool' would have the name of layer 'pool_flatten'",
+)
 case("a registered constraint", registered_constraint, constrained)
 case("dropout of channels", dropped_out, same_values)
+case(
+    "dropout of channels of sequences",
+    lambda k: regularized(
+        k,
+        k.layers.Reshape((36, 2)),
+        k.layers.Conv1D(4, 3),
+        k.layers.PReLU(shared_axes=[1, 2]),
+        k.layers.Dropout(0.5, noise_shape=(None, 1, 4)),
+    ),
+    dropped_channels,
+)
 for layer, *arguments in (
     ("GaussianNoise", 0.5),
     ("GaussianDropout", 0.3),
@@ -1018,6 +1110,12 @@ for layer, *arguments in (
     ("RandomContrast", 0.5),
 ):
     case(f"{layer} in training", noisy(layer, *arguments), random_in_training)
+for layer in ("SpatialDropout1D", "AlphaDropout"):
+    case(
+        f"{layer} is refused",
+        lambda k, n=layer: regularized(k, k.layers.Reshape((36, 2)), getattr(k.layers, n)(0.5)),
+        refused=rf"{layer}: class",
+    )
 for method in ("predict", "metrics", "compile", "train_on_batch"):
     case(f"own {method}", with_another(method), refused=f"Own 'own' has its own {method};")
 case("a weight added to a layer", with_added_weight, refused="'head' .Dense. has 3 weights")
@@ -1055,6 +1153,33 @@ for form in ("sparse", "ragged"):
 def test_optional_inputs_are_named():
     with pytest.raises(ValueError, match="input 'bag' is optional"):
         wrpn_tf.quantize_model(of_inputs("optional")(keras3), 8, 8)
+
+
+@pytest.mark.parametrize("argument", ["antialias", "pad_to_aspect_ratio"])
+def test_other_ways_of_resizing_are_named(argument):
+    resizing = keras3.layers.Resizing(2, 3, name="small", **{argument: True})
+    with pytest.raises(ValueError, match=rf"small \(Resizing: {argument} must be False"):
+        wrpn_tf.quantize_model(regularized(keras3, resizing), 8, 8)
+
+
+@BOTH
+def test_annotated_layers_are_refused_as_others_are(keras):
+    source, mark = keras.Input((6, 6)), wrpn_tf.quantize_annotate
+    pooling = keras.layers.MaxPooling1D(2, data_format="channels_first", name="pool")
+    with pytest.raises(ValueError, match=r"pool \(MaxPooling1D: data_format must be"):
+        wrpn_tf.quantize_apply(keras.Model(source, mark(pooling)(source)))
+    x = mark(keras.layers.Conv1D(6, 3, padding="same"))(source)
+    normalization = keras.layers.BatchNormalization(axis=1, name="norm")
+    with pytest.raises(ValueError, match=r"norm \(BatchNormalization: .* the last axis"):
+        wrpn_tf.quantize_apply(keras.Model(source, mark(normalization)(x)))
+
+
+@BOTH
+def test_what_computes_as_a_dense_layer_over_sequences_is_told(keras):
+    source = keras.Input((6, 2))
+    model = keras.Model(source, keras.layers.Dense(4, name="steps")(source))
+    with pytest.raises(ValueError, match=r"steps \(Dense: .* Conv1D\(4, 1\) computes the same"):
+        wrpn_tf.quantize_model(model, 8, 8)
 
 
 @pytest.mark.parametrize(

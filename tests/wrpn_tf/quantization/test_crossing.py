@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import small_models
 import tf_keras
-from both_keras import twins, values
+from both_keras import KERAS, twins, values
 
 import export
 import wrpn_tf
@@ -78,6 +78,65 @@ def test_every_layer_crosses_quantized():
         quantized = wrpn_tf.quantize_model(model, 4, 4)
         wrpn_tf.calibrate(quantized, inputs)
         assert export.to_tflite(crossed(quantized)) == export.to_tflite(quantized)
+
+
+@pytest.mark.parametrize("package", KERAS.values(), ids=KERAS)
+def test_penalties_cross_and_stay(package):
+    layers, image = package.layers, package.Input((4, 4, 2))
+    x = layers.Conv2D(2, 3, activation="relu", activity_regularizer="l2")(image)
+    model = package.Model(image, layers.ActivityRegularization(0.1)(x))
+    quantized = wrpn_tf.quantize_model(model, 8, 8)
+    images = np.random.default_rng(0).normal(size=(4, 4, 4, 2)).astype(np.float32)
+    wrpn_tf.calibrate(quantized, images)
+    floats = wrpn_tf.to_float(quantized)
+    found = []
+    for copy in (model, floats, crossed(floats), crossed(quantized)):
+        copy(images)
+        found.append(sorted(float(loss) for loss in copy.losses))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+    assert [len(losses) for losses in found] == [2, 2, 2, 2]
+
+
+def test_a_model_of_the_same_keras_is_copied():
+    image = keras.Input((6, 4))
+    x = keras.layers.LSTM(3, recurrent_activation="hard_sigmoid", return_sequences=True)(image)
+    x = keras.layers.TimeDistributed(keras.layers.Dense(3, activation="hard_sigmoid"))(x)
+    model = keras.Model(image, keras.layers.Rescaling(2.0, dtype="float64")(x))
+    copy = wrpn_tf.from_tf_keras(model)
+    images = np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
+    assert_same_function(copy, model, images)
+    assert copy.layers[-1].dtype_policy.name == "float64"
+
+
+@pytest.mark.parametrize(
+    ("shape", "layer", "message"),
+    [
+        (
+            (6, 4),
+            lambda k: k.LSTM(2, recurrent_activation="hard_sigmoid", name="x"),
+            "hard_sigmoid",
+        ),
+        ((6, 4), lambda k: k.TimeDistributed(k.Dense(2), name="x"), "its layer is an object"),
+        ((6, 4), lambda k: k.Bidirectional(k.LSTM(2), name="x"), "its layer is an object"),
+        ((6, 4), lambda k: k.Lambda(lambda t: 2 * t, name="x"), "its function is an object"),
+        ((6, 4), lambda k: k.Dense(2, dtype="float64", name="x"), "its policy 'float64'"),
+        ((4, 4, 2), lambda k: k.Resizing(2, 2, antialias=True, name="x"), "its antialias is True"),
+        ((4, 4, 2), lambda k: k.RandomContrast(0.1, (-1, 1), name="x"), "its value_range is .*-1"),
+        ((4,), lambda k: k.Dense(2, activation="celu", name="x"), "no function 'celu'"),
+    ],
+)
+def test_arguments_that_the_other_keras_lacks_are_named(shape, layer, message):
+    image = keras.Input(shape)
+    model = keras.Model(image, layer(keras.layers)(image))
+    with pytest.raises(ValueError, match=rf"^Cannot convert layer 'x'.*{message}.*\.$"):
+        wrpn_tf.to_tf_keras(model)
+
+
+def test_code_of_tf_keras_is_named():
+    image = tf_keras.Input((4,))
+    model = tf_keras.Model(image, tf_keras.layers.Lambda(lambda t: 2 * t, name="x")(image))
+    with pytest.raises(ValueError, match=r"'x' \(Lambda\): its function is an object"):
+        wrpn_tf.from_tf_keras(model)
 
 
 def test_what_does_not_cross_is_named():
