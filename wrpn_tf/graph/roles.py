@@ -129,7 +129,7 @@ SAME_SCALE = frozenset({Kind.PASS, Kind.CONCATENATE, Kind.AVERAGE})
 # Functions of one name that differ between Keras 2 and Keras 3.
 _DIFFERING = ("hard_sigmoid",)
 _PACKAGES = ("tf_keras", "keras", "wrpn_tf")
-_OPERATIONS = "keras.src.ops."
+_OPERATIONS = ("keras.src.ops.", "keras.src.activations.")
 
 
 def class_name(layer: Layer) -> str:
@@ -147,9 +147,10 @@ def operation_name(layer: Layer) -> str:
     Some of them have the names of layers.
     """
     module = type(layer).__module__
-    if not module.startswith(_OPERATIONS):
-        return ""
-    return f"{module.removeprefix(_OPERATIONS)}.{type(layer).__name__}"
+    for package in _OPERATIONS:
+        if module.startswith(package):
+            return f"{module.removeprefix(package)}.{type(layer).__name__}"
+    return ""
 
 
 def activation_name(layer: Layer, attribute: str = "activation") -> str:

@@ -10,7 +10,7 @@ from keras import tree
 
 from wrpn_tf.graph import acceptance
 from wrpn_tf.keras3.layers import QuantizedAveragePooling2D, QuantizedInput, QuantizedLayer
-from wrpn_tf.keras3.traversal import check_model, graph_nodes
+from wrpn_tf.keras3.traversal import check_model, first_argument, graph_nodes
 
 _QUANTIZED = (QuantizedLayer, QuantizedInput, QuantizedAveragePooling2D)
 _OF_KERAS = ("keras", "tensorflow", "torch", "builtins")
@@ -70,8 +70,7 @@ def _nodes(model: keras.Model) -> Iterator[Any]:
 
 def _has_constant_operand(node: Any) -> bool:
     """Whether a layer reads, among the tensors of its first argument, one that no layer gives."""
-    arguments = (*node.arguments.args, *node.arguments.kwargs.values())
-    parts = tree.flatten(arguments[0])
+    parts = tree.flatten(first_argument(node))
     return not all(isinstance(part, keras.KerasTensor) for part in parts)
 
 

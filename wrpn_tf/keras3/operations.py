@@ -77,6 +77,12 @@ class _Call:
         self.shape = tuple(getattr(self.first, "shape", ()))
         self.output_shape = tuple(node.outputs[0].shape)
 
+    @property
+    def joins(self) -> bool:
+        """Whether the first argument is several tensors, none of them a constant."""
+        several = isinstance(self.first, list | tuple) and len(self.first) > 1
+        return several and all(map(_is_symbolic, self.first))
+
 
 def _clip(call: _Call) -> keras.layers.Layer | None:
     return _limited(call.operation.x_min, call.operation.x_max, call.name)
@@ -87,7 +93,16 @@ def _limited(minimum: Any, maximum: Any, name: str) -> keras.layers.Layer | None
     if (minimum is None, maximum is None) != (bounds[0] is None, bounds[1] is None):
         return None
     low, high = bounds
-    return layers.ReLU(high, name=name) if low == 0 else Clip(low, high, name=name)
+    is_relu = low == 0 and (high is None or high >= 0)
+    return layers.ReLU(high, name=name) if is_relu else Clip(low, high, name=name)
+
+
+def _relu(call: _Call) -> keras.layers.Layer | None:
+    operation = call.operation
+    limits = (operation.max_value, operation.negative_slope, operation.threshold)
+    if any(limit is not None and limit < 0 for limit in limits):
+        return None
+    return layers.ReLU(*limits, name=call.name)
 
 
 def _number(value: Any) -> float | None:
@@ -99,19 +114,16 @@ def _number(value: Any) -> float | None:
 
 
 def _concatenate(call: _Call) -> keras.layers.Layer | None:
-    if not isinstance(call.first, list | tuple) or len(call.first) < 2:
-        return None
-    return layers.Concatenate(axis=call.operation.axis, name=call.name)
+    return layers.Concatenate(axis=call.operation.axis, name=call.name) if call.joins else None
 
 
 def _stack(call: _Call) -> keras.layers.Layer | None:
     axis = call.operation.axis % len(call.output_shape)
-    several = isinstance(call.first, list | tuple) and len(call.first) > 1
-    return Stack(axis, name=call.name) if several and axis else None
+    return Stack(axis, name=call.name) if call.joins and axis else None
 
 
 def _transpose(call: _Call) -> keras.layers.Layer | None:
-    axes = call.operation.axes
+    axes = [axis % len(call.shape) for axis in call.operation.axes or ()]
     return layers.Permute(axes[1:], name=call.name) if axes and axes[0] == 0 else None
 
 
@@ -247,6 +259,7 @@ def _resize(call: _Call) -> keras.layers.Layer | None:
 
 
 _CALLS: dict[str, Callable[[_Call], keras.layers.Layer | None]] = {
+    "activations.ReLU": _relu,
     "nn.Relu": lambda call: layers.ReLU(name=call.name),
     "nn.Relu6": lambda call: layers.ReLU(6.0, name=call.name),
     "nn.Sigmoid": lambda call: layers.Activation("sigmoid", name=call.name),

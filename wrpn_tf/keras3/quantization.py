@@ -119,7 +119,8 @@ def _call(node: Node, tensors: Any, plan: LayerPlan | None) -> Any:
         return _on_one_grid(node, tensors, output_quantizer(plan.output))
     layer = traversal.new_layer(node)
     if plan is None:
-        outputs = layer(tensors, **traversal.call_arguments(node, layer))
+        given = traversal.operands(layer, tensors)
+        outputs = layer(*given, **traversal.call_arguments(node, layer))
         traversal.copy_weights(node, layer)
         return outputs
     wrapper = QuantizedLayer(

@@ -10,7 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 from keras import tree
+from keras.src.ops.core import Cast
 
+from wrpn_tf.graph.acceptance import nested_layers
 from wrpn_tf.graph.nodes import Element, Network, Node, Shape
 from wrpn_tf.graph.support import arguments_problem
 from wrpn_tf.keras3.operations import layer_of
@@ -65,7 +67,8 @@ def replay(
       inputs: one value for each input of the model: tensors, or facts about them.
       visit: called in topological order with Keras's node of a call, the values of the tensors that
         it reads, and the other arguments of the call, with those of models around it; returns the
-        value of the output (a list where there are several).
+        value of the output (a list where there are several). What Keras casts for a nested model
+        is a call too.
       around: the arguments of the call of `model`: in Keras 3 its `training` holds for what is
         inside, whatever the calls there say.
 
@@ -74,28 +77,68 @@ def replay(
     """
     values = {id(old): value for old, value in zip(model.inputs, inputs, strict=True)}
     for node in graph_nodes(model):
-        arguments = [values[id(tensor)] for tensor in node.input_tensors]
         others = {**_other_arguments(node), **(around or {})}
         if isinstance(node.operation, keras.Model):
-            results = replay(node.operation, arguments, visit, others)
+            results = replay(node.operation, _entering(node, values, visit), visit, others)
         else:
-            results = visit(node, arguments, others)
-        results = results if isinstance(results, list) else [results]
-        for old, value in zip(node.outputs, results, strict=True):
+            results = visit(node, [values[id(tensor)] for tensor in node.input_tensors], others)
+        for old, value in zip(node.outputs, _listed(results), strict=True):
             values[id(old)] = value
     return [values[id(tensor)] for tensor in model.outputs]
 
 
+def first_argument(node: Any) -> Any:
+    """What a layer is called on: tensors, nested as they were given."""
+    if node.arguments.args:
+        return node.arguments.args[0]
+    return node.arguments.kwargs[next(iter(inspect.signature(node.operation.call).parameters))]
+
+
+def _entering(node: Any, values: Mapping[int, Any], visit: Visit) -> list[Any]:
+    """The values that a nested model is called on, in the order and the types of its inputs.
+
+    As Keras has it, a dictionary is read by name, and what is superfluous is ignored.
+    """
+    nested, given = node.operation, first_argument(node)
+    inputs = functional(nested)._inputs_struct
+    if isinstance(given, dict) and not isinstance(inputs, dict):
+        given = [given[tensor.name] for tensor in tree.flatten(inputs)]
+    entering = []
+    for tensor, inner in zip(tree.flatten(given), nested.inputs, strict=False):
+        value = values[id(tensor)]
+        if tensor.dtype != inner.dtype:
+            cast = Cast(inner.dtype, name=f"{inner._keras_history.operation.name}_cast")
+            cast(keras.KerasTensor(tensor.shape, tensor.dtype))
+            (value,) = _listed(visit(cast._inbound_nodes[0], [value], {}))
+        entering.append(value)
+    return entering
+
+
+def _listed(results: Any) -> list[Any]:
+    return results if isinstance(results, list) else [results]
+
+
 def _other_arguments(node: Any) -> dict[str, Any]:
-    """The arguments of a call but for its tensors, by name; the constants of an operation."""
+    """The arguments of a call but for its tensors, by name; the constants of an operation.
+
+    Not those that Keras adds: masks that are None, and the `training` that the layer's `call` has
+    where none is given.
+    """
     operation, (first, *others) = node.operation, node.arguments.args or (None,)
     if isinstance(operation, keras.layers.Layer):
-        given, *names = inspect.signature(operation.call).parameters
+        parameters = inspect.signature(operation.call).parameters
+        given, *names = parameters
         named = dict(zip(names, others, strict=False)) | node.arguments.kwargs
         named.pop(given, None)
         if isinstance(named.get("training"), int | np.bool_):
             named["training"] = bool(named["training"])
-        return {name: value for name, value in named.items() if value is not None}
+        if "training" in parameters and named.get("training") is parameters["training"].default:
+            named.pop("training", None)
+        return {
+            name: value
+            for name, value in named.items()
+            if any(part is not None for part in tree.flatten(value))
+        }
     named = {f"argument {index}": value for index, value in enumerate([first, *others], start=1)}
     return {
         name: value
@@ -233,6 +276,17 @@ def taken(arguments: Mapping[str, Any], layer: keras.layers.Layer) -> dict[str, 
     return {"training": arguments["training"]} if takes and "training" in arguments else {}
 
 
+def operands(layer: Any, tensors: Any) -> tuple[Any, ...]:
+    """A tensor, or a list of several, as the positional arguments of a call.
+
+    A layer takes a list; an operation takes its tensors one by one, or a list that it joins.
+    """
+    if isinstance(layer, keras.layers.Layer) or not isinstance(tensors, list):
+        return (tensors,)
+    first, *others = inspect.signature(layer.call).parameters.values()
+    return tuple(tensors) if others or first.kind is first.VAR_POSITIONAL else (tensors,)
+
+
 def new_layer(node: Node) -> Any:
     """A layer for a node, configured as the node's and not built.
 
@@ -272,6 +326,8 @@ def copy_weights(node: Node, layer: Any) -> None:
             )
         ]
     )
+    if isinstance(layer, keras.layers.Normalization):
+        layer.finalize_state()  # It computes with copies of its weights.
 
 
 def _names(model: keras.Model) -> Iterator[str]:
@@ -283,13 +339,13 @@ def _names(model: keras.Model) -> Iterator[str]:
             yield node.operation.name
 
 
-def _frozen_layers(model: keras.Model, frozen: bool = False) -> Iterator[int]:
-    """The ids of the layers that do not train: a model that is frozen freezes all its layers."""
-    frozen = frozen or not model.trainable
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _frozen_layers(layer, frozen)
-        elif frozen or not layer.trainable:
+def _frozen_layers(model: keras.Model) -> Iterator[int]:
+    """The ids of the layers that do not train.
+
+    A nested model that is frozen tells its layers once: one that is unfrozen later trains.
+    """
+    for layer in nested_layers(model, keras):
+        if not (model.trainable and layer.trainable):
             yield id(layer)
 
 

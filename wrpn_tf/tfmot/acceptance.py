@@ -14,7 +14,7 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 )
 
 from wrpn_tf.graph import acceptance
-from wrpn_tf.tfmot.traversal import OPERATIONS, check_model, graph_nodes
+from wrpn_tf.tfmot.traversal import OPERATIONS, check_model, first_argument, graph_nodes
 
 _QUANTIZED = (quantize_wrapper.QuantizeWrapper, quantize_layer.QuantizeLayer)
 _FLOAT32 = ("float32", "_infer")
@@ -84,9 +84,8 @@ def _model_problems(model: keras.Model) -> Iterator[str]:
 
 def _has_constant_operand(node: Any) -> bool:
     """Whether a layer reads, among the tensors of its first argument, one that no layer gives."""
-    first, *_ = node.layer._call_spec.split_out_first_arg(node.call_args, node.call_kwargs)
     tensors = {id(tensor) for tensor in node.keras_inputs}
-    return any(id(part) not in tensors for part in tf.nest.flatten(first))
+    return any(id(part) not in tensors for part in tf.nest.flatten(first_argument(node)))
 
 
 def _loss_functions(layer: keras.layers.Layer) -> list[Callable]:

@@ -95,6 +95,12 @@ class _Call:
         self._node = node
 
     @property
+    def joins(self) -> bool:
+        """Whether the first argument is several tensors, none of them a constant."""
+        several = isinstance(self.first, list | tuple) and len(self.first) > 1
+        return several and all(map(_is_symbolic, self.first))
+
+    @property
     def shape(self) -> tuple[int | None, ...]:
         """Of the first argument."""
         return tuple(self.first.shape)
@@ -136,9 +142,9 @@ def _clip(call: _Call, minimum: Any, maximum: Any) -> keras.layers.Layer | None:
     bounds = [None if bound is None else _number(bound) for bound in (minimum, maximum)]
     if (minimum is None, maximum is None) != (bounds[0] is None, bounds[1] is None):
         return None
-    if bounds[0] == 0:
-        return layers.ReLU(bounds[1], name=call.name)
-    return Clip(*bounds, name=call.name)
+    low, high = bounds
+    is_relu = low == 0 and (high is None or high >= 0)
+    return layers.ReLU(high, name=call.name) if is_relu else Clip(low, high, name=call.name)
 
 
 def _number(value: Any) -> float | None:
@@ -152,7 +158,7 @@ def _number(value: Any) -> float | None:
 
 def _concat(call: _Call) -> keras.layers.Layer | None:
     axis = call.integers("axis")
-    if axis is None or not isinstance(call.first, list | tuple) or len(call.first) < 2:
+    if axis is None or not call.joins:
         return None
     return layers.Concatenate(axis[0], name=call.name)
 
@@ -160,14 +166,13 @@ def _concat(call: _Call) -> keras.layers.Layer | None:
 def _stack(call: _Call) -> keras.layers.Layer | None:
     axis = call.integers("axis", 0)
     rank = len(call.output_shape)
-    if axis is None or len(call.first) < 2 or axis[0] % rank == 0:
+    if axis is None or not call.joins or axis[0] % rank == 0:
         return None
     return Stack(axis[0] % rank, name=call.name)
 
 
 def _add_n(call: _Call) -> keras.layers.Layer | None:
-    several = isinstance(call.first, list | tuple) and len(call.first) > 1
-    return layers.Add(name=call.name) if several else None
+    return layers.Add(name=call.name) if call.joins else None
 
 
 def _cast(call: _Call) -> keras.layers.Layer | None:

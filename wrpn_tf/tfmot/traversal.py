@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -70,7 +71,8 @@ def replay(
       inputs: one value for each input of the model: tensors, or facts about them.
       visit: called in topological order with Keras's node of a layer's call, the values of the
         tensors that it reads, and the other arguments of the call, with those of models around it;
-        returns the value of the output (a list where there are several).
+        returns the value of the output (a list where there are several). What Keras casts for a
+        nested model is a call too.
       around: the arguments of the call of `model`: `training` holds for what is inside.
 
     Returns:
@@ -78,15 +80,38 @@ def replay(
     """
     values = {id(old): value for old, value in zip(model.inputs, inputs, strict=True)}
     for node in graph_nodes(model):
-        arguments = [values[id(tensor)] for tensor in tf.nest.flatten(node.keras_inputs)]
         others = {**(around or {}), **_other_arguments(node)}
         if isinstance(node.layer, keras.Model):
-            results = replay(node.layer, arguments, visit, others)
+            results = replay(node.layer, _entering(node, values, visit), visit, others)
         else:
-            results = visit(node, arguments, others)
+            read = tf.nest.flatten(node.keras_inputs)
+            results = visit(node, [values[id(tensor)] for tensor in read], others)
         for old, value in zip(tf.nest.flatten(node.outputs), tf.nest.flatten(results), strict=True):
             values[id(old)] = value
     return [values[id(tensor)] for tensor in model.outputs]
+
+
+def first_argument(node: Any) -> Any:
+    """What a layer is called on: tensors, nested as they were given."""
+    first, *_ = node.layer._call_spec.split_out_first_arg(node.call_args, node.call_kwargs)
+    return first
+
+
+def _entering(node: Any, values: Mapping[int, Any], visit: Visit) -> list[Any]:
+    """The values that a nested model is called on, in the order and the types of its inputs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Of what is superfluous, which Keras ignores.
+        given = node.layer._flatten_to_reference_inputs(first_argument(node))
+    entering = []
+    for tensor, inner in zip(given, node.layer.inputs, strict=False):
+        value = values[id(tensor)]
+        if tensor.dtype != inner.dtype:
+            cast = TFOpLambda(tf.cast, name=f"{inner.name}_cast")
+            source = keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=inner.name)
+            cast(source, inner.dtype)
+            (value,) = tf.nest.flatten(visit(cast._inbound_nodes[0], [value], {}))
+        entering.append(value)
+    return entering
 
 
 def flat_inputs(model: keras.Model, inputs: Any) -> list[tf.Tensor]:

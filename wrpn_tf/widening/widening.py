@@ -152,7 +152,7 @@ class _Rebuilder:
         if not operation_name(layer):
             changes["name"] = self.unique(layer.name)
         new = self.layers[layer] = type(layer).from_config(layer.get_config() | changes)
-        if layer is self.front.layer_call(node).called:
+        if type(layer) is type(self.front.layer_call(node).called):
             outputs = self.front.call_as(node, new, tensors, arguments)
         else:
             outputs = new(tensors if len(tensors) > 1 else tensors[0])

@@ -12,6 +12,7 @@ from wrpn_tf.graph.roles import class_name
 from wrpn_tf.keras3 import traversal
 
 IMAGES = np.random.default_rng(0).normal(size=(16, 8, 8, 4)).astype(np.float32)
+ONES = np.ones((16, 8, 8, 4), np.float32)
 PER_CHANNEL = np.arange(1, 5, dtype=np.float32)
 SIDES = ((0, 0), (1, 2), (0, 1), (0, 0))
 
@@ -24,6 +25,7 @@ OPERATIONS = {
     "twice": (lambda x: x + x, ["Add"]),
     "relu": (ops.relu, ["ReLU"]),
     "relu6": (ops.relu6, ["ReLU"]),
+    "relu of activations": (lambda x: keras.activations.relu(x, max_value=2.0), ["ReLU"]),
     "silu": (ops.silu, ["Activation"]),
     "hard sigmoid": (ops.hard_sigmoid, ["Activation"]),
     "hard silu": (ops.hard_silu, ["Activation"]),
@@ -33,7 +35,7 @@ OPERATIONS = {
     "clip at 0": (lambda x: ops.clip(x, 0.0, 2.0), ["ReLU"]),
     "maximum": (lambda x: ops.maximum(x, 0.25), ["Clip"]),
     "concatenate": (lambda x: ops.concatenate([x, x], axis=-1), ["Concatenate"]),
-    "transpose": (lambda x: ops.transpose(x, (0, 2, 1, 3)), ["Permute"]),
+    "transpose": (lambda x: ops.transpose(x, (0, 2, 1, -1)), ["Permute"]),
     "reshape": (lambda x: ops.reshape(x, (-1, 8, 32)), ["Reshape"]),
     "expand": (lambda x: ops.expand_dims(x, 3), ["Reshape"]),
     "slice": (lambda x: x[:, 1:, ::2], ["Slice"]),
@@ -88,10 +90,14 @@ def test_operations_become_layers_with_an_exact_file(name):
         ),
         (lambda x: 1.0 / x, r"operation 'numpy\.TrueDivide'"),
         (lambda x: ops.clip(x, -1.0, np.ones(4)), r"operation 'numpy\.Clip'"),
+        (lambda x: ops.clip(x, 0.0, -1.0), "limits 0 and -1 must grow"),
+        (lambda x: keras.activations.relu(x, max_value=-1), r"operation 'activations\.ReLU'"),
+        (lambda x: ops.concatenate([x, x, ONES], axis=-1), r"operation 'numpy\.Concatenate'"),
+        (lambda x: ops.stack([x, x, ONES], axis=1), r"operation 'numpy\.Stack'"),
     ],
 )
 def test_other_operations_are_refused_by_name(operation, message):
-    image = keras.Input((8, 8, 4), name="image")
+    image = keras.Input(batch_shape=(16, 8, 8, 4), name="image")
     with pytest.raises(ValueError, match=message):
         wrpn_tf.quantize_model(keras.Model(image, operation(image)))
 
@@ -101,6 +107,20 @@ def test_operations_with_the_names_of_layers_are_none():
     node = (image * ops.ones((8, 8, 4)))._keras_history.operation
     assert type(node).__name__ == "Multiply"
     assert class_name(node) == ""
+
+
+def test_others_of_several_tensors_stay_in_float():
+    source = keras.Input((8,))
+    one, other = (
+        wrpn_tf.quantize_annotate(layers.Dense(4, activation="sigmoid"), 8, 8)(source)
+        for _ in range(2)
+    )
+    joined = ops.hstack([ops.divide(one, other), ops.power(one, other)])
+    model = keras.Model(source, ops.einsum("bi,bj->bij", one, joined))
+    vectors = IMAGES[:, :2, 0].reshape(16, 8)
+    quantized = wrpn_tf.quantize_apply(model)
+    expected = np.asarray(model(vectors))
+    np.testing.assert_allclose(quantized(vectors), expected, atol=0.05 * expected.max())
 
 
 def test_normalization_becomes_its_constants():

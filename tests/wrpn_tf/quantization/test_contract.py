@@ -30,22 +30,22 @@ class Case:
       expect: called with the model and the copy, calibrated; asserts.
       refused: what the error must match; then there is no copy.
       keras3: what Keras 3 itself raises when such a model is built, where it does.
-      kept_by_keras3: what is expected where only tf_keras cannot keep it.
+      of_keras3: what is expected in Keras 3, where it differs.
     """
 
     build: Callable
     expect: Callable | None = None
     refused: str | None = None
     keras3: type[Exception] | None = None
-    kept_by_keras3: Callable | None = None
+    of_keras3: Callable | None = None
 
 
 CASES: dict[str, Case] = {}
 
 
-def case(name, build, expect=None, refused=None, **of_keras3):
+def case(name, build, expect=None, refused=None, **others):
     assert name not in CASES and (expect is None) != (refused is None)
-    CASES[name] = Case(build=build, expect=expect, refused=refused, **of_keras3)
+    CASES[name] = Case(build=build, expect=expect, refused=refused, **others)
 
 
 BOTH = pytest.mark.parametrize("keras", [tf_keras, keras3], ids=["tf_keras", "keras3"])
@@ -60,7 +60,7 @@ def test_contract(keras, name):
             chosen.build(keras)
         return
     model = chosen.build(keras)
-    expect = (keras is keras3 and chosen.kept_by_keras3) or chosen.expect
+    expect = (keras is keras3 and chosen.of_keras3) or chosen.expect
     if expect is None:
         with pytest.raises(ValueError, match=chosen.refused):
             wrpn_tf.quantize_model(model, 8, 8)
@@ -151,7 +151,7 @@ def freeze(name):
 
 
 def freeze_around_one(base):
-    """An inner layer says that it trains; the model that it is nested in does not."""
+    """An inner layer says that it trains, and does in Keras 3; the model around it does not."""
     base.trainable = False
     base.get_layer("conv").trainable = True
 
@@ -160,6 +160,8 @@ def trainable(*expected, statistics=()):
     """Only these train; the rest stays, also what frozen layers saw of their inputs."""
 
     def expect(model, quantized):
+        own = [name for name in expected if not name.startswith("quant_")]
+        assert names(model.trainable_weights) == own
         assert names(quantized.trainable_weights) == list(expected)
         values = [weight.numpy() for weight in quantized.weights]
         fitted(quantized)
@@ -179,7 +181,12 @@ HEAD = ("head/kernel", "head/bias", "quant_head/kernel_scale")
 
 case("nested model frozen", lambda k: backbone(k, freeze_all), trainable(*HEAD))
 case("nested model frozen late", lambda k: backbone(k, None, freeze_all), trainable(*HEAD))
-case("frozen around a layer", lambda k: backbone(k, freeze_around_one), trainable(*HEAD))
+case(
+    "frozen around a layer",
+    lambda k: backbone(k, freeze_around_one),
+    trainable(*HEAD),
+    of_keras3=trainable("conv/kernel", "quant_conv/kernel_scale", *HEAD),
+)
 
 
 def one_frozen(layer):
@@ -268,7 +275,7 @@ def random_in_inference(model, quantized):
 
 def dropout(keras, inner, outer=None):
     layers, entrance, source = keras.layers, keras.Input((72,)), image(keras)
-    x = layers.Dropout(0.5, name="dropout")(entrance, **inner)
+    x = layers.Dropout(0.5, name="dropout")(**inner, inputs=entrance)
     nested = keras.Model(entrance, x)
     x = nested(layers.Flatten()(source), **(outer or {}))
     return keras.Model(source, layers.Dense(2, name="head")(x))
@@ -407,8 +414,8 @@ def relu(x):
 
 
 def same_values(model, quantized):
-    expected = model.predict(IMAGES, verbose=0)
-    error = np.abs(quantized.predict(IMAGES, verbose=0) - expected)
+    expected = model.predict(inputs(model), verbose=0)
+    error = np.abs(quantized.predict(inputs(model), verbose=0) - expected)
     assert error.max() < 0.1 * expected.std()
 
 
@@ -650,7 +657,7 @@ case(
     "activity of a class that does not save it",
     lambda k: regularized(k, k.layers.ReLU(activity_regularizer=l1_l2(k), name="act")),
     refused="'act' .ReLU. has an activity_regularizer",
-    kept_by_keras3=saved_activity,
+    of_keras3=saved_activity,
 )
 case(
     "another regularizer behind a fused activation",
@@ -684,11 +691,9 @@ case(
 
 def pixels(model, quantized):
     assert tf.as_dtype(quantized.inputs[0].dtype) == tf.uint8
-    expected = model.predict(inputs(model), verbose=0)
-    error = np.abs(quantized.predict(inputs(model), verbose=0) - expected)
-    assert error.max() < 0.1 * expected.std()
+    same_values(model, quantized)
     quantized.compile("sgd", "mse")
-    quantized.fit(inputs(model), expected, verbose=0)
+    quantized.fit(inputs(model), model.predict(inputs(model), verbose=0), verbose=0)
     (normalization,) = export.lower(quantized).metadata["normalization"].values()
     assert normalization == {"mean": [0.0], "std": [pytest.approx(1.0, rel=0.01)]}
 
@@ -697,6 +702,18 @@ def of_pixels(keras):
     layers, source = keras.layers, image(keras, "uint8")
     x = layers.Conv2D(2, 3, activation="relu")(layers.Rescaling(1 / 255)(source))
     return keras.Model(source, layers.Dense(2)(layers.Flatten()(x)))
+
+
+def of_nested_floats(keras):
+    inner, source = keras.Input((6, 6, 2)), image(keras, "uint8")
+    base = keras.Model(inner, keras.layers.Conv2D(2, 3, activation="relu")(inner))
+    return keras.Model(source, keras.layers.Conv2D(2, 3)(base(source)))
+
+
+def cast_at_the_border(model, quantized):
+    same_values(model, quantized)
+    for copy in (wrpn_tf.to_float(quantized), wrpn_tf.widen(model, 1)):
+        np.testing.assert_allclose(copy(inputs(model)), model(inputs(model)), rtol=1e-4, atol=1e-3)
 
 
 def of_any_size(keras):
@@ -713,6 +730,7 @@ def of_policy(name):
 
 
 case("uint8 images", of_pixels, pixels)
+case("uint8 images of a nested model of floats", of_nested_floats, cast_at_the_border)
 case("images of any size", of_any_size, refused="input 'photo' has the shape .None, None, None, 3.")
 case(
     "policy of a layer",
@@ -807,6 +825,16 @@ def towers(keras):
     return keras.Model(source, layers.Dense(2, name="head")(layers.Flatten()(x)))
 
 
+def nested_by_name(keras):
+    """A nested model called on a dictionary, of more tensors than it takes."""
+    layers, source = keras.layers, image(keras)
+    first, second = (keras.Input((6, 6, 2), name=name) for name in "ba")
+    base = keras.Model([first, second], layers.Subtract()([first, second]))
+    doubled = layers.Rescaling(2.0)(source)
+    x = base({"a": source, "b": doubled, "c": source})
+    return keras.Model(source, layers.Dense(2, name="head")(layers.Flatten()(x)))
+
+
 def two_layers(model, quantized):
     kernels = {name for name in names(quantized.trainable_weights) if "conv" in name}
     assert kernels == {
@@ -849,6 +877,7 @@ case(
 case("add_metric", with_metric, refused="add_metric", keras3=NotImplementedError)
 case("a layer with weights used twice", used_twice, one_layer)
 case("towers with equal names", towers, two_layers)
+case("a nested model of a dictionary", nested_by_name, same_values)
 case(
     "a quantized model",
     lambda k: wrpn_tf.quantize_model(backbone(k)),
@@ -976,7 +1005,8 @@ def same_statistics(model, quantized):
 
 
 def random_in_training(model, quantized):
-    """Noise in training and none in inference, as of the float model."""
+    """Noise in training and none in inference, as of the float model; nor in an integer graph."""
+    assert not any(view.always_trains for view in wrpn_tf.view(quantized))
     for copy in (model, quantized):
         for training in (False, True):
             one, other = (np.asarray(copy(IMAGES, training=training)) for _ in range(2))

@@ -139,6 +139,26 @@ def test_code_of_tf_keras_is_named():
         wrpn_tf.from_tf_keras(model)
 
 
+@pytest.mark.parametrize("library", [keras, tf_keras])
+def test_statistics_over_several_axes_cross(library):
+    values = np.random.default_rng(0).normal(5, 3, (8, 6, 4)).astype(np.float32)
+    layer = library.layers.Normalization(axis=(1, 2))
+    layer.adapt(values)
+    source = library.Input((6, 4))
+    model = library.Model(source, layer(source))
+    for copy in (wrpn_tf.to_tf_keras(model), wrpn_tf.from_tf_keras(model)):
+        assert_same_function(copy, model, values)
+
+
+def test_augmentation_crosses_as_what_training_alone_does():
+    image = keras.Input((4, 4, 2))
+    layer = keras.layers.RandomTranslation(0.5, 0.5)
+    augment = keras.Sequential([layer, keras.layers.RandomFlip()])
+    model = keras.Model(image, augment(image))
+    images = np.random.default_rng(0).normal(size=(8, 4, 4, 2)).astype(np.float32)
+    np.testing.assert_array_equal(crossed(model).predict(images, verbose=0), images)
+
+
 def test_what_does_not_cross_is_named():
     image = keras.Input((4, 4, 2))
     model = keras.Model(image, keras.layers.Activation("hard_sigmoid", name="gate")(image))

@@ -132,6 +132,8 @@ def test_an_operation_on_two_tensors_becomes_a_layer(build, expected):
         (lambda x: x[:2], "SlicingOpLambda: operation '__operators__.getitem' with"),
         (lambda x: tf.cast(tf.cast(x, tf.float16), tf.float32), "operation 'cast' with"),
         (lambda x: tf.maximum(x, CHANNELS), "operation 'math.maximum' with"),
+        (lambda x: tf.clip_by_value(x, 0, -1), "limits 0 and -1 must grow"),
+        (lambda x: tf.concat([x, tf.ones((2, 4, 4, 3))], -1), "operation 'concat' with"),
     ],
 )
 def test_other_operations_are_named_in_the_error(build, message):
