@@ -613,7 +613,7 @@ case(
     "activity of a factor and of a sum",
     penalized_sum,
     refused="'(line|total)' .* has an activity_regularizer that Keras does not copy",
-    kept_by_keras3=same_losses,
+    of_keras3=same_losses,
 )
 case(
     "activity of pooling over sequences",
@@ -624,7 +624,7 @@ case(
         k.layers.MaxPooling1D(activity_regularizer=l1_l2(k), name="pool"),
     ),
     refused="'pool' .* has an activity_regularizer that Keras does not copy",
-    kept_by_keras3=same_losses,
+    of_keras3=same_losses,
 )
 case(
     "constraints",
