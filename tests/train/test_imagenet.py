@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ import jpeg_folders
 import numpy as np
 import pytest
 import tensorflow as tf
+from real_data import DATA, needs
 
 import wrpn_tf
 from train import callbacks, deployment, finishing, flags, imagenet, jpeg_input
@@ -23,7 +23,6 @@ from train.experiments import experiments, reported
 from wrpn_tf import command_line, jpegs, paper
 
 ROOT = pathlib.Path(__file__).parents[2]
-DATA = pathlib.Path(os.environ.get("WRPN_TF_DATA") or ROOT.parent / "shared" / "data")
 
 
 @pytest.fixture(scope="module")
@@ -273,9 +272,7 @@ def test_mistakes_that_a_training_finds(
         trainer_module.train(dataclasses.replace(config(folder, tmp_path), **change), verbose=0)
 
 
-@pytest.mark.skipif(
-    not (DATA / jpegs.NAME).is_dir(), reason=f"no ImageNet under {DATA} ($WRPN_TF_DATA)"
-)
+@needs(jpegs.NAME)
 def test_a_wrong_label_among_records_is_one_sentence(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
