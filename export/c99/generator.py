@@ -60,7 +60,9 @@ KERNEL_SET = "tflm"
 """Whose integers the C code computes."""
 
 _MOST_CONSTANTS = 2**27
+_SOFTMAX_CLASSES = 2**13
 RUNTIME = pathlib.Path(__file__).parent / "runtime"
+_HEADERS = {"stdint", "string"} | {path.stem for path in RUNTIME.glob("*.h")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,11 +73,21 @@ class Source:
       header: text of ``NAME.h``.
       body: text of ``NAME.c``.
       arena: bytes of memory that the tensors take while it runs.
+      constants: bytes of codes, biases, multipliers and tables.
     """
 
     header: str
     body: str
     arena: int
+    constants: int
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError where files and C names cannot begin with a name."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise ValueError(f"{name!r} is no name in C: letters, digits and underscores are")
+    if name in _HEADERS:
+        raise ValueError(f"{name}.h is a header that the C code includes; give another name")
 
 
 def generate(graph: IntegerGraph, name: str) -> Source:
@@ -87,11 +99,11 @@ def generate(graph: IntegerGraph, name: str) -> Source:
 
     Raises:
       TypeError: the graph is a trained one, without integers.
-      ValueError: `name` is no C identifier, or an operator has no C form (it is named).
+      ValueError: `name` is no C identifier or an included header, or an operator has no C form (it
+        is named).
     """
     check_integers(graph)
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        raise ValueError(f"{name!r} is no name in C: letters, digits and underscores are")
+    check_name(name)
     missing = without_form(graph)
     if missing:
         raise ValueError(missing)
@@ -112,6 +124,12 @@ def without_form(graph: IntegerGraph) -> str:
         axes = len(graph.tensors[operator.output].shape) - 1
         if axes > views.AXES:
             return f"{operator.output!r} has {axes} axes, more than {views.AXES} have no C form"
+        classes = graph.tensors[operator.output].shape[-1]
+        if isinstance(operator, Softmax) and classes >= _SOFTMAX_CLASSES:
+            return (
+                f"{operator.output!r}: a softmax of {classes:,} classes has no C form, it has one "
+                f"below {_SOFTMAX_CLASSES:,}"
+            )
     return ""
 
 
@@ -362,7 +380,12 @@ def _ends(operator: Operator) -> tuple[str, str]:
 
 def _wrapped(statement: str) -> str:
     return textwrap.fill(
-        statement, 100, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False
+        statement,
+        100,
+        initial_indent="  ",
+        subsequent_indent="      ",
+        break_on_hyphens=False,
+        break_long_words=False,
     )
 
 

@@ -15,7 +15,7 @@ import wrpn_tf
 from benchmarks import devices
 from export.ethos_u import compiler, remedies, tables
 from export.ethos_u.compiler import Layer
-from export.flatbuffer import reader, writer
+from export.flatbuffer import editing, reader, writer
 
 needs_vela = pytest.mark.skipif(
     not compiler.is_installed(), reason="no ethos-u-vela: it comes with the extra dev or devices"
@@ -94,6 +94,26 @@ def test_what_stays_on_the_cpu_is_said_with_the_remedy(tmp_path):
     assert shown.returncode == 1
     text = " ".join(shown.stdout.split())
     assert "Unsupported stride combination: (1,2). Use strides of 1x1 or 2x2" in text
+
+
+@needs_vela
+def test_names_do_not_change_what_is_read(files):
+    """Vela's reports are CSV and lines of text, keyed by name."""
+    model = reader.read_path(files[1])
+    names = {"bn1": 'a,b"c', "bn2": "x', y", "bn3": "two\nlines"}
+
+    def rename(parsed):
+        for tensor in parsed.subgraphs[0].tensors:
+            tensor.name = names.get(tensor.name.decode(), tensor.name)
+
+    renamed = compiler.compile_model(reader.read(editing.edit(model, rename)), *U55)
+    plain = compiler.compile_model(model, *U55)
+    assert [each.output for each in renamed.layers] == [
+        names.get(each.output, each.output) for each in plain.layers
+    ]
+    assert {'a,b"c', "x', y", "two\nlines"} <= {each.output for each in renamed.layers}
+    for one, other in zip(renamed.layers, plain.layers, strict=True):
+        assert dataclasses.replace(one, output=other.output) == other
 
 
 @needs_vela

@@ -195,6 +195,18 @@ def test_without_compilation_too(front):
     assert_trains_alike(ordinary, packed, compiled=False, steps=1)
 
 
+@pytest.mark.parametrize("front", FRONTS)
+def test_a_dropout_of_everything(front):
+    def build():
+        inputs = keras.Input((4,), name="vector")
+        x = layers.Dense(6, activation="relu", name="hidden")(inputs)
+        x = layers.Dense(3, name="logits")(layers.Dropout(1.0, name="all")(x))
+        return small_models.randomize(keras.Model(inputs, x, name="dropped"))
+
+    ordinary, packed = (quantized(build, pack=pack, front=front) for pack in (False, True))
+    assert_trains_alike(ordinary, packed, steps=1)
+
+
 @pytest.mark.parametrize("bits", [1, 2, 3, 8])
 @pytest.mark.parametrize("method", ["learned", "calibrated", "paper", "pact"])
 def test_every_method_and_width(method, bits):

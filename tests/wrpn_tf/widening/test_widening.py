@@ -85,6 +85,21 @@ def in_blocks():
     }
 
 
+def one_filter():
+    """A single channel before depthwise convolutions, whose kernels are [..., 1, multiplier]."""
+    inputs = image()
+    x = layers.Conv2D(1, 1, name="one")(inputs)
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same", name="depthwise")(x)
+    y = layers.Conv2D(1, 1, name="other")(x)
+    y = layers.SeparableConv2D(3, 3, padding="same", name="separable")(y)
+    return head(inputs, y, "one_filter"), {
+        "one": round_half_up,
+        "depthwise": lambda factor: 2 * round_half_up(factor),
+        "other": round_half_up,
+        "separable": lambda factor: round_half_up(3 * factor),
+    }
+
+
 def residual():
     inputs = image()
     x = layers.Conv2D(4, 1, name="stem")(inputs)
@@ -274,6 +289,7 @@ STRUCTURES = [
     nested,
     normalized_inputs,
     channels_as_positions,
+    one_filter,
 ]
 
 
