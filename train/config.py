@@ -6,7 +6,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args
 
 from wrpn_tf import Rule, datasets, jpegs, models
@@ -158,10 +158,13 @@ class Config:
     log_steps: int = 50
 
     def __post_init__(self) -> None:
-        for name, (accepts, range_text) in CHECKS.items():
-            value = getattr(self, name)
-            if value is not None and not accepts(value):
-                raise UserError(f"{name} must be {range_text}, not {value!r}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is None and field.default is None:
+                continue
+            for accepts, text in filter(None, (_TYPES.get(field.type), CHECKS.get(field.name))):
+                if not accepts(value):
+                    raise UserError(f"{field.name} must be {text}, not {value!r}")
         if self.warmup_epochs > self.epochs:
             raise UserError(
                 f"warmup_epochs ({self.warmup_epochs}) must not exceed epochs ({self.epochs})"
@@ -292,6 +295,36 @@ def json_value(value: Any) -> Any:
 
 FIELD_DEFAULTS = {field.name: json_value(field.default) for field in dataclasses.fields(Config)}
 """What a record says of a field that is younger than the record."""
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or _is_whole(value)
+
+
+def _is_place(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike)
+
+
+_TYPES: dict[Any, tuple[Callable[[Any], bool], str]] = {
+    bool: (lambda value: isinstance(value, bool), "true or false"),
+    int: (_is_whole, "a whole number"),
+    float: (_is_number, "a number"),
+    tuple[int, ...]: (
+        lambda values: isinstance(values, tuple) and all(map(_is_whole, values)),
+        "a list of whole numbers",
+    ),
+    tuple[Rule, ...]: (
+        lambda rules: isinstance(rules, tuple) and all(isinstance(rule, Rule) for rule in rules),
+        "a tuple of `wrpn_tf.Rule`",
+    ),
+    str | os.PathLike[str]: (_is_place, "a path"),
+    str | os.PathLike[str] | None: (_is_place, "a path"),
+}
+"""By a field's type, where it is not one of `CHOICES`: what it accepts, and the same in words."""
 
 
 def _is_bits(value: int) -> bool:
