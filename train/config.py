@@ -229,23 +229,9 @@ class Config:
         return self.learning_rate * self.batch_size / (self.reference_batch or self.batch_size)
 
     def difference(self, recorded: Mapping[str, Any]) -> str | None:
-        """What another training had otherwise that decides its result: '--wbits=2, not 4'.
-
-        Folders that are moved stay the same: of networks to start and learn from the last name
-        counts.
-
-        Args:
-            recorded: The other's `as_json`, maybe of an earlier version with fewer fields.
-        """
-        for name, value in self.as_json().items():
-            known = recorded.get(name, FIELD_DEFAULTS.get(name))
-            if name in REFERENCES and last_name(known) == last_name(value):
-                continue
-            if name not in LOCATION_FIELDS and known != value:
-                if name == "rules":
-                    return _rules_difference(known, value)
-                return f"--{name}={known}, not {value}"
-        return None
+        """What another training had otherwise that decides its result: `first_difference`."""
+        values = {n: value for n, value in self.as_json().items() if n not in LOCATION_FIELDS}
+        return first_difference(values, recorded)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Config":
@@ -263,8 +249,27 @@ class Config:
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON values; paths become strings, tuples lists, rules objects."""
-        values = {name: json_value(getattr(self, name)) for name in FIELD_DEFAULTS}
-        return values | {"rules": [rule.as_json() for rule in self.rules]}
+        return {name: json_value(getattr(self, name)) for name in FIELD_DEFAULTS}
+
+
+def first_difference(values: Mapping[str, Any], recorded: Mapping[str, Any]) -> str | None:
+    """The first of some fields that a training had otherwise: '--wbits=2, not 4'.
+
+    Folders that are moved stay the same: of networks to start and learn from the last name counts.
+
+    Args:
+        values: The fields, by name.
+        recorded: The training's `as_json`, maybe of an earlier version with fewer fields.
+    """
+    for name, value in values.items():
+        known, value = recorded.get(name, FIELD_DEFAULTS.get(name)), json_value(value)
+        if name in REFERENCES and last_name(known) == last_name(value):
+            continue
+        if known != value:
+            if name == "rules":
+                return _rules_difference(known, value)
+            return f"--{name}={known}, not {value}"
+    return None
 
 
 def _rules_difference(recorded: list[Any], rules: list[Any]) -> str:
@@ -290,7 +295,9 @@ def json_value(value: Any) -> Any:
     """A field's value as it is in JSON."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, Rule):
+        return value.as_json()
+    return list(map(json_value, value)) if isinstance(value, tuple) else value
 
 
 FIELD_DEFAULTS = {field.name: json_value(field.default) for field in dataclasses.fields(Config)}
