@@ -143,11 +143,15 @@ def test_files_of_other_compilers_are_refused(files):
             compiler.check(dataclasses.replace(model, subgraphs=(graph,)))
 
 
-@needs_vela
-def test_what_vela_does_not_compile_is_a_sentence(files):
-    model = dataclasses.replace(reader.read_path(files[0]), content=b"no model" * 99)
-    with pytest.raises(ValueError, match=r"^Vela (died|does not compile)"):
-        compiler.compile_model(model, *U55)
+def test_what_vela_does_not_compile_is_a_sentence(files, tmp_path):
+    model = reader.read_path(files[0])
+    first = model.main.tensors[0].name
+    for program, sentence in (
+        ("import sys; sys.exit('tensor_0_ is wrong')", f"does not compile this file: {first} is w"),
+        ("import os; os.abort()", "died on this file: SIGABRT"),
+    ):
+        with pytest.raises(ValueError, match=f"^Vela {sentence}"):
+            compiler._run([sys.executable, "-c", program], str(tmp_path), model)
 
 
 @needs_vela
