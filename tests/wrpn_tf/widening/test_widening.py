@@ -427,6 +427,18 @@ def test_a_fresh_network_keeps_the_statistics_of_its_inputs():
     assert all(np.array_equal(a, b) for a, b in zip(one.weights, other.weights, strict=True))
 
 
+def test_inference_in_a_call_of_a_nested_model_stays():
+    inner_in = image()
+    x = layers.BatchNormalization(name="bn")(layers.Conv2D(4, 1, name="conv")(inner_in))
+    inner = keras.Model(inner_in, x, name="inner")
+    inputs = image()
+    model = head(inputs, inner(inputs, training=False), "calls")
+    expected, found = (
+        network(images(model), training=True) for network in (model, widen(model, 2))
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_shared_layers_stay_shared():
     model, _ = shared()
     widened = widen(model, 2)
