@@ -73,7 +73,7 @@ class Source:
       header: text of ``NAME.h``.
       body: text of ``NAME.c``.
       arena: bytes of memory that the tensors take while it runs.
-      constants: bytes of codes, biases, multipliers and tables.
+      constants: bytes of its arrays: kernels, their scales, biases, multipliers, windows, tables.
     """
 
     header: str
@@ -140,6 +140,7 @@ class _Generator:
         self._offsets, self._arena = arena.plan(graph)
         self._order = [*graph.inputs, *(operator.output for operator in graph.operators)]
         self._arrays: list[tuple[str, str]] = []
+        self._constants = 0
 
     def generate(self) -> Source:
         calls: list[str] = []
@@ -153,7 +154,12 @@ class _Generator:
             calls.append(self._observed(operator.output))
         for name in self._graph.outputs:
             calls.append(f"memcpy(*outputs++, {self._at(name)}, {self._size(name)});")
-        return Source(header=self._header(), body=self._body(calls), arena=self._arena)
+        return Source(
+            header=self._header(),
+            body=self._body(calls),
+            arena=self._arena,
+            constants=self._constants,
+        )
 
     def _header(self) -> str:
         guard, sizes = f"{self._name.upper()}_H_", self._order
@@ -266,7 +272,7 @@ class _Generator:
 
     def logistic(self, prefix: str, operator: Logistic) -> list[str]:
         source = self._graph.tensors[operator.inputs[0]].quantization
-        self._arrays.append(literals.array(f"{prefix}_table", logistic.table(source, KERNEL_SET)))
+        self._array(f"{prefix}_table", logistic.table(source, KERNEL_SET))
         size, ends = self._size(operator.output), self._arguments(operator)
         return [f"wrpn_lookup({size}, {prefix}_table, {ends});"]
 
@@ -320,17 +326,25 @@ class _Generator:
             self._graph.tensors[name].quantization for name in (operator.inputs[0], operator.output)
         )
         real = rules.real_multiplier(operator, source.scale, target.scale, KERNEL_SET)
-        self._arrays += [
-            literals.array(f"{prefix}_kernel", operator.kernel),
-            literals.array(f"{prefix}_kernel_scale", operator.kernel_scale),
-            literals.array(f"{prefix}_bias", operator.bias),
-        ]
+        self._array(f"{prefix}_kernel", operator.kernel)
+        self._array(f"{prefix}_kernel_scale", operator.kernel_scale)
+        self._array(f"{prefix}_bias", operator.bias)
         multipliers = self._multipliers(prefix, *requantization.quantize_multiplier(real))
         return f"{prefix}_kernel, {prefix}_bias, {multipliers}"
+
+    def _array(self, name: str, values: np.ndarray) -> None:
+        self._arrays.append(literals.array(name, values))
+        self._constants += values.nbytes
+
+    def _struct(self, kind: str, name: str, fields: str) -> None:
+        """A constant of int32 fields, in braces."""
+        self._arrays.append((f"extern const {kind} {name};", f"const {kind} {name} = {fields};"))
+        self._constants += 4 * len(fields.split(","))
 
     def _multipliers(self, prefix: str, mantissa: np.ndarray, shift: np.ndarray) -> str:
         name = f"{prefix}_multiplier"
         self._arrays.append(literals.pairs("wrpn_multiplier", name, mantissa, shift))
+        self._constants += 4 * (mantissa.size + shift.size)
         return name
 
     def _parameters(self, operator: Binary) -> addition.Parameters:
@@ -358,10 +372,9 @@ class _Generator:
         return self._geometry(prefix, operator, 1, 1, 1, 1, 1, 1, top, left)
 
     def _view(self, prefix: str, view: views.View) -> str:
-        name, kind = f"{prefix}_view", "wrpn_view"
+        name = f"{prefix}_view"
         sizes, steps = (literals.braces(map(str, part)) for part in (view.sizes, view.steps))
-        fields = f"{{{sizes}, {steps}, {view.first}}}"
-        self._arrays.append((f"extern const {kind} {name};", f"const {kind} {name} = {fields};"))
+        self._struct("wrpn_view", name, f"{{{sizes}, {steps}, {view.first}}}")
         return f"&{name}"
 
     def _geometry(self, prefix: str, operator: Operator, *values: int) -> str:
@@ -369,8 +382,7 @@ class _Generator:
         name = f"{prefix}_window"
         fields = literals.braces(str(value) for shape in shapes for value in shape[1:])
         fields = fields.removesuffix("}") + "".join(f", {value}" for value in values) + "}"
-        kind = "wrpn_window"
-        self._arrays.append((f"extern const {kind} {name};", f"const {kind} {name} = {fields};"))
+        self._struct("wrpn_window", name, fields)
         return f"&{name}"
 
 

@@ -229,9 +229,12 @@ def test_a_softmax_of_many_classes(tmp_path):
 
 
 def test_constants_are_those_of_the_written_arrays(digits):
+    source = generator.generate(digits, "net")
     weights = sum(operator.kernel.size for operator in digits.weighted)
     channels = sum(operator.bias.size for operator in digits.weighted)
-    assert generator.generate(digits, "net").constants == weights + channels * (4 + 4 + 8)
+    windows = source.header.count("extern const wrpn_window")
+    assert "wrpn_view" not in source.header
+    assert source.constants == weights + channels * (4 + 4 + 8) + windows * 14 * 4
 
 
 def test_a_long_name_stays_whole(digits):

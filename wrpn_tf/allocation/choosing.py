@@ -6,9 +6,9 @@ import dataclasses
 import glob
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import Any, get_args
 
+import numpy as np
 from rich.console import Console
 
 from wrpn_tf.allocation.integer_program import allocate
@@ -279,7 +279,8 @@ def _check(budget: Mapping[str, float], bits: Sequence[int], distortion: str) ->
             f"got {budget!r}."
         )
     for name, most in budget.items():
-        if isinstance(most, bool) or not isinstance(most, Real) or not 0 < most < math.inf:
+        is_number = isinstance(most, int | float | np.number) and not isinstance(most, bool)
+        if not is_number or not 0 < most < math.inf:
             raise ValueError(f"The budget of {name} must be a positive number; got {most!r}.")
         if name == "cost" and most > 1:
             raise ValueError(f"The budget of cost is a share of the model in float; got {most!r}.")

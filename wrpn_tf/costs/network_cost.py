@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
 from typing import Any, get_args
 
 from wrpn_tf.arithmetic.bits import OFF, check_bits
@@ -149,7 +148,7 @@ def measure_cost(
     """
     front = front_of(model, "measure")
     front.check_model(model)
-    if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
+    if int(batch_size) != batch_size or batch_size < 1:
         raise ValueError(f"batch_size must be an integer of at least 1; got {batch_size!r}.")
     if policy is not None and policy not in get_args(Policy):
         raise ValueError(f"policy must be one of {', '.join(get_args(Policy))}; got {policy!r}.")

@@ -296,7 +296,7 @@ def configured(layer: Any, config: Mapping[str, Any]) -> Any:
     if type(layer) is keras.layers.Lambda:
         functions = {"function": layer.function, "output_shape": layer._output_shape}
         own = {**functions, "mask": layer.mask, "arguments": layer.arguments}
-        return keras.layers.Lambda(**config | own)
+        return keras.layers.Lambda(**{**config, **own})
     return type(layer).from_config(dict(config))
 
 
