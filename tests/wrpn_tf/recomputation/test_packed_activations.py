@@ -195,15 +195,16 @@ def test_without_compilation_too(front):
     assert_trains_alike(ordinary, packed, compiled=False, steps=1)
 
 
-@pytest.mark.parametrize("front", FRONTS)
-def test_a_dropout_of_everything(front):
+def test_a_dropout_of_everything():
+    """Keras 3 takes a rate of 1; tf_keras does not train with it."""
+
     def build():
         inputs = keras.Input((4,), name="vector")
         x = layers.Dense(6, activation="relu", name="hidden")(inputs)
         x = layers.Dense(3, name="logits")(layers.Dropout(1.0, name="all")(x))
         return small_models.randomize(keras.Model(inputs, x, name="dropped"))
 
-    ordinary, packed = (quantized(build, pack=pack, front=front) for pack in (False, True))
+    ordinary, packed = (quantized(build, pack=pack, front="keras") for pack in (False, True))
     assert_trains_alike(ordinary, packed, steps=1)
 
 
