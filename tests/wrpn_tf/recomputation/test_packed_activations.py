@@ -204,8 +204,9 @@ def test_a_dropout_of_everything():
         x = layers.Dense(3, name="logits")(layers.Dropout(1.0, name="all")(x))
         return small_models.randomize(keras.Model(inputs, x, name="dropped"))
 
-    ordinary, packed = (quantized(build, pack=pack, front="keras") for pack in (False, True))
-    assert_trains_alike(ordinary, packed, steps=1)
+    models = [quantized(build, pack=pack, front="keras") for pack in (False, True)]
+    ordinary, packed = (np.asarray(x(small_models.images(x, 8), training=True)) for x in models)
+    assert np.array_equal(ordinary, packed)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 8])
