@@ -22,13 +22,11 @@ from __future__ import annotations
 
 import pathlib
 
-import numpy as np
 from absl import flags
 
 from export.c99 import generator, literals
 from export.flatbuffer.writer import to_flatbuffer
 from export.ir.files import write_bytes
-from export.ir.graph import IntegerGraph
 from export.ir.saving import load
 from export.tflm import compression
 from export.tflm.limits import check_graph
@@ -50,8 +48,9 @@ flags.DEFINE_alias("model-graph", "model_graph")
 
 def main() -> None:
     """Runs the program."""
-    graph = load(_GRAPH.value)
     name = _NAME.value
+    generator.check_name(name)
+    graph = load(_GRAPH.value)
     check_graph(graph)
     model = to_flatbuffer(graph)
     array = f"{name}_tflite: {len(model):,} bytes"
@@ -68,20 +67,12 @@ def main() -> None:
         source = generator.generate(graph, name)
         texts |= {f"{name}.h": source.header, f"{name}.c": source.body}
         texts |= {path.name: path.read_text() for path in sorted(generator.RUNTIME.glob("*.[ch]"))}
-        constants = _constants(graph)
-        written = f"{name}_run: {source.arena:,} bytes of memory, {constants:,} bytes of constants"
+        written = (
+            f"{name}_run: {source.arena:,} bytes of memory, {source.constants:,} bytes of constants"
+        )
     for path, text in texts.items():
         write_bytes(pathlib.Path(_OUTPUT.value) / path, text.encode())
     print(f"{_OUTPUT.value}: {', '.join(texts)}\n{written}; {array}")
-
-
-def _constants(graph: IntegerGraph) -> int:
-    return sum(
-        value.nbytes
-        for operator in graph.operators
-        for value in vars(operator).values()
-        if isinstance(value, np.ndarray)
-    )
 
 
 if __name__ == "__main__":

@@ -89,9 +89,12 @@ def _given(model: Any, source: model_images.ImageSource) -> tuple[np.ndarray, np
     """Images of --images and labels of --labels."""
     import numpy as np
 
+    import wrpn_tf
+
     if len(model.inputs) != 1:
         raise ValueError(f"{_MODEL.value} has {len(model.inputs)} inputs; a report is of one")
-    input_range = input_range_of(model)
+    quantizers = wrpn_tf.input_quantizers(model)
+    input_range = quantizers[0].fixed if quantizers else None
     if source.are_pixels and input_range is None:
         raise ValueError(
             f"{_IMAGES.value} holds pixels, and the model has no input_range; give floats"
@@ -111,19 +114,6 @@ def _given(model: Any, source: model_images.ImageSource) -> tuple[np.ndarray, np
             f"{list(labels.shape)}"
         )
     return images, labels[source.chosen(_SAMPLE.value)]
-
-
-def input_range_of(model: Any) -> tuple[float, float] | None:
-    """Real values of the pixels 0 and 255 of the model's input; None where that was observed."""
-    import wrpn_tf
-
-    quantizers: Mapping[str, Any] = wrpn_tf.named_output_quantizers(model)
-    ranges = (
-        quantizers[view.name][0].fixed
-        for view in wrpn_tf.view(model)
-        if view.kind is wrpn_tf.Kind.INPUT and view.inputs
-    )
-    return next(ranges, None)
 
 
 def _trained() -> tuple[Any, np.ndarray, np.ndarray]:

@@ -18,8 +18,8 @@ import tf_keras as keras
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import wrpn_tf
-from export.ir.files import write_bytes
 from train.config import Config, UserError
+from train.files import write_bytes, writing
 from train.histograms import write_histogram
 from train.record import Record
 from train.sources import Source
@@ -189,7 +189,9 @@ class MetricsLines(keras.callbacks.Callback):
         if not self._path.exists():
             return
         kept = []
-        for number, line in enumerate(self._path.read_bytes().splitlines(keepends=True), start=1):
+        with writing(self._path):
+            lines = self._path.read_bytes().splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
             if not line.endswith(b"\n"):  # A killed process left it unfinished.
                 break
             try:
@@ -199,10 +201,7 @@ class MetricsLines(keras.callbacks.Callback):
                 raise UserError(
                     f"{self._path}:{number} is no line of metrics; remove the line, or the file"
                 ) from error
-        try:
-            write_bytes(self._path, b"".join(kept))
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        write_bytes(self._path, b"".join(kept))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch + 1
@@ -224,7 +223,7 @@ class MetricsLines(keras.callbacks.Callback):
         line = {"kind": kind, "step": self._step, "epoch": self._epoch}
         line |= {name: float(value) for name, value in (logs or {}).items()} | more
         line["learning_rate"] = float(self.model.optimizer.learning_rate.numpy())
-        with self._path.open("a", encoding="utf-8") as file:
+        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
 

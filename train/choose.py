@@ -66,8 +66,8 @@ def main() -> None:
 
     model, images = _of_file(source, input_range) if source else _of_workdir()
     choice = wrpn_tf.choose_bits(model, images, budget, bits, distortion=_DISTORTION.value)
-    wrpn_tf.write_rules(_OUTPUT.value, choice.rules)
     choice.show()
+    wrpn_tf.write_rules(_OUTPUT.value, choice.rules)
 
 
 def _of_workdir() -> tuple[Any, Any]:
@@ -102,6 +102,8 @@ def _budget(parts: list[str]) -> dict[str, float]:
             raise ValueError(
                 f"--budget={part} must be cost:SHARE or flash:SIZE, as cost:0.3 or flash:200KiB"
             )
+        if match[1] in found:
+            raise ValueError(f"--budget={','.join(parts)} names {match[1]} twice")
         found[match[1]] = float(match[2]) * _UNITS[match[3]]
     return found
 

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args
 
 from wrpn_tf import Rule, datasets, jpegs, models
@@ -158,10 +158,13 @@ class Config:
     log_steps: int = 50
 
     def __post_init__(self) -> None:
-        for name, (accepts, range_text) in CHECKS.items():
-            value = getattr(self, name)
-            if value is not None and not accepts(value):
-                raise UserError(f"{name} must be {range_text}, not {value!r}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is None and field.default is None:
+                continue
+            for accepts, text in filter(None, (_TYPES.get(field.type), CHECKS.get(field.name))):
+                if not accepts(value):
+                    raise UserError(f"{field.name} must be {text}, not {value!r}")
         if self.warmup_epochs > self.epochs:
             raise UserError(
                 f"warmup_epochs ({self.warmup_epochs}) must not exceed epochs ({self.epochs})"
@@ -226,23 +229,9 @@ class Config:
         return self.learning_rate * self.batch_size / (self.reference_batch or self.batch_size)
 
     def difference(self, recorded: Mapping[str, Any]) -> str | None:
-        """What another training had otherwise that decides its result: '--wbits=2, not 4'.
-
-        Folders that are moved stay the same: of networks to start and learn from the last name
-        counts.
-
-        Args:
-            recorded: The other's `as_json`, maybe of an earlier version with fewer fields.
-        """
-        for name, value in self.as_json().items():
-            known = recorded.get(name, FIELD_DEFAULTS.get(name))
-            if name in REFERENCES and last_name(known) == last_name(value):
-                continue
-            if name not in LOCATION_FIELDS and known != value:
-                if name == "rules":
-                    return _rules_difference(known, value)
-                return f"--{name}={known}, not {value}"
-        return None
+        """What another training had otherwise that decides its result: `first_difference`."""
+        values = {n: value for n, value in self.as_json().items() if n not in LOCATION_FIELDS}
+        return first_difference(values, recorded)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Config":
@@ -260,8 +249,27 @@ class Config:
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON values; paths become strings, tuples lists, rules objects."""
-        values = {name: json_value(getattr(self, name)) for name in FIELD_DEFAULTS}
-        return values | {"rules": [rule.as_json() for rule in self.rules]}
+        return {name: json_value(getattr(self, name)) for name in FIELD_DEFAULTS}
+
+
+def first_difference(values: Mapping[str, Any], recorded: Mapping[str, Any]) -> str | None:
+    """The first of some fields that a training had otherwise: '--wbits=2, not 4'.
+
+    Folders that are moved stay the same: of networks to start and learn from the last name counts.
+
+    Args:
+        values: The fields, by name.
+        recorded: The training's `as_json`, maybe of an earlier version with fewer fields.
+    """
+    for name, value in values.items():
+        known, value = recorded.get(name, FIELD_DEFAULTS.get(name)), json_value(value)
+        if name in REFERENCES and last_name(known) == last_name(value):
+            continue
+        if known != value:
+            if name == "rules":
+                return _rules_difference(known, value)
+            return f"--{name}={known}, not {value}"
+    return None
 
 
 def _rules_difference(recorded: list[Any], rules: list[Any]) -> str:
@@ -287,11 +295,43 @@ def json_value(value: Any) -> Any:
     """A field's value as it is in JSON."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, Rule):
+        return value.as_json()
+    return list(map(json_value, value)) if isinstance(value, tuple) else value
 
 
 FIELD_DEFAULTS = {field.name: json_value(field.default) for field in dataclasses.fields(Config)}
 """What a record says of a field that is younger than the record."""
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or _is_whole(value)
+
+
+def _is_place(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike)
+
+
+_TYPES: dict[Any, tuple[Callable[[Any], bool], str]] = {
+    bool: (lambda value: isinstance(value, bool), "true or false"),
+    int: (_is_whole, "a whole number"),
+    float: (_is_number, "a number"),
+    tuple[int, ...]: (
+        lambda values: isinstance(values, tuple) and all(map(_is_whole, values)),
+        "a list of whole numbers",
+    ),
+    tuple[Rule, ...]: (
+        lambda rules: isinstance(rules, tuple) and all(isinstance(rule, Rule) for rule in rules),
+        "a tuple of `wrpn_tf.Rule`",
+    ),
+    str | os.PathLike[str]: (_is_place, "a path"),
+    str | os.PathLike[str] | None: (_is_place, "a path"),
+}
+"""By a field's type, where it is not one of `CHOICES`: what it accepts, and the same in words."""
 
 
 def _is_bits(value: int) -> bool:

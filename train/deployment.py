@@ -8,11 +8,11 @@ from rich.console import Console
 
 from export.flatbuffer.borders import with_borders
 from export.flatbuffer.writer import to_flatbuffer
-from export.ir.files import write_bytes
 from export.verification.result import Verification
 from export.verification.verifier import MAX_ACCURACY_GAP, MIN_AGREEMENT, verify_graph
 from export.verification.workdir import Workdir
 from train.config import UserError
+from train.files import write_bytes
 from train.finishing import is_integer_only
 from train.record import Record
 

@@ -16,6 +16,7 @@ from train import networks, sources
 from train.checkpoints import restore_network
 from train.config import Config, UserError
 from train.data import ALONE
+from train.files import writing
 from train.losses import LabelLoss
 from train.record import Record
 from train.sources import Source
@@ -132,10 +133,17 @@ def reestimate_statistics(model: Any, batches: tf.data.Dataset) -> None:
 
 
 def save_model(model: Any, path: pathlib.Path) -> None:
-    """Writes the model without its optimizer; a reader sees the whole file or none."""
+    """Writes the model without its optimizer; a reader sees the whole file or none.
+
+    Raises:
+        UserError: It cannot be written.
+    """
     model.compiled = False  # In files of Keras 3, loss and metrics are left out with that.
     partial = path.with_suffix(f".partial{path.suffix}")
-    with warnings.catch_warnings():
+    with writing(path), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
-        model.save(partial, include_optimizer=False)
-    partial.replace(path)
+        try:
+            model.save(partial, include_optimizer=False)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)

@@ -1,8 +1,10 @@
 """The command line that every experiment shares: one flag per field of `train.config.Config`."""
 
 import dataclasses
+import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
@@ -93,6 +95,7 @@ JPEG_FIELDS = ("image_size", "color")
 ARRAY_FIELDS = ("shift",)
 """Fields without meaning for data sets of JPEG images, which are cropped."""
 
+_FULL = re.compile(rf"(?:\{{\{{.*\}}\}} )?([^;\n]+); ({os.strerror(errno.ENOSPC)})")
 _FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 _PATHS = {"workdir", "data_dir", "init_from", "teacher", "rules"}
 
@@ -176,10 +179,10 @@ def main(defaults: Config, omit: Collection[str] = ()) -> NoReturn:
 def run(program: Callable[[], Mapping[str, Any] | None]) -> NoReturn:
     """Runs a program that trains on the command line; see `wrpn_tf.command_line.run`.
 
-    Prints what it returns, unless that is nothing, as one line of JSON. A `UserError`, or a label
-    among a data set's records that is no class, ends the process with status 1 and a sentence on
-    stderr; the loss of another worker with status 75 (EX_TEMPFAIL), which tells a launcher to start
-    it again.
+    Prints what it returns, unless that is nothing, as one line of JSON. A `UserError`, a full disk,
+    or a label among a data set's records that is no class, ends the process with status 1 and a
+    sentence on stderr; the loss of another worker with status 75 (EX_TEMPFAIL), which tells a
+    launcher to start it again.
     """
 
     def start() -> None:
@@ -212,6 +215,10 @@ def _tell(error: Exception) -> None:
         kind = type(error).__name__
         print(f"another worker is lost ({kind}); started again, all resume", file=sys.stderr)
         sys.exit(os.EX_TEMPFAIL)
+    if isinstance(error, tf.errors.ResourceExhaustedError):  # Of TensorBoard's logs, or memory.
+        full = _FULL.match(error.message)
+        if full is not None:
+            raise UserError(f"Cannot write {full[1]}: {full[2]}.") from error
     if isinstance(error, tf.errors.InvalidArgumentError):
         label = jpegs.wrong_label(error)
         if label is not None:

@@ -12,9 +12,12 @@
 
 `base` and each grid set fields of `train.config.Config`; `bits` sets two of them as the paper
 writes them, activations before weights. A list gives a field several values, and a grid is every
-combination of them. `init_from` and `teacher` may name another grid: they are its training of the
-same architecture, seed and width, or of the one width that it has. `rules` is the path of a file
-that `wrpn_tf.read_rules` reads. `"report": false` leaves a grid out of table and plots.
+combination of them; each value of `decay_epochs` is a list itself. `init_from` and `teacher` may
+name another grid: they are its training of the same architecture, seed and width, or of the one
+width that it has. `rules` is the path of a file that `wrpn_tf.read_rules` reads. `"report": false`
+leaves a grid out of table and plots. A row of the table is a mean over seeds, so that trainings of
+one name, architecture, width and bits must be alike in all but the seed, `rules` and the networks
+that they start or learn from.
 """
 
 import dataclasses
@@ -81,6 +84,7 @@ def read_grids(
             runs += [_run(name, point, workdir, data_dir) for point in _points(fields)]
         except (TypeError, ValueError) as error:
             raise UserError(f"{path}: grid {name!r}: {error}") from error
+    _require_alike(runs, path)
     runs.sort(key=lambda run: run.config.seed)
     runs = [_resolve(run, runs, path) for run in runs]
     names = [run.name for run in runs]
@@ -88,6 +92,25 @@ def read_grids(
         if names.count(name) > 1:
             raise UserError(f"{path}: {name} is there twice; give its grids different names")
     return runs
+
+
+def _require_alike(runs: list[Run], path: str | os.PathLike[str]) -> None:
+    """Raises UserError where a row of the table would be of trainings that differ."""
+    rows: dict[tuple, Run] = {}
+    for run in runs:
+        if not run.report:
+            continue
+        config = run.config
+        row = (run.grid, config.arch, config.width, config.abits, config.wbits)
+        first = rows.setdefault(row, run)
+        may_differ = {name: getattr(config, name) for name in ("seed", "rules", *REFERENCES)}
+        recorded = dataclasses.replace(first.config, **may_differ).as_json()
+        difference = config.difference(recorded)
+        if difference:
+            raise UserError(
+                f"{path}: {run.name} would be in one row of the table with {first.name}, which has "
+                f"{difference}; give their grids different names"
+            )
 
 
 def _points(fields: dict[str, Any]) -> list[dict[str, Any]]:
@@ -99,7 +122,11 @@ def _points(fields: dict[str, Any]) -> list[dict[str, Any]]:
 def _run(
     grid: str, point: dict[str, Any], workdir: str | os.PathLike[str], data_dir: str | None
 ) -> Run:
+    if not isinstance(grid, str):
+        raise ValueError("its name must be a text")
     report = point.pop("report", True)
+    if not isinstance(report, bool):
+        raise ValueError(f"report must be true or false, not {report!r}")
     bits = point.pop("bits", None)
     if bits is not None:
         if not re.fullmatch(r"\d+/\d+", str(bits)):
@@ -108,8 +135,14 @@ def _run(
     unknown = sorted(point.keys() - _FIELDS)
     if unknown:
         raise ValueError(f"{unknown[0]!r} is not a field of a training")
-    if point.get("rules") is not None:
-        point["rules"] = wrpn_tf.read_rules(point["rules"])
+    epochs = point.get("decay_epochs", [])
+    if not isinstance(epochs, list):
+        raise ValueError(f"decay_epochs must be a list in a list, as [[30, 60]], not {epochs!r}")
+    rules = point.pop("rules", None)
+    if rules is not None:
+        if not isinstance(rules, str):
+            raise ValueError(f"rules must be the path of a file, not {rules!r}")
+        point["rules"] = wrpn_tf.read_rules(rules)
     point = {name: tuple(v) if isinstance(v, list) else v for name, v in point.items()}
     config = Config(workdir="", data_dir=data_dir, **point)
     network = experiment_name(config.arch, config.width, config.wbits, config.abits)

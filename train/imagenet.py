@@ -13,6 +13,7 @@ is exported as `model.tflite` in the workdir and verified. docs/imagenet.md has 
 
 import dataclasses
 import os
+import pathlib
 from typing import Any
 
 from absl import flags as absl_flags
@@ -20,10 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 from train import flags
-from train.config import Config, UserError
+from train.config import Config, UserError, first_difference
 from train.experiments import DEFAULTS, experiment_name, experiments
 
 _RUNS = "runs/imagenet"
+_NAMING = ("arch", "width", "wbits", "abits")  # Fields that name an experiment.
+_PLACES = ("workdir", "data_dir")
 _VERIFIED_IMAGES = 50  # Tensor by tensor; a ResNet-34 has 10 million integers an image.
 
 _CONFIG = absl_flags.DEFINE_string(
@@ -31,7 +34,10 @@ _CONFIG = absl_flags.DEFINE_string(
 )
 _LIST = absl_flags.DEFINE_boolean("list", False, "Print all experiments and end.")
 _MODE = absl_flags.DEFINE_enum(
-    "mode", "train", ("train", "eval"), "Train, or evaluate what --workdir holds."
+    "mode",
+    "train",
+    ("train", "eval"),
+    "Train, or evaluate what --workdir holds; other flags must then be as trained.",
 )
 
 
@@ -57,6 +63,37 @@ def choose(name: str | None, given: dict[str, Any]) -> Config:
         return config
     chosen = experiment_name(config.arch, config.width, config.wbits, config.abits)
     return dataclasses.replace(config, workdir=os.path.join(_RUNS, chosen))
+
+
+def evaluate(name: str | None, given: dict[str, Any]) -> dict[str, float]:
+    """Evaluates what the workdir of `choose` holds; see `train.finishing.evaluate_workdir`.
+
+    Args:
+        name: An experiment's, or None.
+        given: The fields that flags set.
+
+    Raises:
+        UserError: The workdir's training had another value of one of them, or of one that the
+            experiment is named by.
+    """
+    from train.record import Record
+
+    said = {field: value for field, value in given.items() if field not in _PLACES}
+    named = {field: value for field, value in given.items() if field in (*_NAMING, "workdir")}
+    chosen = choose(name, named)
+    if name is not None:
+        said |= {field: getattr(chosen, field) for field in _NAMING}
+    recorded = Record.read_config(pathlib.Path(chosen.workdir) / "record.json").as_json()
+    difference = first_difference(said, recorded)
+    if difference:
+        raise UserError(
+            f"{chosen.workdir} holds a training with {difference}, and --mode=eval evaluates what "
+            "was trained; leave the flag out, or give another workdir"
+        )
+
+    from train.finishing import evaluate_workdir
+
+    return evaluate_workdir(chosen.workdir, given.get("data_dir"))
 
 
 def print_experiments(console: Console) -> None:
@@ -85,11 +122,9 @@ def run() -> dict[str, Any] | None:
         print_experiments(console)
         return None
     given = flags.given()
-    config = choose(_CONFIG.value, given)
     if _MODE.value == "eval":
-        from train.finishing import evaluate_workdir
-
-        return evaluate_workdir(config.workdir, given.get("data_dir"))
+        return evaluate(_CONFIG.value, given)
+    config = choose(_CONFIG.value, given)
 
     from train.deployment import deploy
     from train.trainer import train

@@ -1,4 +1,4 @@
-"""One training at a time in a workdir."""
+"""One training, or one sweep, at a time in a workdir."""
 
 import contextlib
 import fcntl
@@ -20,12 +20,20 @@ def locked(workdir: str | os.PathLike[str]) -> Iterator[None]:
     training that failed at its start leaves none. A file system that has no locks is a warning.
 
     Raises:
-        UserError: Another process holds it.
+        UserError: Another process holds it, or something that is no lock has the place of one.
     """
     folder = pathlib.Path(workdir)
     missing = [part for part in (folder, *folder.parents) if not part.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _NAME).open("a") as file:
+    path = folder / _NAME
+    try:
+        opened = open(path, "a", opener=_at_once)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be opened as a lock ({error.strerror}); remove it, or give another "
+            "workdir"
+        ) from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -41,8 +49,12 @@ def locked(workdir: str | os.PathLike[str]) -> Iterator[None]:
         try:
             yield
         finally:
-            if missing and [path.name for path in folder.iterdir()] == [_NAME]:
-                (folder / _NAME).unlink()
+            if missing and [entry.name for entry in folder.iterdir()] == [_NAME]:
+                path.unlink()
                 for part in missing:
                     with contextlib.suppress(OSError):  # Another process uses it.
                         part.rmdir()
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)  # A pipe would wait for a reader.

@@ -71,14 +71,15 @@ def load_network(path: str | os.PathLike[str], flag: str) -> Any:
     Raises:
         UserError: There is none; names the flag.
     """
-    name = pretrained_name(path)
-    file = pathlib.Path(path)
-    if file.is_dir():
-        file = wrpn_tf.trained_file(file)
-    if name is None and not file.is_file():
-        raise UserError(f"{flag}: there is no model at {file}")
+    name, file = pretrained_name(path), pathlib.Path(path)
     try:
-        return models.load_pretrained(name) if name is not None else wrpn_tf.load_model(file)
+        if name is not None:
+            return models.load_pretrained(name)
+        if file.is_dir():
+            file = wrpn_tf.trained_file(file)
+        if not file.is_file():
+            raise ValueError(f"there is no model at {file}")
+        return wrpn_tf.load_model(file)
     except ValueError as error:
         raise UserError(f"{flag}: {error}") from error
 

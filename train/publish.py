@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from export.ir.files import write_bytes
 from train import flags as train_flags
 from train.config import (
     FIELD_DEFAULTS,
@@ -27,6 +26,7 @@ from train.config import (
     UserError,
     pretrained_name,
 )
+from train.files import write_bytes
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the finished training.", required=True)
 _NAME = flags.DEFINE_string("name", None, "What `load_pretrained` is to call it.", required=True)
@@ -63,11 +63,8 @@ def publish(workdir: str, name: str, folder: str | None = None) -> pathlib.Path:
     np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     target = pathlib.Path(folder or published.folder()) / f"{name}.npz"
     record["sha256"] = hashlib.sha256(stream.getvalue()).hexdigest()
-    try:
-        write_bytes(target, stream.getvalue())
-        write_bytes(target.with_suffix(".json"), (json.dumps(record, indent=1) + "\n").encode())
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    write_bytes(target, stream.getvalue())
+    write_bytes(target.with_suffix(".json"), (json.dumps(record, indent=1) + "\n").encode())
     return target
 
 

@@ -8,9 +8,9 @@ import pathlib
 import platform
 from typing import Any
 
-from export.ir.files import write_bytes
 from train.config import LOCATION_FIELDS, Config, UserError
 from train.experiments import reported
+from train.files import write_bytes
 from wrpn_tf.data.datasets import LabelledImages
 
 _PACKAGES = ("numpy", "tensorflow", "keras", "tf_keras", "tensorflow-model-optimization", "wrpn_tf")
@@ -125,10 +125,7 @@ class Record:
         """
         if not self._writes:
             return
-        try:
-            write_bytes(self.path, (json.dumps(self._contents, indent=1) + "\n").encode())
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        write_bytes(self.path, (json.dumps(self._contents, indent=1) + "\n").encode())
 
 
 def require_folder(workdir: str | os.PathLike[str]) -> None:
@@ -151,7 +148,7 @@ def require_writable(workdir: str | os.PathLike[str]) -> None:
     try:
         write_bytes(probe, b"1")
         probe.unlink()
-    except (OSError, ValueError) as error:
+    except (OSError, UserError) as error:
         raise UserError(f"workdir: {error}") from error
     finally:
         for part in missing:

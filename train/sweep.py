@@ -7,7 +7,7 @@ verified integer by integer, and leaves one line in `results.jsonl` in the workd
 program is killed, the same command goes on with the step it had reached. At the end it prints the
 table, and writes it with the plots of cost against accuracy and of the epochs' accuracies:
 `cifar10.md`, `cifar10_cost.svg` and `cifar10_epochs.svg`. Files that share a workdir share the
-trainings that they have in common.
+trainings that they have in common; one sweep at a time has it.
 """
 
 import pathlib
@@ -18,6 +18,7 @@ from rich.console import Console
 from train import flags as train_flags
 from train.config import UserError
 from train.grid import Run, read_grids
+from train.lock import locked
 from wrpn_tf.models.namespaces import keras_named
 from wrpn_tf.terminal import cell
 
@@ -52,10 +53,19 @@ def run_one(run: Run, console: Console) -> dict:
 
 def run_all() -> None:
     """Runs the program."""
-    console = Console()
     folder = pathlib.Path(_WORKDIR.value)
     runs = read_grids(_CONFIG.value, folder, _DATA_DIR.value)
 
+    from train.record import require_folder, require_writable
+
+    require_folder(folder)
+    require_writable(folder)
+    with locked(folder):
+        _sweep(runs, folder, Console())
+
+
+def _sweep(runs: list[Run], folder: pathlib.Path, console: Console) -> None:
+    """`run_all` in a workdir that no other process writes."""
     from train import sources
     from train.sweep_record import SweepRecord
     from train.sweep_report import write_report

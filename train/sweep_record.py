@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 import wrpn_tf
-from export.ir.files import write_bytes
 from train import sources
 from train.config import FIELD_DEFAULTS, LOCATION_FIELDS, REFERENCES, UserError, last_name
 from train.deployment import Deployment
+from train.files import write_bytes
 from train.grid import Run
 from wrpn_tf import models
 
@@ -54,10 +54,7 @@ class SweepRecord:
         """
         self.lines[line["run"]] = line
         text = "".join(json.dumps(known) + "\n" for known in self.lines.values())
-        try:
-            write_bytes(self.path, text.encode())
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        write_bytes(self.path, text.encode())
 
 
 def _check_same(run: Run, line: dict[str, Any] | None, path: pathlib.Path) -> None:

@@ -10,8 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from export.ir.files import write_bytes
-from wrpn_tf import Result, plots
+from train.files import write_bytes, writing
+from wrpn_tf import Result, plots, terminal
 
 _COLUMNS = (
     "network",
@@ -28,8 +28,8 @@ _COLUMNS = (
     "weights",
 )
 _CAPTION = (
-    "A/W: activation and weight bits, 'by layer' where rules say them. Top-1 in %: mean over the "
-    "seeds and standard deviation. "
+    "A/W: activation and weight bits, 'by layer' where rules go before them. Top-1 in %: mean over "
+    "the seeds and standard deviation. "
     "Cost: FMAs x (activation bits + weight bits) relative to the 1x float network. .tflite: "
     "top-1 of the exported files; same top-1: share of images on which file and training agree. "
     "Zero codes, clipped: % of weight codes that are 0, and of positive activations above the clip "
@@ -47,21 +47,38 @@ def write_report(lines: Sequence[Line], path: pathlib.Path, console: Console) ->
         lines: See `train.sweep_record.result_line`.
         path: What the files' names begin with: '.md', '_cost.svg' and '_epochs.svg' are added.
         console: Where to print.
+
+    Raises:
+        UserError: A file cannot be written.
     """
+    lines = _told_apart(lines)
     rows = [_row(cell) for cell in _cells(lines)]
     table = Table(title="Top-1 and cost", caption=_CAPTION, box=box.SIMPLE_HEAD, padding=0)
     for column in _COLUMNS:
         table.add_column(column, justify="left" if column == "network" else "right")
-    for row in rows:
-        table.add_row(*row)
+    for name, *figures in rows:
+        table.add_row(terminal.cell(name), *figures)
     console.print(table)
     markdown = [_COLUMNS, ["---"] * len(_COLUMNS), *rows]
-    text = "".join(f"| {' | '.join(row)} |\n" for row in markdown)
+    text = "".join(f"| {' | '.join(map(_in_markdown, row))} |\n" for row in markdown)
     write_bytes(path.with_name(f"{path.name}.md"), text.encode())
     fields = [field.name for field in dataclasses.fields(Result)]
     results = [Result(**{name: line[name] for name in fields}) for line in lines]
-    plots.save(plots.cost_accuracy(results), path.with_name(f"{path.name}_cost.svg"))
-    plots.save(plots.learning_curves(_curves(lines)), path.with_name(f"{path.name}_epochs.svg"))
+    drawn = {
+        "cost": plots.cost_accuracy(results),
+        "epochs": plots.learning_curves(_curves(lines)),
+    }
+    for name, figure in drawn.items():
+        file = path.with_name(f"{path.name}_{name}.svg")
+        with writing(file):
+            plots.save(figure, file)
+
+
+def _told_apart(lines: Sequence[Line]) -> Sequence[Line]:
+    """The lines; where they are of several architectures, these are a part of the names."""
+    if len({line["arch"] for line in lines}) == 1:
+        return lines
+    return [line | {"name": f"{line['name']}, {line['arch']}"} for line in lines]
 
 
 def _cells(lines: Sequence[Line]) -> list[list[Line]]:
@@ -97,9 +114,13 @@ def _row(cell: Sequence[Line]) -> list[str]:
     ]
 
 
+def _in_markdown(text: str) -> str:
+    return terminal.printable(text).replace("|", r"\|")
+
+
 def _bits(line: Line) -> str:
-    has_rules = line["config"].get("rules")
-    return "by layer" if has_rules else f"{line['abits']}/{line['wbits']}"
+    bits = f"{line['abits']}/{line['wbits']}"
+    return f"{bits} by layer" if line["config"].get("rules") else bits
 
 
 def _curves(lines: Sequence[Line]) -> dict[str, dict[str, list[float]]]:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf.quantization.inspection import fusion_groups as fusion_groups
     from wrpn_tf.quantization.inspection import infer as infer
     from wrpn_tf.quantization.inspection import infer_layer as infer_layer
+    from wrpn_tf.quantization.inspection import input_quantizers as input_quantizers
     from wrpn_tf.quantization.inspection import named_kernel_quantizers as named_kernel_quantizers
     from wrpn_tf.quantization.inspection import named_output_quantizers as named_output_quantizers
     from wrpn_tf.quantization.inspection import view as view
@@ -111,6 +112,7 @@ _PUBLIC = {
     "fusion_groups": "wrpn_tf.quantization.inspection",
     "infer": "wrpn_tf.quantization.inspection",
     "infer_layer": "wrpn_tf.quantization.inspection",
+    "input_quantizers": "wrpn_tf.quantization.inspection",
     "jpegs": "wrpn_tf.data.jpegs",
     "load_model": "wrpn_tf.quantization.loading",
     "measure_cost": "wrpn_tf.costs.network_cost",

@@ -100,7 +100,9 @@ def read_alone(path: str, most: str) -> None:
     """What the process of `check_file` does; ends it with status 1 and a sentence if it fails."""
     import h5py
 
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
         if zipfile.is_zipfile(path):  # It may be both.
             with zipfile.ZipFile(path) as archive:

@@ -60,7 +60,9 @@ KERNEL_SET = "tflm"
 """Whose integers the C code computes."""
 
 _MOST_CONSTANTS = 2**27
+_SOFTMAX_CLASSES = 2**13
 RUNTIME = pathlib.Path(__file__).parent / "runtime"
+_HEADERS = {"stdint", "string"} | {path.stem for path in RUNTIME.glob("*.h")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,11 +73,21 @@ class Source:
       header: text of ``NAME.h``.
       body: text of ``NAME.c``.
       arena: bytes of memory that the tensors take while it runs.
+      constants: bytes of its arrays: kernels, their scales, biases, multipliers, windows, tables.
     """
 
     header: str
     body: str
     arena: int
+    constants: int
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError where files and C names cannot begin with a name."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise ValueError(f"{name!r} is no name in C: letters, digits and underscores are")
+    if name in _HEADERS:
+        raise ValueError(f"{name}.h is a header that the C code includes; give another name")
 
 
 def generate(graph: IntegerGraph, name: str) -> Source:
@@ -87,11 +99,11 @@ def generate(graph: IntegerGraph, name: str) -> Source:
 
     Raises:
       TypeError: the graph is a trained one, without integers.
-      ValueError: `name` is no C identifier, or an operator has no C form (it is named).
+      ValueError: `name` is no C identifier or an included header, or an operator has no C form (it
+        is named).
     """
     check_integers(graph)
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        raise ValueError(f"{name!r} is no name in C: letters, digits and underscores are")
+    check_name(name)
     missing = without_form(graph)
     if missing:
         raise ValueError(missing)
@@ -112,6 +124,12 @@ def without_form(graph: IntegerGraph) -> str:
         axes = len(graph.tensors[operator.output].shape) - 1
         if axes > views.AXES:
             return f"{operator.output!r} has {axes} axes, more than {views.AXES} have no C form"
+        classes = graph.tensors[operator.output].shape[-1]
+        if isinstance(operator, Softmax) and classes >= _SOFTMAX_CLASSES:
+            return (
+                f"{operator.output!r}: a softmax of {classes:,} classes has no C form, it has one "
+                f"below {_SOFTMAX_CLASSES:,}"
+            )
     return ""
 
 
@@ -122,6 +140,7 @@ class _Generator:
         self._offsets, self._arena = arena.plan(graph)
         self._order = [*graph.inputs, *(operator.output for operator in graph.operators)]
         self._arrays: list[tuple[str, str]] = []
+        self._constants = 0
 
     def generate(self) -> Source:
         calls: list[str] = []
@@ -135,7 +154,12 @@ class _Generator:
             calls.append(self._observed(operator.output))
         for name in self._graph.outputs:
             calls.append(f"memcpy(*outputs++, {self._at(name)}, {self._size(name)});")
-        return Source(header=self._header(), body=self._body(calls), arena=self._arena)
+        return Source(
+            header=self._header(),
+            body=self._body(calls),
+            arena=self._arena,
+            constants=self._constants,
+        )
 
     def _header(self) -> str:
         guard, sizes = f"{self._name.upper()}_H_", self._order
@@ -248,7 +272,7 @@ class _Generator:
 
     def logistic(self, prefix: str, operator: Logistic) -> list[str]:
         source = self._graph.tensors[operator.inputs[0]].quantization
-        self._arrays.append(literals.array(f"{prefix}_table", logistic.table(source, KERNEL_SET)))
+        self._array(f"{prefix}_table", logistic.table(source, KERNEL_SET))
         size, ends = self._size(operator.output), self._arguments(operator)
         return [f"wrpn_lookup({size}, {prefix}_table, {ends});"]
 
@@ -302,17 +326,25 @@ class _Generator:
             self._graph.tensors[name].quantization for name in (operator.inputs[0], operator.output)
         )
         real = rules.real_multiplier(operator, source.scale, target.scale, KERNEL_SET)
-        self._arrays += [
-            literals.array(f"{prefix}_kernel", operator.kernel),
-            literals.array(f"{prefix}_kernel_scale", operator.kernel_scale),
-            literals.array(f"{prefix}_bias", operator.bias),
-        ]
+        self._array(f"{prefix}_kernel", operator.kernel)
+        self._array(f"{prefix}_kernel_scale", operator.kernel_scale)
+        self._array(f"{prefix}_bias", operator.bias)
         multipliers = self._multipliers(prefix, *requantization.quantize_multiplier(real))
         return f"{prefix}_kernel, {prefix}_bias, {multipliers}"
+
+    def _array(self, name: str, values: np.ndarray) -> None:
+        self._arrays.append(literals.array(name, values))
+        self._constants += values.nbytes
+
+    def _struct(self, kind: str, name: str, fields: str) -> None:
+        """A constant of int32 fields, in braces."""
+        self._arrays.append((f"extern const {kind} {name};", f"const {kind} {name} = {fields};"))
+        self._constants += 4 * len(fields.split(","))
 
     def _multipliers(self, prefix: str, mantissa: np.ndarray, shift: np.ndarray) -> str:
         name = f"{prefix}_multiplier"
         self._arrays.append(literals.pairs("wrpn_multiplier", name, mantissa, shift))
+        self._constants += 4 * (mantissa.size + shift.size)
         return name
 
     def _parameters(self, operator: Binary) -> addition.Parameters:
@@ -340,10 +372,9 @@ class _Generator:
         return self._geometry(prefix, operator, 1, 1, 1, 1, 1, 1, top, left)
 
     def _view(self, prefix: str, view: views.View) -> str:
-        name, kind = f"{prefix}_view", "wrpn_view"
+        name = f"{prefix}_view"
         sizes, steps = (literals.braces(map(str, part)) for part in (view.sizes, view.steps))
-        fields = f"{{{sizes}, {steps}, {view.first}}}"
-        self._arrays.append((f"extern const {kind} {name};", f"const {kind} {name} = {fields};"))
+        self._struct("wrpn_view", name, f"{{{sizes}, {steps}, {view.first}}}")
         return f"&{name}"
 
     def _geometry(self, prefix: str, operator: Operator, *values: int) -> str:
@@ -351,8 +382,7 @@ class _Generator:
         name = f"{prefix}_window"
         fields = literals.braces(str(value) for shape in shapes for value in shape[1:])
         fields = fields.removesuffix("}") + "".join(f", {value}" for value in values) + "}"
-        kind = "wrpn_window"
-        self._arrays.append((f"extern const {kind} {name};", f"const {kind} {name} = {fields};"))
+        self._struct("wrpn_window", name, fields)
         return f"&{name}"
 
 
@@ -362,7 +392,12 @@ def _ends(operator: Operator) -> tuple[str, str]:
 
 def _wrapped(statement: str) -> str:
     return textwrap.fill(
-        statement, 100, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False
+        statement,
+        100,
+        initial_indent="  ",
+        subsequent_indent="      ",
+        break_on_hyphens=False,
+        break_long_words=False,
     )
 
 

@@ -69,6 +69,8 @@ def show(
 def _show_compiled(console: Console, prediction: Prediction, on_cpu: Collection[int]) -> None:
     console.print(f"Compiled: {len(on_cpu)} operators on the CPU.")
     for finding in prediction.findings:
+        if finding.verdict is Verdict.UNUSED:
+            continue
         promised = finding.verdict is Verdict.TPU
         if promised == (finding.index in on_cpu):
             real = "on the CPU" if finding.index in on_cpu else "on the TPU"

@@ -21,9 +21,11 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from export.flatbuffer.editing import edit
 from export.flatbuffer.reader import BITS, WEIGHTED, Model
 
 ACCELERATORS = (
@@ -225,14 +227,14 @@ def compile_model(model: Model, accelerator: str, system: str, memory: str) -> C
     if not is_installed():
         raise ValueError(MISSING)
     with tempfile.TemporaryDirectory() as folder:
-        (pathlib.Path(folder) / "model.tflite").write_bytes(model.content)
+        (pathlib.Path(folder) / "model.tflite").write_bytes(edit(model, _rename))
         command = [
             *(sys.executable, "-m", "ethosu.vela", "model.tflite", "--output-dir", "out"),
             *("--accelerator-config", accelerator, "--config", _CONFIG),
             *("--system-config", system, "--memory-mode", memory),
             *("--verbose-performance", "--enable-debug-db"),
         ]
-        said = _run(command, folder)
+        said = _run(command, folder, model)
         out = pathlib.Path(folder) / "out"
         try:
             (summary,) = csv.DictReader(io.StringIO(next(out.glob("*_summary_*.csv")).read_text()))
@@ -262,7 +264,23 @@ def _kibibytes(summary: Mapping[str, str], column: str) -> int:
     return round(float(summary[column]) * 1024)
 
 
-def _run(command: list[str], folder: str) -> str:
+def _rename(parsed: Any) -> None:
+    """Names tensors so that Vela's reports, which are CSV keyed by name, can hold them."""
+    for graph in parsed.subgraphs:
+        for index, tensor in enumerate(graph.tensors):
+            tensor.name = _name(index)
+
+
+def _name(index: int) -> str:
+    return f"tensor_{index}_"
+
+
+def _with_own_names(text: str, model: Model) -> str:
+    tensors = model.main.tensors
+    return re.sub(r"tensor_(\d+)_", lambda found: tensors[int(found[1])].name, text)
+
+
+def _run(command: list[str], folder: str, model: Model) -> str:
     """What Vela prints; ValueError where it fails."""
     try:
         run = subprocess.run(
@@ -274,7 +292,8 @@ def _run(command: list[str], folder: str) -> str:
         raise ValueError(f"Vela died on this file: {signal.Signals(-run.returncode).name}")
     if run.returncode:
         lines = (run.stderr.strip() or run.stdout.strip()).splitlines()
-        raise ValueError(f"Vela does not compile this file: {lines[-1] if lines else 'no reason'}")
+        reason = _with_own_names(lines[-1], model) if lines else "no reason"
+        raise ValueError(f"Vela does not compile this file: {reason}")
     return run.stdout
 
 
@@ -298,14 +317,17 @@ def _layers(
 ) -> tuple[Layer, ...]:
     """The file's operators, by the names of their outputs."""
     graph = model.main
-    reasons = {found["name"]: _words(found["reason"]) for found in _WARNING.finditer(said)}
+    reasons = {
+        found["name"]: _with_own_names(_words(found["reason"]), model)
+        for found in _WARNING.finditer(said)
+    }
     on_cpu = {row["Name"] for row in rows if row["Target"] == "CPU"} | reasons.keys()
     cycles: dict[str, int] = {}
     for row in rows:
         cycles[row["Name"]] = cycles.get(row["Name"], 0) + round(float(row["Op Cycles"]))
     layers = []
     for operator in graph.operators:
-        name = graph.tensors[operator.outputs[0]].name
+        name = _name(operator.outputs[0])
         # A clip behind a kernel is a part of it there, and has its name.
         weights = np.zeros(0, np.int8)
         if operator.name in WEIGHTED and graph.tensors[operator.inputs[1]].data is not None:
@@ -313,7 +335,7 @@ def _layers(
         layers.append(
             Layer(
                 operator=operator.name,
-                output=name,
+                output=graph.tensors[operator.outputs[0]].name,
                 on_npu=name not in on_cpu,
                 cycles=cycles.get(name, 0),
                 weights=weights.size,

@@ -6,13 +6,14 @@ The network between is the same int8 network, tensor for tensor. A uint8 code is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from export.flatbuffer.editing import edit
-from export.flatbuffer.reader import Model, read
+from export.flatbuffer.reader import Model, Unsound, read
 
 TYPES = ("int8", "uint8", "float32")
 
@@ -31,7 +32,8 @@ def with_borders(content: bytes, io: str) -> bytes:
       io: one of `TYPES`.
 
     Raises:
-      ValueError: there is no such type, or the file is not one of int8.
+      ValueError: there is no such type, the file is not one of int8, or its signature names
+        tensors that are none of its inputs and outputs.
     """
     if io not in TYPES:
         raise ValueError(f"io must be one of {', '.join(TYPES)}, not {io!r}")
@@ -57,10 +59,23 @@ def _add(parsed: Any, io: str) -> None:
     ]
     graph.inputs = [before[int(index)] for index in graph.inputs]
     graph.outputs = [after[int(index)] for index in graph.outputs]
+    _move_signatures(parsed, before, after)
+
+
+def _move_signatures(parsed: Any, before: Mapping[int, int], after: Mapping[int, int]) -> None:
+    """Makes signatures name other tensors: by those that they named as inputs and as outputs."""
     for signature in parsed.signatureDefs or ():
-        for names, borders in ((signature.inputs, before), (signature.outputs, after)):
-            for entry in names:
-                entry.tensorIndex = borders[entry.tensorIndex]
+        for end, names, moved in (
+            ("input", signature.inputs, before),
+            ("output", signature.outputs, after),
+        ):
+            for entry in names or ():
+                if entry.tensorIndex not in moved:
+                    raise Unsound(
+                        f"its signature has tensor {entry.tensorIndex} as the {end} "
+                        f"{bytes(entry.name or b'').decode()!r}, which is no {end} of the file"
+                    )
+                entry.tensorIndex = moved[entry.tensorIndex]
 
 
 def _border(graph: Any, index: int, io: str) -> int:
@@ -101,7 +116,7 @@ def core(content: bytes) -> tuple[bytes, str]:
     Of a file without borders, the file itself and the type of its first input.
 
     Raises:
-      ValueError: the file is not a TFLite model.
+      ValueError: the file is not a sound TFLite model.
     """
     model = read(content)
     io = model.inputs[0].type.lower() if model.inputs else "int8"
@@ -140,9 +155,7 @@ def _remove(parsed: Any) -> None:
     graph.outputs = [moved[int(index)] for index in graph.outputs]
     while len(graph.tensors) - 1 in moved:  # Those that `with_borders` appended.
         graph.tensors.pop()
-    for signature in parsed.signatureDefs or ():
-        for entry in (*signature.inputs, *signature.outputs):
-            entry.tensorIndex = moved[entry.tensorIndex]
+    _move_signatures(parsed, moved, moved)
 
 
 def to_border(codes: np.ndarray, io: str, scale: float, zero_point: int) -> np.ndarray:

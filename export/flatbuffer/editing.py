@@ -9,7 +9,7 @@ import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
 from export.flatbuffer.archive import append_files, appended_files
-from export.flatbuffer.reader import UNREADABLE, Model, read
+from export.flatbuffer.reader import UNREADABLE, Model, Unsound, read
 
 _BUFFER_ALIGNMENT = 16
 
@@ -49,7 +49,7 @@ def edit(model: Model, change: Callable[[Any], None]) -> bytes:
 
     Args:
       model: the file.
-      change: changes the `schema.ModelT` it is given.
+      change: changes the `schema.ModelT` it is given, or raises `Unsound`.
 
     Raises:
       ValueError: parts of the file beside operators and tensors are malformed.
@@ -62,6 +62,8 @@ def edit(model: Model, change: Callable[[Any], None]) -> bytes:
             buffer.offset = buffer.size = 0
         change(parsed)
         content = pack(parsed)
+    except Unsound as error:
+        raise ValueError(f"not a sound TFLite model: {error}") from error
     except UNREADABLE as error:
         raise ValueError("not a sound TFLite model: cut short or overwritten") from error
     return append_files(content, appended_files(model.content))

@@ -64,13 +64,13 @@ def read(content: bytes) -> Model:
         raise ValueError("not a TFLite model: the identifier TFL3 is missing")
     try:
         return _Reader(bytes(content)).model()
-    except _Unsound as error:
+    except Unsound as error:
         raise ValueError(f"not a sound TFLite model: {error}") from error
     except UNREADABLE as error:
         raise ValueError("not a sound TFLite model: cut short or overwritten") from error
 
 
-class _Unsound(Exception):
+class Unsound(Exception):
     """What does not fit together in a file whose tables can be read."""
 
 
@@ -90,7 +90,7 @@ class _Reader:
         self._count_the_rest()
         subgraphs = self._each(root.SubgraphsLength(), lambda i: self._subgraph(root.Subgraphs(i)))
         if not subgraphs:
-            raise _Unsound("it holds no network")
+            raise Unsound("it holds no network")
         entries = self._each(root.MetadataLength(), lambda i: self._metadata(root.Metadata(i)))
         return Model(subgraphs=subgraphs, metadata=dict(entries), content=self._content)
 
@@ -102,8 +102,8 @@ class _Reader:
         self._tables -= length
         if self._tables < 0:
             if len(self._content) > 4 * MOST_TABLES:
-                raise _Unsound(f"it has more than {MOST_TABLES:,} parts")
-            raise _Unsound("it claims more parts than its bytes can hold")
+                raise Unsound(f"it has more than {MOST_TABLES:,} parts")
+            raise Unsound("it claims more parts than its bytes can hold")
         return length
 
     def _spend(self, text: int = 0, data: int = 0) -> None:
@@ -111,7 +111,7 @@ class _Reader:
         self._text -= text
         self._data -= data
         if self._text < 0 or self._data < 0:
-            raise _Unsound("its parts share their bytes too often")
+            raise Unsound("its parts share their bytes too often")
 
     def _string(self, content: bytes | None) -> str:
         self._spend(text=len(content or b""))
@@ -146,12 +146,12 @@ class _Reader:
     def _buffer(self, index: int) -> tuple[memoryview | None, bool]:
         """A buffer's content, None where it is empty, and whether it lies outside."""
         if index >= self._root.BuffersLength():
-            raise _Unsound(f"there is no buffer {index}")
+            raise Unsound(f"there is no buffer {index}")
         buffer = self._root.Buffers(index)
         if buffer.Offset() > 1:  # 1 marks a buffer whose place was never filled in
             start, size = buffer.Offset(), buffer.Size()
             if start + size > len(self._content):
-                raise _Unsound(f"buffer {index} reaches behind the end of the file")
+                raise Unsound(f"buffer {index} reaches behind the end of the file")
             return memoryview(self._content)[start : start + size], True
         if not buffer.DataLength():
             return None, False
@@ -165,13 +165,13 @@ class _Reader:
             low = -1 if optional else 0
             for index in found:
                 if not low <= index < len(tensors):
-                    raise _Unsound(f"there is no tensor {index}")
+                    raise Unsound(f"there is no tensor {index}")
             return found
 
         def vector(length: int, array: Callable[[], Any]) -> Any:
             self._indices -= length
             if self._indices < 0:
-                raise _Unsound("it claims more parts than its bytes can hold")
+                raise Unsound("it claims more parts than its bytes can hold")
             return array() if length else None
 
         def operator(index: int) -> Operator:
@@ -200,7 +200,7 @@ class _Reader:
     def _code(self, index: int) -> tuple[int, str, int]:
         """Builtin code, name and version of an operator code."""
         if index >= self._root.OperatorCodesLength():
-            raise _Unsound(f"there is no operator code {index}")
+            raise Unsound(f"there is no operator code {index}")
         code = self._root.OperatorCodes(index)
         # Files from before 2020 have the deprecated field alone, which ends at 127.
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
@@ -212,9 +212,9 @@ class _Reader:
         name = self._string(table.Name())
         kind = _TYPE_NAMES.get(table.Type())
         if kind is None:
-            raise _Unsound(f"tensor {name!r} is of the unknown type {table.Type()}")
+            raise Unsound(f"tensor {name!r} is of the unknown type {table.Type()}")
         if max(table.ShapeLength(), table.ShapeSignatureLength()) > _MAX_RANK:
-            raise _Unsound(f"tensor {name!r} has more than {_MAX_RANK} dimensions")
+            raise Unsound(f"tensor {name!r} has more than {_MAX_RANK} dimensions")
         shape = tuple(table.Shape(i) for i in range(table.ShapeLength()))
         signature = tuple(table.ShapeSignature(i) for i in range(table.ShapeSignatureLength()))
         quantization = table.Quantization()
@@ -253,24 +253,24 @@ def _quantization(
     zero_point = np.asarray(table.ZeroPointAsNumpy()) if table.ZeroPointLength() else empty[1]
     axis = table.QuantizedDimension()
     if len(scale) > 1 and not (0 <= axis < len(shape) and shape[axis] == len(scale)):
-        raise _Unsound(f"tensor {name!r} has {len(scale)} scales for its shape {list(shape)}")
+        raise Unsound(f"tensor {name!r} has {len(scale)} scales for its shape {list(shape)}")
     if len(zero_point) not in (0, 1, len(scale)):
-        raise _Unsound(f"tensor {name!r} has {len(zero_point)} zero points, {len(scale)} scales")
+        raise Unsound(f"tensor {name!r} has {len(zero_point)} zero points, {len(scale)} scales")
     if not np.isfinite(scale).all() or (scale < 0).any():
-        raise _Unsound(f"tensor {name!r} has a scale that is not a positive number")
+        raise Unsound(f"tensor {name!r} has a scale that is not a positive number")
     return scale, zero_point, axis
 
 
 def _check_size(tensor: Tensor, sparse: bool) -> None:
     if any(size < 0 for size in tensor.shape):
-        raise _Unsound(f"tensor {tensor.name!r} has the shape {list(tensor.shape)}")
+        raise Unsound(f"tensor {tensor.name!r} has the shape {list(tensor.shape)}")
     if tensor.type not in BITS:
         return
     expected = (tensor.size * BITS[tensor.type] + 7) // 8
     if expected > (MOST_COMPUTED_BYTES if tensor.data is None or sparse else _MAX_TENSOR_BYTES):
-        raise _Unsound(f"tensor {tensor.name!r} would take {expected:,} bytes")
+        raise Unsound(f"tensor {tensor.name!r} would take {expected:,} bytes")
     if tensor.data is not None and not sparse and len(tensor.data) != expected:
-        raise _Unsound(
+        raise Unsound(
             f"tensor {tensor.name!r} has {len(tensor.data):,} bytes of data, "
             f"its shape {list(tensor.shape)} of {tensor.type} takes {expected:,}"
         )
@@ -288,24 +288,24 @@ def _check_order(subgraph: Subgraph) -> None:
         needed = operator.inputs[: _LEAST_INPUTS.get(operator.name, 0)]
         complete = len(needed) == _LEAST_INPUTS.get(operator.name, 0) and -1 not in needed
         if not complete or not operator.outputs:
-            raise _Unsound(f"operator {number} ({operator.name}) lacks inputs or outputs")
+            raise Unsound(f"operator {number} ({operator.name}) lacks inputs or outputs")
         for index in operator.inputs:
             if index not in ready:
-                raise _Unsound(
+                raise Unsound(
                     f"operator {number} ({operator.name}) reads {tensors[index].name!r}, "
                     "which nothing has written"
                 )
         ready.update(operator.outputs)
     for index in subgraph.outputs:
         if index not in ready:
-            raise _Unsound(f"nothing writes the output {tensors[index].name!r}")
+            raise Unsound(f"nothing writes the output {tensors[index].name!r}")
 
 
 def _check_inputs(subgraph: Subgraph) -> None:
     tensors = [subgraph.tensors[index] for index in subgraph.inputs]
     total = sum(tensor.size * BITS.get(tensor.type, 8) for tensor in tensors) // 8
     if total > MOST_COMPUTED_BYTES:
-        raise _Unsound(f"its inputs would take {total:,} bytes")
+        raise Unsound(f"its inputs would take {total:,} bytes")
 
 
 def _options(operator: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from export.ir.graph import IntegerGraph
 from export.ir.operators import Concatenate, Conv2D, GroupedConv2D, Operator, Slice, Weighted
 from export.ir.provenance import SplitConvolution
 from export.ir.tensors import Tensor
+from export.realization.part_names import check_part_names
 
 
 def split(graph: IntegerGraph) -> IntegerGraph:
@@ -21,6 +22,9 @@ def split(graph: IntegerGraph) -> IntegerGraph:
 
     The convolution's output keeps its name and is written by the concatenation.
     `Provenance.split_convolutions` knows it by that name.
+
+    Raises:
+      ValueError: a tensor has the name of what a part would write.
     """
     tensors, operators = dict(graph.tensors), list[Operator]()
     found: dict[str, SplitConvolution] = {}
@@ -63,6 +67,8 @@ def _parts(
     depth, count = operator.kernel.shape[3], operator.groups(graph.tensors[source].shape[3])
     channels = operator.kernel.shape[0] // count
     names = tuple(f"{output}/group{group}" for group in range(count))
+    written = [written for name in names for written in (f"{name}/input", name)]
+    check_part_names(written, tensors, output)
     result: list[Operator] = []
     for group, name in enumerate(names):
         tensors[f"{name}/input"] = _channels(graph.tensors[source], depth)

@@ -19,6 +19,7 @@ from export.kernel_sets.narrow_weights import Storage
 from export.kernel_sets.rules import TARGETS
 from export.realization import channels, grouped_convolutions, im2col
 from export.realization.context import RequantizationContext
+from export.realization.part_names import check_part_names
 
 
 def realize(
@@ -49,7 +50,8 @@ def realize(
 
     Raises:
       TypeError: if `trained` is not a trained graph.
-      ValueError: if there are no such weights or kernel sets.
+      ValueError: if there are no such weights or kernel sets, or a part of a layer would have the
+        name of another layer.
     """
     if not isinstance(trained, TrainedGraph):
         raise TypeError(
@@ -73,6 +75,7 @@ def realize(
         if stored.operator is not operator.form and im2col.copies_windows(operator):
             (source,) = operator.inputs
             written, parts = im2col.windows(operator, tensors[source], tensors[operator.output])
+            check_part_names(parts, tensors, operator.output)
             operators += written
             tensors |= parts
             quantization |= dict.fromkeys(parts, quantization[source])

@@ -157,10 +157,10 @@ def node_data(facts: Facts) -> dict[str, Any]:
 
 def _accuracy(model: Any, images: np.ndarray, labels: np.ndarray) -> float | None:
     """Top-1 of the first output; None where it has one channel."""
+    if model.outputs[0].shape[-1] < 2:
+        return None
     outputs = [wrpn_tf.infer(model, x)[0] for x, _ in wrpn_tf.batches(model, images)]
     best = np.concatenate(outputs).argmax(axis=-1)
-    if outputs[0].shape[-1] < 2:
-        return None
     if best.size != len(labels):
         raise ValueError(
             f"Labels are one class for each image, and model {model.name!r} has "

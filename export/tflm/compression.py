@@ -63,6 +63,12 @@ def compress(content: bytes) -> Compressed:
     if not is_installed():
         raise ValueError(MISSING)
     model = reader.read(content)
+    floats = [tensor.name for tensor in model.inputs if np.dtype(tensor.dtype).kind == "f"]
+    if floats:
+        raise ValueError(
+            f"look-up tables are for files of integers, and the input {floats[0]!r} is of "
+            "floats: give the file int8 or uint8 borders"
+        )
     found = {index: _table(model.main.tensors[index]) for index in _kernels(model)}
     chosen = {index: table for index, table in found.items() if table is not None}
     if not chosen:

@@ -207,6 +207,40 @@ def test_what_has_no_c_form_is_named(digits, monkeypatch):
         generator.generate(random_graphs.network(0), "net")
     with pytest.raises(ValueError, match="'2 nets' is no name in C"):
         generator.generate(digits, "2 nets")
+    for name in ("wrpn_kernels", "string"):
+        with pytest.raises(ValueError, match=f"{name}.h is a header that the C code includes"):
+            generator.generate(digits, name)
+
+
+def softmax(classes: int) -> IntegerGraph:
+    graph = random_graphs.one_operator("softmax", 0)
+    shaped = {
+        name: dataclasses.replace(tensor, shape=(*tensor.shape[:-1], classes))
+        for name, tensor in graph.tensors.items()
+    }
+    return dataclasses.replace(graph, tensors=shaped)
+
+
+@needs_compiler
+def test_a_softmax_of_many_classes(tmp_path):
+    assert_equals_executor(softmax(4095), tmp_path)
+    with pytest.raises(ValueError, match="a softmax of 8,192 classes has no C form"):
+        generator.generate(softmax(8192), "net")
+
+
+def test_constants_are_those_of_the_written_arrays(digits):
+    source = generator.generate(digits, "net")
+    weights = sum(operator.kernel.size for operator in digits.weighted)
+    channels = sum(operator.bias.size for operator in digits.weighted)
+    windows = source.header.count("extern const wrpn_window")
+    assert "wrpn_view" not in source.header
+    of_the_sum = 3 * 8
+    assert source.constants == weights + channels * (4 + 4 + 8) + of_the_sum + windows * 14 * 4
+
+
+def test_a_long_name_stays_whole(digits):
+    name = "n" * 120
+    assert f"{name}_0_kernel" in generator.generate(digits, name).body.split("_run(")[1]
 
 
 def test_the_array_is_written_where_an_operator_has_no_c_form(tmp_path):

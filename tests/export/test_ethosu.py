@@ -15,7 +15,7 @@ import wrpn_tf
 from benchmarks import devices
 from export.ethos_u import compiler, remedies, tables
 from export.ethos_u.compiler import Layer
-from export.flatbuffer import reader, writer
+from export.flatbuffer import editing, reader, writer
 
 needs_vela = pytest.mark.skipif(
     not compiler.is_installed(), reason="no ethos-u-vela: it comes with the extra dev or devices"
@@ -97,6 +97,25 @@ def test_what_stays_on_the_cpu_is_said_with_the_remedy(tmp_path):
 
 
 @needs_vela
+def test_names_do_not_change_what_is_read(files):
+    """Vela's reports are CSV and lines of text, keyed by name."""
+    model = reader.read_path(files[1])
+    plain = compiler.compile_model(model, *U55)
+    hard = ['a,b"c', "x', y", "two\nlines"]
+    names = dict(zip([layer.output for layer in plain.layers], hard, strict=False))
+    assert len(names) == len(hard)
+
+    def rename(parsed):
+        for tensor in parsed.subgraphs[0].tensors:
+            tensor.name = names.get(tensor.name.decode(), tensor.name)
+
+    renamed = compiler.compile_model(reader.read(editing.edit(model, rename)), *U55)
+    for one, other in zip(renamed.layers, plain.layers, strict=True):
+        assert one.output == names.get(other.output, other.output)
+        assert dataclasses.replace(one, output=other.output) == other
+
+
+@needs_vela
 def test_int4_is_refused_in_a_sentence(tmp_path):
     graph = export.realize(
         export.lower(
@@ -123,11 +142,15 @@ def test_files_of_other_compilers_are_refused(files):
             compiler.check(dataclasses.replace(model, subgraphs=(graph,)))
 
 
-@needs_vela
-def test_what_vela_does_not_compile_is_a_sentence(files):
-    model = dataclasses.replace(reader.read_path(files[0]), content=b"no model" * 99)
-    with pytest.raises(ValueError, match=r"^Vela (died|does not compile)"):
-        compiler.compile_model(model, *U55)
+def test_what_vela_does_not_compile_is_a_sentence(files, tmp_path):
+    model = reader.read_path(files[0])
+    first = model.main.tensors[0].name
+    for program, sentence in (
+        ("import sys; sys.exit('tensor_0_ is wrong')", f"does not compile this file: {first} is w"),
+        ("import os; os.abort()", "died on this file: SIGABRT"),
+    ):
+        with pytest.raises(ValueError, match=f"^Vela {sentence}"):
+            compiler._run([sys.executable, "-c", program], str(tmp_path), model)
 
 
 @needs_vela

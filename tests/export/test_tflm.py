@@ -11,7 +11,7 @@ import small_networks
 import export
 import wrpn_tf
 from export.executor.execution import execute
-from export.flatbuffer import reader, writer
+from export.flatbuffer import borders, reader, writer
 from export.ir.graph import IntegerGraph
 from export.ir.operators import PROBABILITIES, Logistic
 from export.ir.tensors import Tensor
@@ -270,3 +270,10 @@ def test_without_the_package_there_is_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "tflite_micro", None)
     with pytest.raises(ValueError, match="the package tflite-micro is not installed"):
         compression.compress(writer.to_flatbuffer(random_graphs.network(0)))
+
+
+@needs_interpreter
+def test_files_of_floats_are_not_compressed():
+    content = borders.with_borders(writer.to_flatbuffer(random_graphs.network(0)), "float32")
+    with pytest.raises(ValueError, match="is of floats: give the file int8 or uint8 borders"):
+        compression.compress(content)

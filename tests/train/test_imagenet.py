@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ import jpeg_folders
 import numpy as np
 import pytest
 import tensorflow as tf
+from real_data import DATA, needs
 
 import wrpn_tf
 from train import callbacks, deployment, finishing, flags, imagenet, jpeg_input
@@ -23,7 +23,6 @@ from train.experiments import experiments, reported
 from wrpn_tf import command_line, jpegs, paper
 
 ROOT = pathlib.Path(__file__).parents[2]
-DATA = pathlib.Path(os.environ.get("WRPN_TF_DATA") or ROOT.parent / "shared" / "data")
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +143,38 @@ def test_a_checkpoint_is_evaluated_where_there_is_no_model(
     shutil.copytree(finished.workdir, tmp_path / "run")
     (tmp_path / "run" / "model.h5").unlink()
     assert finishing.evaluate_workdir(tmp_path / "run", None)["step"] == 16
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("--epochs=3", "--epochs=2, not 3"),
+        ("--strategy=mirrored", "--strategy=one, not mirrored"),
+        ("--config=resnet18-2x-w4a4", "--arch=digits_cnn, not resnet18"),
+    ],
+)
+def test_an_evaluation_takes_no_flag_of_another_training(
+    tmp_path: pathlib.Path, given: str, message: str
+) -> None:
+    trained = config(tmp_path / "data", tmp_path)
+    (tmp_path / "record.json").write_text(json.dumps({"flags": trained.as_json()}))
+    command = [sys.executable, "-m", "train.imagenet", "--mode=eval", f"--workdir={tmp_path}"]
+    done = subprocess.run([*command, given], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1
+    said = f"error: {tmp_path} holds a training with {message}, and --mode=eval evaluates what was"
+    assert done.stderr.splitlines()[-1].startswith(said)
+
+
+def test_an_evaluation_may_repeat_what_was_trained(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = (wrpn_tf.Rule(name="conv3", weight_bits=4),)
+    trained = config(tmp_path / "data", tmp_path, rules=rules, decay_epochs=(1,))
+    (tmp_path / "record.json").write_text(json.dumps({"flags": trained.as_json()}))
+    monkeypatch.setattr(finishing, "evaluate_workdir", lambda *place: place)
+    given = {"epochs": 2, "abits": 4, "rules": rules, "decay_epochs": (1,), "checkpoint_steps": 3}
+    places = {"workdir": str(tmp_path), "data_dir": "elsewhere"}
+    assert imagenet.evaluate(None, given | places) == (str(tmp_path), "elsewhere")
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
@@ -273,9 +304,7 @@ def test_mistakes_that_a_training_finds(
         trainer_module.train(dataclasses.replace(config(folder, tmp_path), **change), verbose=0)
 
 
-@pytest.mark.skipif(
-    not (DATA / jpegs.NAME).is_dir(), reason=f"no ImageNet under {DATA} ($WRPN_TF_DATA)"
-)
+@needs(jpegs.NAME)
 def test_a_wrong_label_among_records_is_one_sentence(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,6 +345,15 @@ def test_val_txt_names_files_in_val(
     shutil.copytree(folder, tmp_path / "data")
     (tmp_path / "data" / "val.txt").write_text(f"n01/000.JPEG 0\n{name} 1\n")
     with pytest.raises(ValueError, match=r"val\.txt:2: .* is not the name of a file in \S+val"):
+        jpegs.load_jpegs(tmp_path / "data", 32)
+
+
+def test_files_that_val_txt_names_are_there(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    shutil.copytree(folder, tmp_path / "data")
+    names = ("n01/000.JPEG 0", "n02/gone.JPEG 1", "n03 2")
+    (tmp_path / "data" / "val.txt").write_text("\n".join(names))
+    message = r"val\.txt: 2 of its 3 files are not there, the first is \S+/val/n02/gone\.JPEG; cor"
+    with pytest.raises(ValueError, match=message):
         jpegs.load_jpegs(tmp_path / "data", 32)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import wrpn_tf
-from train import networks, sources
+from train import choose, networks, sources
 from train.config import Config, UserError
 from train.grid import read_grids
 from train.record import Record
@@ -113,3 +113,8 @@ def test_bits_are_chosen_on_images_as_the_model_takes_them(tmp_path: pathlib.Pat
     images = pixels[np.linspace(0, 39, 20).astype(int)] / np.float32(127.5) - 1
     choice = wrpn_tf.choose_bits(model, images, {"flash": 200}, [2, 3, 4, 6, 8])
     assert list(wrpn_tf.read_rules(tmp_path / "rules.json")) == choice.rules
+
+
+def test_a_budget_is_named_once() -> None:
+    with pytest.raises(ValueError, match="--budget=flash:9KiB,flash:90KiB names flash twice"):
+        choose._budget(["flash:9KiB", "flash:90KiB"])

@@ -1,5 +1,6 @@
 """Sweeps: reading grids, going on after an interruption, and the report."""
 
+import io
 import json
 import pathlib
 import subprocess
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from train.config import UserError
 from train.grid import read_grids
+from train.lock import locked
 from train.sweep_record import SweepRecord
 from train.sweep_report import write_report
 from wrpn_tf import read_results
@@ -91,7 +93,17 @@ def test_a_grid_of_one_width_starts_all_widths(tmp_path: pathlib.Path) -> None:
         ({"name": "a", "bits": "9/2"}, "grid 'a': abits must be 1 to 8"),
         ({"name": "a", "wide": 2}, "grid 'a': 'wide' is not a field"),
         ({"name": "a", "workdir": "x"}, "grid 'a': 'workdir' is not a field"),
-        ({"name": "a", "epochs": "many"}, "grid 'a': "),
+        ({"name": "a", "epochs": "many"}, "grid 'a': epochs must be a whole number, not 'many'"),
+        ({"name": "a", "flip": "false"}, "grid 'a': flip must be true or false, not 'false'"),
+        ({"name": "a", "width": "2"}, "grid 'a': width must be a number, not '2'"),
+        ({"name": "a", "report": "no"}, "grid 'a': report must be true or false, not 'no'"),
+        ({"name": "a", "rules": 3}, "grid 'a': rules must be the path of a file, not 3"),
+        (
+            {"name": "a", "decay_epochs": [30]},
+            r"must be a list in a list, as \[\[30, 60\]\], not 30",
+        ),
+        ({"name": 3}, "grid 3: its name must be a text"),
+        ({"name": "a", "epochs": [1, 2]}, r"in one row of .*, which has --epochs=1, not 2; give"),
         ({"name": "a", "init_from": "grid:b"}, "'b' has 0"),
         ({"name": "a", "seed": [0, 0]}, "a-digits_cnn-0.5x-float-s0 is there twice"),
         ({"bits": "4/2"}, "each grid with a 'name'"),
@@ -101,6 +113,14 @@ def test_mistakes_are_named(tmp_path: pathlib.Path, grid: dict[str, Any], messag
     with pytest.raises(UserError, match=message) as error:
         read_grids(write(tmp_path, grid), tmp_path, None)
     assert "grids.json" in str(error.value)
+
+
+def test_a_row_of_the_table_is_of_seeds_alone(tmp_path: pathlib.Path) -> None:
+    grids = {"name": "a", "epochs": 1}, {"name": "a", "epochs": 2, "seed": 1}
+    with pytest.raises(UserError, match=r"a-\S+-s1 would be in one row of the table with a-\S+-s0"):
+        read_grids(write(tmp_path, *grids), tmp_path, None)
+    silent = [grid | {"report": False} for grid in grids]
+    assert len(read_grids(write(tmp_path, *silent), tmp_path, None)) == 2
 
 
 def test_a_file_that_is_none_is_named(tmp_path: pathlib.Path) -> None:
@@ -191,11 +211,56 @@ def test_the_report_has_a_row_for_each_network(
     assert [row[:4] for row in rows[2:]] == [
         ["float", "0.5x", "32/32", "1"],
         ["WRPN", "0.5x", "4/2", "2"],
-        ["mixed", "0.5x", "by layer", "1"],
+        ["mixed", "0.5x", "4/2 by layer", "1"],
     ]
     assert rows[3][4] == f"{100 * mean:.2f}"
     for name in ("report_cost.svg", "report_epochs.svg"):
         assert (tmp_path / name).read_text().startswith("<?xml")
+
+
+def line(**changes: Any) -> dict[str, Any]:
+    """What a training came to."""
+    sizes = {"width": 1.0, "wbits": 2, "abits": 4, "cost": 0.1, "weight_bytes": 1024}
+    epochs = [{"test_accuracy": 0.5}, {"test_accuracy": 0.6}]
+    named = {"name": "WRPN", "arch": "resnet8", "config": {}}
+    return {**named, **sizes, "accuracy": 0.6, "epochs": epochs, **changes}
+
+
+def names_of_rows(report: pathlib.Path) -> list[str]:
+    rows = report.read_text().splitlines()[2:]
+    return [row.split(" | ")[0].removeprefix("| ") for row in rows]
+
+
+def test_architectures_are_told_apart(tmp_path: pathlib.Path) -> None:
+    lines = [line(arch=arch, accuracy=0.6) for arch in ("resnet8", "resnet20")]
+    write_report(lines, tmp_path / "report", Console(quiet=True))
+    assert names_of_rows(tmp_path / "report.md") == ["WRPN, resnet8", "WRPN, resnet20"]
+    write_report(lines[:1], tmp_path / "report", Console(quiet=True))
+    assert names_of_rows(tmp_path / "report.md") == ["WRPN"]
+
+
+def test_names_of_grids_are_printed_as_they_are(tmp_path: pathlib.Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    write_report([line(name="[bold]x|y")], tmp_path / "report", console)
+    assert isinstance(console.file, io.StringIO)
+    assert "[bold]x|y" in console.file.getvalue()
+    assert names_of_rows(tmp_path / "report.md") == [r"[bold]x\|y"]
+
+
+@pytest.mark.parametrize("name", ["report.md", "report_cost.svg", "report_epochs.svg"])
+def test_a_report_that_cannot_be_written_is_one_sentence(tmp_path: pathlib.Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=rf"Cannot write {tmp_path / name}: Is a directory\."):
+        write_report([line()], tmp_path / "report", Console(quiet=True))
+
+
+def test_a_second_sweep_is_refused_until_the_first_ends(tmp_path: pathlib.Path) -> None:
+    with locked(tmp_path / "runs"):
+        done = sweep(write(tmp_path, {"name": "a"}), tmp_path / "runs")
+    assert done.returncode == 1
+    said = f"error: another process is training in {tmp_path / 'runs'}; wait"
+    assert done.stderr.splitlines()[-1].startswith(said)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_mistake_ends_without_a_traceback(tmp_path: pathlib.Path) -> None:

@@ -329,6 +329,13 @@ def test_a_diverging_training_stops(tmp_path: pathlib.Path) -> None:
         ({"arch": "vgg"}, "arch must be one of digits_cnn"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"warmup_epochs": 3.0}, "must not exceed epochs"),
+        ({"flip": "false"}, "flip must be true or false, not 'false'"),
+        ({"epochs": None}, "epochs must be a whole number, not None"),
+        ({"seed": True}, "seed must be a whole number, not True"),
+        ({"width": "2"}, "width must be a number, not '2'"),
+        ({"decay_epochs": 30}, "decay_epochs must be a list of whole numbers, not 30"),
+        ({"init_from": 3}, "init_from must be a path, not 3"),
+        ({"method": None}, "method must be one of learned"),
     ],
 )
 def test_config_errors(tmp_path: pathlib.Path, change: dict[str, Any], message: str) -> None:

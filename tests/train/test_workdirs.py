@@ -1,10 +1,12 @@
 """Broken workdirs and two trainings in one: a sentence, and nothing is lost."""
 
 import dataclasses
+import os
 import pathlib
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -80,6 +82,13 @@ def test_a_bad_line_of_metrics_is_named(tmp_path: pathlib.Path, line: bytes) -> 
     assert path.read_bytes() == good
 
 
+def test_metrics_that_are_no_file_are_named(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.mkdir()
+    with pytest.raises(UserError, match=rf"Cannot write {path}: Is a directory\."):
+        callbacks.MetricsLines(path, 3, 64, 1)
+
+
 def test_a_second_training_is_refused_until_the_first_is_killed(tmp_path: pathlib.Path) -> None:
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE)
     try:
@@ -95,6 +104,23 @@ def test_a_second_training_is_refused_until_the_first_is_killed(tmp_path: pathli
         pass
     with locked(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    "put", [pathlib.Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/none/none")]
+)
+def test_what_is_no_lock_is_named(tmp_path: pathlib.Path, put: Callable[..., None]) -> None:
+    put(tmp_path / ".lock")
+    with pytest.raises(UserError, match=r"/\.lock cannot be opened as a lock \(.*\); remove it"):
+        with locked(tmp_path):
+            pass
+
+
+def test_whatever_a_lock_holds_it_is_one(tmp_path: pathlib.Path) -> None:
+    (tmp_path / ".lock").write_bytes(b"\xff\0")
+    with locked(tmp_path), pytest.raises(UserError, match="another process is training in"):
+        with locked(tmp_path):
+            pass
 
 
 def test_a_file_system_without_locks_is_a_warning(

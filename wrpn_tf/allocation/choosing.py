@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
+import numpy as np
 from rich.console import Console
 
 from wrpn_tf.allocation.integer_program import allocate
@@ -163,7 +164,7 @@ def choose_bits(
         bits), relative to the model in float; 'flash': bytes of the kernels at their bits.
       bits: those to choose from, 1 to 8.
       distortion: 'mse', the mean squared error of the outputs; or 'kl', the Kullback-Leibler
-        divergence of the classes' probabilities, for outputs that are logits.
+        divergence of the classes' probabilities, for outputs that are logits of two or more.
       steps: how many batches to take at most; None: all there are.
       batch_size: images in a batch of an array.
 
@@ -177,6 +178,12 @@ def choose_bits(
     if is_quantized(model):
         raise ValueError(
             f"Model {model.name!r} is quantized already; bits are chosen for a float model."
+        )
+    narrow = [output.shape[-1] for output in model.outputs if output.shape[-1] < 2]
+    if distortion == "kl" and narrow:
+        raise ValueError(
+            f"Model {model.name!r} has an output of one channel, whose probability is always 1; "
+            "distortion='kl' needs logits of several classes: take 'mse'."
         )
     network = read_tensors(model)
     _check_can_be_met(network, budget, bits)
@@ -272,8 +279,11 @@ def _check(budget: Mapping[str, float], bits: Sequence[int], distortion: str) ->
             f"got {budget!r}."
         )
     for name, most in budget.items():
-        if isinstance(most, bool) or not isinstance(most, int | float) or not 0 < most < math.inf:
+        is_number = isinstance(most, int | float | np.number) and not isinstance(most, bool)
+        if not is_number or not 0 < most < math.inf:
             raise ValueError(f"The budget of {name} must be a positive number; got {most!r}.")
+        if name == "cost" and most > 1:
+            raise ValueError(f"The budget of cost is a share of the model in float; got {most!r}.")
     if not bits:
         raise ValueError("There are no bits to choose from.")
     for width in bits:

@@ -246,7 +246,7 @@ class RangeState(OutputState):
     bits = 8
 
     def __init__(self, fixed: tuple[float, float] | None = None):
-        self.fixed = tuple(fixed) if fixed is not None else None
+        self.fixed = (fixed[0], fixed[1]) if fixed is not None else None
         self.has_free_scale = fixed is None
         if self.fixed and not self.fixed[0] <= 0.0 <= self.fixed[1] > self.fixed[0]:
             raise ValueError(f"A fixed range must contain 0 and be wider than 0; got {fixed}.")

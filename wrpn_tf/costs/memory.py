@@ -121,7 +121,7 @@ def _largest_segment(flow: Dataflow) -> int:
         return step.size + sum(size(flow.steps[name]) for name in inner)
 
     ends = [step for step in flow.steps.values() if step.name not in between]
-    return max(size(step) for step in ends if checkpoints.is_repeatable(step))
+    return max((size(step) for step in ends if checkpoints.is_repeatable(step)), default=0)
 
 
 def _quantized_bits(flow: Dataflow) -> dict[str, int]:
@@ -144,6 +144,8 @@ def _writes_map(body: Step, flow: Dataflow) -> bool:
     """
     if body.kind is Kind.CONCATENATE:
         return False
+    if class_name(body.layer).startswith("MaxPooling"):
+        return True
     if body.kind in (Kind.KERNEL, Kind.AVERAGE, None) or not body.inputs:
         return True
     return body.size not in [flow.steps[name].size for name in body.inputs]

@@ -122,7 +122,7 @@ def measure_cost(
     *,
     weight_bits: int | None = None,
     activation_bits: int | None = None,
-    policy: Policy = "integer",
+    policy: Policy | None = None,
 ) -> Cost:
     """The cost of a float model, of one quantized on paper, or of a quantized model.
 
@@ -136,31 +136,34 @@ def measure_cost(
       weight_bits: for a float model: bits that `quantize_model` would be given, 1 to 8 or 32. None:
         as it is.
       activation_bits: the same for activations.
-      policy: for a float model: 'integer' or 'paper' as `first_last` of `quantize_model`; 'uniform'
-        counts every layer at the same bits, first and last included; 'interior' does that too, and
-        leaves the first and last layers out of `layers` and their totals.
+      policy: for a float model: 'integer' (the default) or 'paper' as `first_last` of
+        `quantize_model`; 'uniform' counts every layer at the same bits, first and last included;
+        'interior' does that too, and leaves the first and last layers out of `layers` and their
+        totals.
 
     Raises:
-      ValueError: for a model, policy, batch size or bit-width that is not supported, bits for a
-        model that is quantized already, or a layer that cannot be counted (it is named).
+      ValueError: for a model, policy, batch size or bit-width that is not supported, bits or a
+        policy for a model that is quantized already, or a layer that cannot be counted (it is
+        named).
     """
     front = front_of(model, "measure")
     front.check_model(model)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
-    if policy not in get_args(Policy):
+    if int(batch_size) != batch_size or batch_size < 1:
+        raise ValueError(f"batch_size must be an integer of at least 1; got {batch_size!r}.")
+    if policy is not None and policy not in get_args(Policy):
         raise ValueError(f"policy must be one of {', '.join(get_args(Policy))}; got {policy!r}.")
     planned = weight_bits is not None or activation_bits is not None
     if is_quantized(model):
-        if planned:
+        if planned or policy is not None:
             raise ValueError(
-                f"Model {model.name!r} is quantized and has bits of its own; leave out weight_bits "
-                "and activation_bits."
+                f"Model {model.name!r} is quantized and has bits of its own; leave out "
+                "weight_bits, activation_bits and policy."
             )
         flow = quantized_dataflow(model)
         kernels = flow.kernels()
     else:
-        flow = _plan(model, weight_bits, activation_bits, policy if planned else "paper")
+        planned_policy = policy or "integer" if planned else "paper"
+        flow = _plan(model, weight_bits, activation_bits, planned_policy)
         kernels = flow.kernels()
         if policy == "interior":
             edges = set.union(*edge_layers(front.read(model).nodes))

@@ -30,7 +30,7 @@ def list_images(
     Raises:
         FileNotFoundError: A folder is absent or holds no image.
         ValueError: A class of `val` is not in `train`, or `val.txt` does not fit, or names a file
-            that is not in `val`.
+            that is not in `val` or not there.
 
     Warns of classes without images.
     """
@@ -88,6 +88,12 @@ def _listed(listed: pathlib.Path, classes: int) -> list[tuple[str, int]]:
         found.append((str(listed.with_suffix("") / name), int(label)))
     if not found:
         raise ValueError(f"{listed} lists no images")
+    absent = [path for path, _ in found if not os.path.isfile(path)]
+    if absent:
+        raise ValueError(
+            f"{listed}: {len(absent):,} of its {len(found):,} files are not there, the first is "
+            f"{absent[0]}; correct the list, or put the images there"
+        )
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a model as a whole says that its quantized copy could not keep: one sentence for each thing.
+"""What a model as a whole says that its copy could not keep: one sentence for each thing.
 
 What is the same for both Kerases; the front of each finds out what only it knows.
 """
@@ -19,10 +19,13 @@ OWN_METHODS = frozenset(
 _PARTS = ("_regularizer", "_constraint", "_initializer")
 
 
-def refuse(model: Any, problems: Iterable[str]) -> None:
-    """Raises one ValueError that says all the problems of a model, if there are any."""
+def refuse(model: Any, problems: Iterable[str], verb: str = "quantize") -> None:
+    """Raises one ValueError that says all the problems of a model, if there are any.
+
+    The `verb` is what the message says cannot be done.
+    """
     if found := list(dict.fromkeys(problems)):
-        raise ValueError(f"Cannot quantize model {model.name!r}: {'; '.join(found)}.")
+        raise ValueError(f"Cannot {verb} model {model.name!r}: {'; '.join(found)}.")
 
 
 def nested_layers(model: Any, keras: Any) -> Iterator[Any]:
@@ -47,7 +50,7 @@ def own_metrics(owner: Any, metrics: Iterable[Any]) -> Iterator[str]:
 
 
 def own_methods(
-    model: Any, keras: Any, packages: Collection[str], methods: Collection[str]
+    model: Any, keras: Any, packages: Collection[str], methods: Collection[str], verb: str
 ) -> Iterator[str]:
     """A sentence where a model, or a class of it that is not of the packages, has such methods."""
     classes = [
@@ -58,7 +61,7 @@ def own_methods(
     given = {name for holder in (*classes, model) for name in vars(holder)}
     if own := sorted(given & set(methods)):
         yield (
-            f"{type(model).__name__} {model.name!r} has its own {', '.join(own)}; quantize a "
+            f"{type(model).__name__} {model.name!r} has its own {', '.join(own)}; {verb} a "
             f"{keras.__name__}.Model(inputs, outputs) of the same layers, and train that in a "
             "model around it"
         )
@@ -90,6 +93,14 @@ def called_on_a_constant(layer: Any) -> str:
     return (
         f"layer {layer.name!r} ({type(layer).__name__}) is called on a constant; write it as an "
         "operation, x + constant"
+    )
+
+
+def reads_a_mask(name: str) -> str:
+    """The sentence on a layer, or a model of layers, whose quantizers would lose a mask."""
+    return (
+        f"{name!r} reads values with a mask, as Embedding(mask_zero=True) and Masking make "
+        "them, which a quantized layer has no regard for; annotate no layer that a mask reaches"
     )
 
 

@@ -167,7 +167,7 @@ def placed(
 
     Raises:
       ValueError: naming layers that cannot be quantized, that `integer` leaves in float, or that
-        have the name of a layer which is added.
+        have the name of a layer which is added; or inputs that are outputs too.
     """
     own = {
         node.name: _own(node, annotated[node.part_of])
@@ -177,6 +177,7 @@ def placed(
     check_supported(network, own)
     if integer:
         _check_all_annotated(network, own)
+        _check_results(network)
     check_names([*network.nodes, *_added(network, own, integer)])
     wanted = {
         name: plan.output if isinstance(plan.output, KBit) else None for name, plan in own.items()
@@ -232,6 +233,18 @@ def _check_all_annotated(network: Network, annotated: Collection[str]) -> None:
         raise ValueError(
             f"Layers without annotation: {', '.join(floats)}. An integer-only network needs "
             "wrpn_tf.quantize_annotate for every layer; or leave out integer=True."
+        )
+
+
+def _check_results(network: Network) -> None:
+    """Raises ValueError if an input is returned as it came, in float."""
+    returned = [
+        node.name for node in network.nodes if not node.inputs and node.name in network.results
+    ]
+    if returned:
+        raise ValueError(
+            f"Inputs that the model returns as they are: {', '.join(returned)}. An integer-only "
+            "network has them quantized: return keras.layers.Identity()(input) instead."
         )
 
 

@@ -84,6 +84,8 @@ def _problem(node: Node) -> str | None:
         return "threshold must be 0: the function jumps there, and no operator does"
     if class_name(layer) == "ReLU" and relu_maximum(layer) == 0:
         return "max_value must be above 0"
+    if class_name(layer) == "Rescaling" and max(np.ndim(layer.scale), np.ndim(layer.offset)) > 1:
+        return "scale and offset must be one number, or a list of one for each channel"
     if class_name(layer) == "Clip" and None not in (layer.minimum, layer.maximum):
         if not layer.minimum < layer.maximum:
             return f"limits {layer.minimum:g} and {layer.maximum:g} must grow"
@@ -123,6 +125,8 @@ def _shape_problem(node: Node) -> str | None:
         range(1, rank - 1)
     ):
         return f"slopes for each pixel; share them with shared_axes={list(range(1, rank - 1))}"
+    if class_name(layer) == "Concatenate" and layer.axis % rank == 0:
+        return "concatenation must not be over axis 0, the images of a batch"
     if class_name(layer) == "Softmax" and layer.axis not in (-1, rank - 1):
         return "softmax must be over the last axis"
     if class_name(layer) == "BatchNormalization":

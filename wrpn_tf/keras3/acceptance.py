@@ -1,4 +1,4 @@
-"""What a model as a whole says that its quantized copy could not keep: refused by name."""
+"""What a model as a whole says that its copy could not keep: refused by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import keras
 from keras import tree
 
 from wrpn_tf.graph import acceptance
-from wrpn_tf.keras3.layers import QuantizedAveragePooling2D, QuantizedInput, QuantizedLayer
+from wrpn_tf.keras3.layers import (
+    AnnotatedLayer,
+    QuantizedAveragePooling2D,
+    QuantizedInput,
+    QuantizedLayer,
+)
 from wrpn_tf.keras3.traversal import check_model, first_argument, graph_nodes
 
 _QUANTIZED = (QuantizedLayer, QuantizedInput, QuantizedAveragePooling2D)
@@ -29,26 +34,33 @@ def check_accepted(model: Any, integer: bool) -> None:
     acceptance.refuse(model, _problems(model, integer))
 
 
+def check_copied(model: Any, verb: str) -> None:
+    """Raises one ValueError that says what a float copy of a model would lose, if anything.
+
+    Args:
+      model: the user's.
+      verb: what is done with it.
+    """
+    check_model(model, verb)
+    layers = acceptance.nested_layers(model, keras)
+    acceptance.refuse(model, _lost(model, list(layers), verb), verb)
+
+
 def _problems(model: keras.Model, integer: bool) -> Iterator[str]:
     layers = list(acceptance.nested_layers(model, keras))
     quantized = list(acceptance.quantized_already(layers, _QUANTIZED))
     if quantized:
         yield from quantized
         return
+    yield from _lost(model, layers, "quantize")
     for layer in [model, *layers]:
         if isinstance(layer, keras.Model):
-            yield from acceptance.own_metrics(layer, layer._metrics)
-            yield from _model_problems(layer)
+            yield from _graph_problems(layer)
             continue
         yield from acceptance.own_metrics(layer, layer.metrics)
-        if "call" in vars(layer):
-            yield acceptance.called_otherwise(layer)
         variables = [*layer._trainable_variables, *layer._non_trainable_variables]
         parts = [part for weight in variables for part in (weight.regularizer, weight.constraint)]
         yield from acceptance.parts_of_weights(layer, parts)
-        frozen = [weight.path for weight in layer._trainable_variables if not weight.trainable]
-        if layer.trainable and frozen:
-            yield f"weights are frozen by themselves ({', '.join(frozen)}); freeze whole layers"
     yield from acceptance.parts_that_are_not_copied(layers, keras)
     yield from acceptance.other_policies(layers, keras, keras.config.dtype_policy(), ("float32",))
     inputs = [(tensor._keras_history.operation, tensor) for tensor in model.inputs]
@@ -74,13 +86,39 @@ def _has_constant_operand(node: Any) -> bool:
     return not all(isinstance(part, keras.KerasTensor) for part in parts)
 
 
-def _model_problems(model: keras.Model) -> Iterator[str]:
-    yield from acceptance.own_methods(model, keras, _OF_KERAS, _OWN_METHODS)
+def _is_annotated(operation: Any) -> bool:
+    """Whether a layer is annotated, or a model that has such layers."""
+    if isinstance(operation, keras.Model):
+        return any(map(_is_annotated, acceptance.nested_layers(operation, keras)))
+    return isinstance(operation, AnnotatedLayer)
+
+
+def _reads_a_mask(node: Any) -> bool:
+    return any(getattr(tensor, "_keras_mask", None) is not None for tensor in node.input_tensors)
+
+
+def _lost(model: keras.Model, layers: list[Any], verb: str) -> Iterator[str]:
+    """What no copy has of a model and of the `layers` and models in it."""
+    for layer in [model, *layers]:
+        if isinstance(layer, keras.Model):
+            yield from acceptance.own_metrics(layer, layer._metrics)
+            yield from acceptance.own_methods(layer, keras, _OF_KERAS, _OWN_METHODS, verb)
+            yield from acceptance.weights_beside(layer, (node.operation for node in _nodes(layer)))
+            yield from acceptance.regularizer_of_outputs(layer, layer.activity_regularizer, keras)
+            continue
+        if "call" in vars(layer):
+            yield acceptance.called_otherwise(layer)
+        frozen = [weight.path for weight in layer._trainable_variables if not weight.trainable]
+        if layer.trainable and frozen:
+            yield f"weights are frozen by themselves ({', '.join(frozen)}); freeze whole layers"
+
+
+def _graph_problems(model: keras.Model) -> Iterator[str]:
     nodes = list(_nodes(model))
     if not nodes:
         yield f"{model.name!r} has no layers"
-    yield from acceptance.weights_beside(model, (node.operation for node in nodes))
-    yield from acceptance.regularizer_of_outputs(model, model.activity_regularizer, keras)
     for node in nodes:
         if isinstance(node.operation, keras.layers.Layer) and _has_constant_operand(node):
             yield acceptance.called_on_a_constant(node.operation)
+        if _is_annotated(node.operation) and _reads_a_mask(node):
+            yield acceptance.reads_a_mask(node.operation.name)

@@ -11,6 +11,7 @@ from keras import tree
 
 from wrpn_tf.graph.calls import LayerCall
 from wrpn_tf.keras3 import traversal
+from wrpn_tf.keras3.model import with_interface_of
 from wrpn_tf.keras3.operations import layer_of
 
 
@@ -31,7 +32,11 @@ def layer_call(node: Any) -> LayerCall:
 
 
 def rebuild_calls(model: keras.Model, visit: traversal.Visit) -> keras.Model:
-    """A new functional model: `visit` stands in for every call, see `traversal.replay`."""
+    """A new functional model: `visit` stands in for every call, see `traversal.replay`.
+
+    Inputs and outputs are named and nested as those of `model`. It is of a class of Keras's own
+    where Keras names the outputs so: by the layers that return them.
+    """
     inputs = [
         keras.Input(
             batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor._keras_history.operation.name
@@ -40,11 +45,13 @@ def rebuild_calls(model: keras.Model, visit: traversal.Visit) -> keras.Model:
     ]
     outputs = traversal.replay(model, inputs, visit)
     user = traversal.functional(model)
-    return keras.Model(
+    rebuilt = keras.Model(
         tree.pack_sequence_as(user._inputs_struct, inputs),
         tree.pack_sequence_as(user._outputs_struct, outputs),
         name=model.name,
     )
+    is_named_so = rebuilt.output_names == user.output_names
+    return rebuilt if is_named_so else with_interface_of(model, inputs, outputs)
 
 
 def call_as(node: Any, layer: Any, tensors: list[Any], arguments: Mapping[str, Any]) -> Any:

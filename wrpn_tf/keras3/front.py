@@ -4,6 +4,7 @@ from keras.config import backend as backend
 
 from wrpn_tf.keras3 import moving_layers as moving_layers
 from wrpn_tf.keras3.acceptance import check_accepted as check_accepted
+from wrpn_tf.keras3.acceptance import check_copied as check_copied
 from wrpn_tf.keras3.calls import call_as as call_as
 from wrpn_tf.keras3.calls import layer_call as layer_call
 from wrpn_tf.keras3.calls import rebuild_calls as rebuild_calls
@@ -28,6 +29,7 @@ from wrpn_tf.keras3.quantization import assemble as assemble
 from wrpn_tf.keras3.quantization import quantize as quantize
 from wrpn_tf.keras3.saving import load_model as load_model
 from wrpn_tf.keras3.traversal import check_model as check_model
+from wrpn_tf.keras3.traversal import configured as configured
 from wrpn_tf.keras3.traversal import graph_nodes as graph_nodes
 from wrpn_tf.keras3.traversal import output_tensors as output_tensors
 from wrpn_tf.keras3.traversal import read as read

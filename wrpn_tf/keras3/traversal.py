@@ -287,6 +287,19 @@ def operands(layer: Any, tensors: Any) -> tuple[Any, ...]:
     return tuple(tensors) if others or first.kind is first.VAR_POSITIONAL else (tensors,)
 
 
+def configured(layer: Any, config: Mapping[str, Any]) -> Any:
+    """A new layer or operation of the class of `layer`, of another configuration.
+
+    A Lambda has its functions themselves: Keras reads their code as that of a file that nobody
+    trusts, and without the names around it.
+    """
+    if type(layer) is keras.layers.Lambda:
+        functions = {"function": layer.function, "output_shape": layer._output_shape}
+        own = {**functions, "mask": layer.mask, "arguments": layer.arguments}
+        return keras.layers.Lambda(**{**config, **own})
+    return type(layer).from_config(dict(config))
+
+
 def new_layer(node: Node) -> Any:
     """A layer for a node, configured as the node's and not built.
 
@@ -294,10 +307,10 @@ def new_layer(node: Node) -> Any:
       ValueError: for an activity regularizer that Keras does not save.
     """
     if not isinstance(node.layer, keras.layers.Layer):
-        return type(node.layer).from_config(node.layer.get_config())
+        return configured(node.layer, node.layer.get_config())
     config = node.layer.get_config() | {"name": node.name}
     config.pop("trainable", None)  # SpatialDropout saves it, and does not take it.
-    layer = type(node.layer).from_config(config | dict(node.changes))
+    layer = configured(node.layer, config | dict(node.changes))
     layer.trainable = node.trainable
     lost = node.layer.activity_regularizer is not None and layer.activity_regularizer is None
     if lost and "activity_regularizer" not in node.changes:
@@ -340,13 +353,19 @@ def _names(model: keras.Model) -> Iterator[str]:
 
 
 def _frozen_layers(model: keras.Model) -> Iterator[int]:
-    """The ids of the layers that do not train.
+    """The ids of the layers and operations that do not train.
 
-    A nested model that is frozen tells its layers once: one that is unfrozen later trains.
+    A nested model that is frozen tells its layers once: one that is unfrozen later trains. Its
+    operations, which have nothing of their own to freeze, are as frozen as the model.
     """
-    for layer in nested_layers(model, keras):
-        if not (model.trainable and layer.trainable):
-            yield id(layer)
+    layers = list(nested_layers(model, keras))
+    for layer in [model, *layers]:
+        if model.trainable and layer.trainable:
+            continue
+        yield id(layer)
+        if isinstance(layer, keras.Model):
+            called = (node.operation for node in graph_nodes(layer))
+            yield from (id(each) for each in called if not isinstance(each, keras.layers.Layer))
 
 
 def _output_shapes(node: Any, layer: Any, input_shapes: list[Shape]) -> list[Shape]:

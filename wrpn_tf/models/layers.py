@@ -5,6 +5,7 @@ same name with `bn` and `relu` in place of `conv`.
 """
 
 import math
+from fractions import Fraction
 from typing import Any
 
 from wrpn_tf.models.namespaces import keras_of
@@ -22,7 +23,7 @@ def widen_filters(filters: int, width: float) -> int:
     """
     if not (math.isfinite(width) and width >= MIN_WIDTH):
         raise ValueError(f"width must be a number of at least {MIN_WIDTH}, not {width}")
-    return max(1, math.floor(filters * width + 0.5))
+    return max(1, math.floor(filters * Fraction(str(float(width))) + Fraction(1, 2)))
 
 
 def conv2d(

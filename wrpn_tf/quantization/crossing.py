@@ -26,14 +26,15 @@ from wrpn_tf.graph.roles import (
     leaky_slope,
 )
 from wrpn_tf.graph.views import LayerView
-from wrpn_tf.quantization.inspection import own_names
+from wrpn_tf.quantization.inspection import input_quantizers, own_names
 
 Model = Any
 """A model of a Keras."""
 
 _OF_OUR_OWN = {"QuantizedAveragePooling2D": "AveragePooling2D", "QuantizedUpSampling2D": ""}
 _FLOAT32 = ("float32", "_infer")
-_OF_EVERY_LAYER = ("name", "trainable", "dtype", "quantization_config")
+_OF_EVERY_LAYER = ("name", "trainable", "dtype", "quantization_config", "weights")
+_OF_NO_EFFECT = ("seed", "input_length", "use_cudnn", "flash_attention")
 _DIFFERING = ("hard_sigmoid", "hard_silu", "hard_swish")  # Of one name, and another function.
 
 
@@ -91,13 +92,11 @@ def _crossed(model: Model, package: str) -> Model:
         return target.assemble(shell, dataclasses.replace(network, nodes=nodes))
     plain = _without_quantizers(network, views, package, kernels)
     annotated = _annotations(fusion, kernels, outputs)
-    quantized_inputs = [
-        outputs[view.name][0] for view in views.values() if view.kind is Kind.INPUT and view.inputs
-    ]
-    input_range = quantized_inputs[0].fixed if quantized_inputs else None
-    if not quantized_inputs:
+    integer = bool(ranges := input_quantizers(model))
+    if not integer:
         annotated = {name: plan for name, plan in annotated.items() if plan != LayerPlan()}
-    crossed = target.quantize(shell, plain, annotated, bool(quantized_inputs), input_range)
+    input_range = ranges[0].fixed if integer else None
+    crossed = target.quantize(shell, plain, annotated, integer, input_range)
     for entries, found in (
         (outputs, target.named_output_quantizers(crossed)),
         (kernels, target.named_kernel_quantizers(crossed)),
@@ -223,9 +222,9 @@ def _layer(layer: Layer, name: str, package: str) -> Layer:
     if known == "LeakyReLU":
         return cls(leaky_slope(layer), name=layer.name)
     taken = inspect.signature(cls).parameters
-    config = layer.get_config()
+    config = _arguments(layer)
     if known == class_name(layer):
-        _check_arguments(layer, taken, name)
+        _check_arguments(layer, config, taken, name)
     arguments = {key: config[key] for key in taken if key in config and _is_plain(key)}
     for key in taken:
         if key.endswith("activation"):
@@ -247,25 +246,39 @@ def _is_plain(key: str) -> bool:
     return key not in _OF_EVERY_LAYER and not key.endswith(parts)
 
 
-def _check_arguments(layer: Layer, taken: Collection[str], name: str) -> None:
+def _arguments(layer: Layer) -> dict[str, Any]:
+    """What a layer was made with: its configuration, and what its class does not save of it."""
+    config, parameters = layer.get_config(), inspect.signature(type(layer)).parameters
+    lost = [key for key in parameters if key not in config and hasattr(layer, key)]
+    return config | {key: getattr(layer, key) for key in lost}
+
+
+def _check_arguments(
+    layer: Layer, arguments: Mapping[str, Any], taken: Collection[str], name: str
+) -> None:
     """Raises ValueError for an argument of a layer that the class of another Keras cannot take."""
-    config = layer.get_config()
-    for key, parameter in inspect.signature(type(layer)).parameters.items():
-        value = config.get(key)
-        if key == "function" or (isinstance(value, Mapping) and _is_plain(key)):
+    parameters = inspect.signature(type(layer)).parameters
+    for key, value in arguments.items():
+        is_object = isinstance(value, Mapping) and key in parameters and _is_plain(key)
+        if key == "function" or is_object:
             problem = f"its {key} is an object or function of its own Keras"
-        elif key in taken or key not in config or _is_left_out(key, value, parameter.default):
+        elif key in taken or _is_left_out(key, value, parameters.get(key)):
             continue
         else:
             problem = f"its {key} is {value!r}, and the other Keras has no such argument"
         raise ValueError(f"Cannot convert layer {name!r} ({type(layer).__name__}): {problem}.")
 
 
-def _is_left_out(key: str, value: Any, default: Any) -> bool:
-    """Whether a layer computes the same without an argument."""
-    if key in (*_OF_EVERY_LAYER, "seed", "input_length") or key.endswith("_initializer"):
+def _is_left_out(key: str, value: Any, parameter: inspect.Parameter | None) -> bool:
+    """Whether a layer computes the same without an argument.
+
+    What a class takes and does not name as a parameter is a switch, and off.
+    """
+    if key in (*_OF_EVERY_LAYER, *_OF_NO_EFFECT) or key.endswith("_initializer"):
         return True
-    return value == "channels_last" or np.array_equal(value, default)
+    if parameter is None:
+        return value is not True
+    return value == "channels_last" or np.array_equal(value, parameter.default)
 
 
 def _activation(layer: Layer, key: str, name: str, keras: Any) -> str:

@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from wrpn_tf.arithmetic.quantizer_state import RangeState
 from wrpn_tf.fronts import front_of
 from wrpn_tf.graph.fusion import Fusion
+from wrpn_tf.graph.roles import Kind
 from wrpn_tf.graph.views import KernelEntry, LayerView, OutputEntry
 
 Model = Any
@@ -37,6 +39,17 @@ def named_output_quantizers(model: Model) -> dict[str, OutputEntry]:
 def named_kernel_quantizers(model: Model) -> dict[str, KernelEntry]:
     """Every kernel quantizer, the kernel and the quantizer's variables, by the layer's name."""
     return front_of(model, "read").named_kernel_quantizers(model)
+
+
+def input_quantizers(model: Model) -> list[RangeState]:
+    """The quantizers of a model's inputs, of which `fixed` is the `input_range`; [] if in float."""
+    front = front_of(model, "read")
+    quantizers = front.named_output_quantizers(model)
+    return [
+        quantizers[node.name][0]
+        for node in front.read(model).nodes
+        if front.unwrapped(node.layer)[1] is Kind.INPUT and node.inputs
+    ]
 
 
 def own_name(model: Model, name: str) -> str:

@@ -120,7 +120,8 @@ class SegmentedCall:
 
 def _masked(step: _Step, batch: tf.Tensor) -> tuple[Callable[..., tf.Tensor], Kept]:
     """A dropout as a function of its input and of a mask that is drawn now, and the mask."""
-    factor = 1.0 / (1.0 - step.layer.rate)
+    rate = step.layer.rate
+    factor = 1.0 / (1.0 - rate) if rate < 1.0 else 1.0
     drawn = step.layer(tf.ones(tf.concat([batch, step.shape[1:]], axis=0)), training=True)
     drawn.set_shape(step.shape)
 

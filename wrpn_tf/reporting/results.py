@@ -7,6 +7,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ def read_results(path: str | pathlib.Path) -> list[Result]:
       ValueError: naming the file and line of what is not a record.
       OSError: if the file cannot be read.
     """
-    fields = [field.name for field in dataclasses.fields(Result)]
+    fields = dataclasses.fields(Result)
     results = []
     lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines, start=1):
@@ -47,22 +48,31 @@ def read_results(path: str | pathlib.Path) -> list[Result]:
             continue
         try:
             record = json.loads(line)
-            result = Result(**{name: record[name] for name in fields})
-            cost, accuracy = float(result.cost), float(result.accuracy)
+            result = Result(**{field.name: _field(record, field) for field in fields})
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{path}, line {number}: not a record of a result with {', '.join(fields)} "
+                f"{path}, line {number}: not a record of a result with "
+                f"{', '.join(field.name for field in fields)} "
                 f"({type(error).__name__}: {error})."
             ) from error
-        if not (cost > 0 and 0 <= accuracy <= 1):
+        if not (result.cost > 0 and 0 <= result.accuracy <= 1):
             raise ValueError(
                 f"{path}, line {number}: cost must be positive and accuracy between 0 and 1; got "
-                f"{cost} and {accuracy}."
+                f"{result.cost} and {result.accuracy}."
             )
         results.append(result)
     if not results:
         raise ValueError(f"{path} holds no results.")
     return results
+
+
+def _field(record: dict[str, Any], field: dataclasses.Field[Any]) -> Any:
+    """A record's value of a field; a whole number may stand for a float."""
+    value = record[field.name]
+    wanted = {"str": (str,), "int": (int,), "float": (int, float)}[str(field.type)]
+    if type(value) not in wanted:
+        raise TypeError(f"{field.name} must be {field.type}, not {value!r}")
+    return value
 
 
 def by_network(results: Sequence[Result]) -> list[list[Result]]:

@@ -1,4 +1,4 @@
-"""What a model as a whole says that its quantized copy could not keep: refused by name."""
+"""What a model as a whole says that its copy could not keep: refused by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 )
 
 from wrpn_tf.graph import acceptance
-from wrpn_tf.tfmot.traversal import OPERATIONS, check_model, first_argument, graph_nodes
+from wrpn_tf.tfmot.traversal import (
+    OPERATIONS,
+    QuantizeAnnotate,
+    check_model,
+    first_argument,
+    graph_nodes,
+    own_name,
+)
 
 _QUANTIZED = (quantize_wrapper.QuantizeWrapper, quantize_layer.QuantizeLayer)
 _FLOAT32 = ("float32", "_infer")
@@ -32,23 +39,31 @@ def check_accepted(model: Any, integer: bool) -> None:
     acceptance.refuse(model, _problems(model, integer))
 
 
+def check_copied(model: Any, verb: str) -> None:
+    """Raises one ValueError that says what a float copy of a model would lose, if anything.
+
+    Args:
+      model: the user's.
+      verb: what is done with it.
+    """
+    check_model(model, verb)
+    layers = acceptance.nested_layers(model, keras)
+    acceptance.refuse(model, _lost(model, list(layers), verb), verb)
+
+
 def _problems(model: keras.Model, integer: bool) -> Iterator[str]:
     layers = list(acceptance.nested_layers(model, keras))
     quantized = list(acceptance.quantized_already(layers, _QUANTIZED))
     if quantized:
         yield from quantized
         return
+    yield from _lost(model, layers, "quantize")
     for layer in [model, *layers]:
         if isinstance(layer, keras.Model):
-            yield from acceptance.own_metrics(layer, layer._metrics)
-            yield from _model_problems(layer)
+            yield from _graph_problems(layer)
             continue
         yield from acceptance.own_metrics(layer, layer.metrics)
-        if _has_own_losses(layer):
-            yield f"layer {layer.name!r} has losses from add_loss; pass a loss to compile"
-        elif "call" in vars(layer) and not isinstance(layer, OPERATIONS):
-            yield acceptance.called_otherwise(layer)
-        else:
+        if not _has_own_losses(layer):
             closures = map(inspect.getclosurevars, _loss_functions(layer))
             parts = [closure.nonlocals["regularizer"] for closure in closures]
             yield from acceptance.parts_of_weights(layer, parts)
@@ -68,24 +83,49 @@ def _nodes(model: keras.Model) -> Iterator[Any]:
             yield from _nodes(node.layer)
 
 
-def _model_problems(model: keras.Model) -> Iterator[str]:
-    yield from acceptance.own_methods(model, keras, _OF_KERAS, acceptance.OWN_METHODS)
+def _lost(model: keras.Model, layers: list[Any], verb: str) -> Iterator[str]:
+    """What no copy has of a model and of the `layers` and models in it."""
+    for layer in [model, *layers]:
+        if isinstance(layer, keras.Model):
+            yield from acceptance.own_metrics(layer, layer._metrics)
+            yield from acceptance.own_methods(layer, keras, _OF_KERAS, acceptance.OWN_METHODS, verb)
+            yield from acceptance.weights_beside(layer, (node.layer for node in _nodes(layer)))
+            yield from acceptance.regularizer_of_outputs(layer, layer._activity_regularizer, keras)
+            if layer._callable_losses:
+                yield f"{layer.name!r} has losses from add_loss; pass a loss to compile"
+        elif _has_own_losses(layer):
+            yield f"layer {layer.name!r} has losses from add_loss; pass a loss to compile"
+        elif "call" in vars(layer) and not isinstance(layer, OPERATIONS):
+            yield acceptance.called_otherwise(layer)
+
+
+def _graph_problems(model: keras.Model) -> Iterator[str]:
     nodes = list(_nodes(model))
     if not nodes:
         yield f"{model.name!r} has no layers"
-    yield from acceptance.weights_beside(model, (node.layer for node in nodes))
-    yield from acceptance.regularizer_of_outputs(model, model._activity_regularizer, keras)
     for node in nodes:
         if not isinstance(node.layer, OPERATIONS) and _has_constant_operand(node):
             yield acceptance.called_on_a_constant(node.layer)
-    if model._callable_losses:
-        yield f"{model.name!r} has losses from add_loss; pass a loss to compile"
+        if _is_annotated(node.layer) and _reads_a_mask(node):
+            yield acceptance.reads_a_mask(own_name(node.layer))
 
 
 def _has_constant_operand(node: Any) -> bool:
     """Whether a layer reads, among the tensors of its first argument, one that no layer gives."""
     tensors = {id(tensor) for tensor in node.keras_inputs}
     return any(id(part) not in tensors for part in tf.nest.flatten(first_argument(node)))
+
+
+def _is_annotated(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is annotated, or a model that has such layers."""
+    if isinstance(layer, keras.Model):
+        return any(map(_is_annotated, acceptance.nested_layers(layer, keras)))
+    return isinstance(layer, QuantizeAnnotate)
+
+
+def _reads_a_mask(node: Any) -> bool:
+    tensors = tf.nest.flatten(node.keras_inputs)
+    return any(getattr(tensor, "_keras_mask", None) is not None for tensor in tensors)
 
 
 def _loss_functions(layer: keras.layers.Layer) -> list[Callable]:

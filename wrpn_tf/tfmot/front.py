@@ -4,6 +4,7 @@ from tf_keras.backend import backend as backend
 
 from wrpn_tf.tfmot import moving_layers as moving_layers
 from wrpn_tf.tfmot.acceptance import check_accepted as check_accepted
+from wrpn_tf.tfmot.acceptance import check_copied as check_copied
 from wrpn_tf.tfmot.calls import layer_call as layer_call
 from wrpn_tf.tfmot.inspection import NAME_PREFIX as NAME_PREFIX
 from wrpn_tf.tfmot.inspection import named_kernel_quantizers as named_kernel_quantizers
@@ -25,6 +26,7 @@ from wrpn_tf.tfmot.quantization import quantize as quantize
 from wrpn_tf.tfmot.saving import load_model as load_model
 from wrpn_tf.tfmot.traversal import call_as as call_as
 from wrpn_tf.tfmot.traversal import check_model as check_model
+from wrpn_tf.tfmot.traversal import configured as configured
 from wrpn_tf.tfmot.traversal import flat_inputs as flat_inputs
 from wrpn_tf.tfmot.traversal import graph_nodes as graph_nodes
 from wrpn_tf.tfmot.traversal import output_tensors as output_tensors

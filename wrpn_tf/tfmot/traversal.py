@@ -18,6 +18,7 @@ from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
 from wrpn_tf.graph.nodes import Element, Network, Node, Shape
 from wrpn_tf.graph.support import arguments_problem
+from wrpn_tf.tfmot.interface import with_interface_of
 from wrpn_tf.tfmot.operations import layer_of
 
 Call = Callable[[Node, Any], Any]
@@ -52,13 +53,23 @@ def graph_nodes(model: keras.Model) -> Iterator[Any]:
 
 
 def rebuild_calls(model: keras.Model, visit: Visit) -> keras.Model:
-    """A new functional model: `visit` stands in for every call of a layer, see `replay`."""
+    """A new functional model: `visit` stands in for every call of a layer, see `replay`.
+
+    Inputs and outputs are named and nested as those of `model`. It is of a class of Keras's own
+    where Keras names the outputs so: by the layers that return them.
+    """
     inputs = [
         keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=layer.name)
         for tensor, layer in zip(model.inputs, model._input_layers, strict=True)
     ]
     outputs = replay(model, inputs, visit)
-    return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=model.name)
+    rebuilt = keras.Model(
+        tf.nest.pack_sequence_as(model._nested_inputs, inputs),
+        tf.nest.pack_sequence_as(model._nested_outputs, outputs),
+        name=model.name,
+    )
+    is_named_so = rebuilt.output_names == model.output_names
+    return rebuilt if is_named_so else with_interface_of(model, rebuilt)
 
 
 def replay(
@@ -195,7 +206,7 @@ def read(model: keras.Model) -> Network:
         if layer is not keras_node.layer:  # It stands for the constants of the operation too.
             arguments = {name: arguments[name] for name in ("training",) if name in arguments}
         shapes = _output_shapes(keras_node, layer, [source.shape for source in sources])
-        name = unique(_own_name(keras_node.layer))
+        name = unique(own_name(keras_node.layer))
         first = firsts.setdefault(id(keras_node.layer), name) if keras_node.layer.weights else name
         node = Node(
             name=name,
@@ -296,6 +307,11 @@ def _taken(arguments: Mapping[str, Any], layer: keras.layers.Layer) -> dict[str,
     return {"training": arguments["training"]} if takes and "training" in arguments else {}
 
 
+def configured(layer: keras.layers.Layer, config: Mapping[str, Any]) -> keras.layers.Layer:
+    """A new layer of the class of `layer`, of another configuration."""
+    return type(layer).from_config(dict(config))
+
+
 def new_layer(node: Node) -> keras.layers.Layer:
     """A layer for a node, configured as the node's and not built.
 
@@ -303,7 +319,7 @@ def new_layer(node: Node) -> keras.layers.Layer:
       ValueError: for an activity regularizer that Keras does not save.
     """
     config = node.layer.get_config() | {"name": node.name, "trainable": node.trainable}
-    layer = type(node.layer).from_config(config | dict(node.changes))
+    layer = configured(node.layer, config | dict(node.changes))
     lost = node.layer._activity_regularizer is not None and layer._activity_regularizer is None
     if lost and "activity_regularizer" not in node.changes:
         raise ValueError(
@@ -339,10 +355,10 @@ def _layer_names(model: keras.Model) -> Iterator[str]:
         if isinstance(node.layer, keras.Model):
             yield from _layer_names(node.layer)
         else:
-            yield _own_name(node.layer)
+            yield own_name(node.layer)
 
 
-def _own_name(layer: keras.layers.Layer) -> str:
+def own_name(layer: keras.layers.Layer) -> str:
     """A layer's name; of one that is annotated the name without the mark."""
     return layer.layer.name if isinstance(layer, QuantizeAnnotate) else layer.name
 

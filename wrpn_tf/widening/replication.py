@@ -35,7 +35,7 @@ def widened_config(call: Call, copies: np.ndarray) -> dict[str, Any]:
     match role(layer):
         case Role.CHOOSE:
             return {"units" if class_name(layer) == "Dense" else "filters": outputs}
-        case Role.DEPTHWISE if hasattr(layer, "groups") and layer.groups > 1:
+        case Role.DEPTHWISE if _is_grouped(layer):
             return {"filters": outputs, "groups": int(copies[call.inputs[0]].sum())}
         case Role.RESHAPE if class_name(layer) == "Reshape" and layer.target_shape[-1] != -1:
             return {"target_shape": (*layer.target_shape[:-1], outputs)}
@@ -71,6 +71,9 @@ def widened_weights(
             group = reads[: kernel.shape[inputs]]  # all groups are alike
             kernel = _share(kernel, group, inputs, noise, random)
             kernels = [np.repeat(kernel, writes, axis=outputs)]
+        case Role.DEPTHWISE if _is_grouped(layer):
+            kernel, *vectors = weights
+            kernels = [np.repeat(kernel, writes, axis=-1)]
         case Role.DEPTHWISE:
             kernel, *vectors = weights
             kernels = [_copy_depthwise(kernel, writes)]
@@ -101,16 +104,19 @@ def _share(
     return shares
 
 
+def _is_grouped(layer: Layer) -> bool:
+    """Whether it is a convolution in groups: its kernel is [..., channels of a group, outputs]."""
+    return getattr(layer, "groups", 1) > 1
+
+
 def _copy_depthwise(kernel: np.ndarray, copies: np.ndarray) -> np.ndarray:
     """Repeats the outputs of a depthwise kernel [..., C, multiplier].
 
-    A grouped convolution's kernel is [..., 1, C * multiplier]. The m outputs of n equal channels
+    The m outputs of n equal channels
     are the n copies of each of m outputs, in whatever order.
     """
     multiplier = kernel.shape[-1]
     flat = kernel.reshape(*kernel.shape[:-2], -1)
-    if kernel.shape[-2] == 1 and multiplier == len(copies):
-        return np.repeat(kernel, copies, axis=-1)
     return np.repeat(flat, copies, axis=-1).reshape(*kernel.shape[:-2], -1, multiplier)
 
 

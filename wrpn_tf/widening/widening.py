@@ -54,12 +54,13 @@ def widen(
       seed: makes the noise repeatable.
 
     Raises:
-      ValueError: for a model, factor or option that is not supported, layers that cannot be widened
+      ValueError: for a model, factor or option that is not supported, what the copy of a model
+        would lose (a `train_step` of its own, single frozen weights), layers that cannot be widened
         (all are listed), a rule that decides for no layer or cannot be followed, or a layer whose
         function cannot be preserved.
     """
     front = front_of(model, "widen")
-    front.check_model(model, "widen")
+    front.check_copied(model, "widen")
     check_factor(factor, "factor")
     _check_option("initialization", initialization, ("preserve", "fresh"))
     _check_option("first_layer", first_layer, ("widen", "keep"))
@@ -151,7 +152,7 @@ class _Rebuilder:
         changes = widened_config(call, self.copies)
         if not operation_name(layer):
             changes["name"] = self.unique(layer.name)
-        new = self.layers[layer] = type(layer).from_config(layer.get_config() | changes)
+        new = self.layers[layer] = self.front.configured(layer, layer.get_config() | changes)
         if type(layer) is type(self.front.layer_call(node).called):
             outputs = self.front.call_as(node, new, tensors, arguments)
         else:

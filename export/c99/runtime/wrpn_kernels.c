@@ -230,16 +230,17 @@ void wrpn_softmax(int32_t rows, int32_t classes, const wrpn_multiplier *multipli
                   const int8_t *input, int8_t *output) {
   wrpn_multiplier by = *multiplier;
   for (int32_t row = 0; row < rows; row++, input += classes, output += classes) {
-    int32_t largest = -128, sum = 0, headroom = 0;
+    int32_t largest = -128, headroom = 0;
+    uint32_t sum = 0; /* Q13.19 */
     for (int32_t c = 0; c < classes; c++) {
       if (input[c] > largest) largest = input[c];
     }
     for (int32_t c = 0; c < classes; c++) {
       if (largest - input[c] > reach) continue;
-      sum += shifted(exp_on_negative(scaled(input[c] - largest, by)), 12);
+      sum += (uint32_t)shifted(exp_on_negative(scaled(input[c] - largest, by)), 12);
     }
-    while (!((uint32_t)sum << headroom & 0x80000000u)) headroom++;
-    int32_t inverse = one_over_one_plus((int32_t)(((uint32_t)sum << headroom) - 0x80000000u));
+    while (!(sum << headroom & 0x80000000u)) headroom++;
+    int32_t inverse = one_over_one_plus((int32_t)((sum << headroom) - 0x80000000u));
     for (int32_t c = 0; c < classes; c++) {
       output[c] = -128;
       if (largest - input[c] > reach) continue;

@@ -80,7 +80,8 @@ void wrpn_minimum(int32_t size, const int8_t *left, const int8_t *right, int8_t 
 /* table: the output codes of the input codes -128 to 127. */
 void wrpn_lookup(int32_t size, const int8_t table[256], const int8_t *input, int8_t *output);
 
-/* Over the last axis; codes that are `reach` or more below the largest of their row have none. */
+/* Over the last axis, of fewer than 8192 classes; codes that are more than `reach` below the largest
+ * of their row have none. */
 void wrpn_softmax(int32_t rows, int32_t classes, const wrpn_multiplier *multiplier, int32_t reach,
                   const int8_t *input, int8_t *output);
 

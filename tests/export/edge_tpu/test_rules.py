@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from rich.console import Console
 
+from export.edge_tpu import tables
 from export.edge_tpu.preflight import Finding, Prediction, predict
 from export.edge_tpu.rules import Verdict
 from export.flatbuffer.records import Model, Operator, Subgraph, Tensor
@@ -738,6 +741,9 @@ def test_what_no_output_needs_is_unused():
     prediction = predict(Model(subgraphs=(graph,), metadata={}, content=b""))
     assert [each.verdict for each in prediction.findings] == [TPU, Verdict.UNUSED, Verdict.UNUSED]
     assert prediction.maps
+    console = Console(width=100, file=io.StringIO())
+    tables.show(console, "model.tflite", prediction, None, (), every=True)
+    assert "is on the TPU" not in console.file.getvalue()
     needed = dataclasses.replace(graph, outputs=(1, 3))
     assert not predict(Model(subgraphs=(needed,), metadata={}, content=b"")).maps
 

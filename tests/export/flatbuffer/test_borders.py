@@ -6,7 +6,7 @@ import random_graphs
 
 from export.edge_tpu.preflight import predict
 from export.edge_tpu.rules import Verdict
-from export.flatbuffer import borders, reader, writer
+from export.flatbuffer import borders, editing, reader, writer
 from export.flatbuffer.archive import appended_files
 from export.kernel_sets.rules import KERNEL_SETS
 from export.runtime import runner
@@ -73,12 +73,26 @@ def test_a_wrong_border_is_found():
         tensor = parsed.subgraphs[0].tensors[parsed.subgraphs[0].outputs[0]]
         tensor.quantization.zeroPoint = [3]
 
-    from export.flatbuffer.editing import edit
-
-    file = edit(reader.read(borders.with_borders(FILE, "uint8")), shift)
+    file = editing.edit(reader.read(borders.with_borders(FILE, "uint8")), shift)
     inner, _ = borders.core(file)
     (row,) = checks.compare_borders(GRAPH, file, inner, "uint8", {"image": CODES}, "xnnpack")
     assert row.different > 0
+
+
+@pytest.mark.parametrize("end", ["input", "output"])
+def test_a_signature_of_another_tensor_is_named(end):
+    def point_elsewhere(parsed):
+        (signature,) = parsed.signatureDefs
+        (entry,) = getattr(signature, f"{end}s")
+        operators = parsed.subgraphs[0].operators
+        entry.tensorIndex = next(op.inputs[1] for op in operators if len(op.inputs) > 1)
+
+    message = f"its signature has tensor .* as the {end} '.*', which is no {end} of the file"
+    with pytest.raises(ValueError, match=message):
+        borders.with_borders(editing.edit(reader.read(FILE), point_elsewhere), "uint8")
+    bordered = reader.read(borders.with_borders(FILE, "uint8"))
+    with pytest.raises(ValueError, match=message):
+        borders.core(editing.edit(bordered, point_elsewhere))
 
 
 def test_the_edge_tpu_takes_uint8_whole():

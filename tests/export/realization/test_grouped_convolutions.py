@@ -37,6 +37,15 @@ def test_the_kernels_of_the_parts_belong_to_the_layer():
     assert grouped_convolutions.kernels_by_layer(graph) == {"output": [operator]}
 
 
+@pytest.mark.parametrize("part", ["output/group0", "output/group1/input"])
+def test_a_part_with_the_name_of_a_layer_is_refused(part):
+    graph = random_graphs.one_operator("grouped conv", 1)
+    tensors = {**graph.tensors, part: graph.tensors["output"]}
+    graph = dataclasses.replace(graph, tensors=tensors)
+    with pytest.raises(ValueError, match=f"'output' would have the name .*'{part}': rename"):
+        grouped_convolutions.split(graph)
+
+
 def test_a_graph_without_groups_stays():
     graph = random_graphs.network(0)
     assert grouped_convolutions.split(graph) is graph

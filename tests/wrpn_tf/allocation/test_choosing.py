@@ -96,6 +96,7 @@ MISTAKES = [
     ({"flash": 10}, {}, "A budget of flash 10 cannot be met: the least, 2 bits, takes 23 bytes."),
     ({"speed": 1}, {}, "A budget is the most of cost or flash, as in"),
     ({"cost": -1}, {}, "The budget of cost must be a positive number; got -1."),
+    ({"cost": 30}, {}, "The budget of cost is a share of the model in float; got 30."),
     ({"cost": 1}, {"bits": (2, 32)}, "Bits to choose from are 1 to 8; got 32."),
     ({"cost": 1}, {"distortion": "max"}, "distortion must be one of mse, kl; got 'max'."),
 ]
@@ -107,3 +108,19 @@ def test_mistakes_are_told_before_images_are_read(budget, options, sentence):
     with pytest.raises(ValueError) as caught:
         wrpn_tf.choose_bits(model, None, budget, **options)
     assert str(caught.value).startswith(sentence)
+
+
+def test_probabilities_of_one_class_say_nothing():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs), name="score")
+    with pytest.raises(ValueError, match=r"'score' has an output of one channel.*take 'mse'"):
+        wrpn_tf.choose_bits(model, None, {"cost": 0.2}, distortion="kl")
+
+
+def test_numbers_of_numpy_are_budgets():
+    model = both_keras.twins("tiny")[0]
+    images = small_models.images(model, 4)
+    choices = [
+        wrpn_tf.choose_bits(model, images, {"flash": kind(60)}, (2, 8)) for kind in (int, np.int64)
+    ]
+    assert choices[0].decisions == choices[1].decisions

@@ -55,3 +55,11 @@ def test_a_limit_is_kept_to_the_last_unit():
 
 def test_tiny_distortions_count():
     assert allocate([[3e-12, 1e-12, 2e-12]], {"cost": [[1, 2, 3]]}, {"cost": 3}) == [1]
+
+
+def test_the_least_of_sums_that_one_dear_option_dwarfs():
+    """HiGHS ends within a millionth of the largest distortion, here a thousand of the others."""
+    distortions = [[1.0, 0.0], [3e-9, 1e-9, 2e-9], [5e-9, 4e-9]]
+    uses = {"cost": [[1, 2], [1, 9, 2], [1, 2]]}
+    assert allocate(distortions, uses, {"cost": 6}) == [1, 2, 1]
+    assert allocate(distortions, uses, {"cost": 5}) == [1, 2, 0]

@@ -70,3 +70,16 @@ def test_packed(model):
 def test_packed_codes_take_the_next_power_of_2(model, bits, width):
     memory = measure_cost(model, weight_bits=2, activation_bits=bits).memory
     assert memory.packed == 192 + 256 * width / 8 + 96
+
+
+def test_a_pooling_that_keeps_the_size_writes_a_map():
+    pooled = [layers.MaxPooling2D(3, 1, "same"), layers.AveragePooling2D(3, 1, "same")]
+    for pooling in pooled:
+        network = Sequential([layers.InputLayer((8, 8, 4)), layers.Conv2D(2, 1), pooling])
+        assert measure_cost(network).memory.activations == 4 * (256 + 128 + 128)
+
+
+def test_a_network_with_nothing_to_compute_again():
+    penalized = layers.Dense(2, activity_regularizer="l2")
+    memory = measure_cost(Sequential([layers.InputLayer((3,)), penalized])).memory
+    assert memory.recomputed == 0

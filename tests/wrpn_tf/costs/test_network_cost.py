@@ -181,12 +181,15 @@ def test_what_cannot_be_measured_is_named():
     model = small_models.tiny()
     with pytest.raises(ValueError, match="policy must be one of"):
         measure_cost(model, policy="none")
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
-        measure_cost(model, batch_size=0)
+    for batch_size in (0, 1.5):
+        with pytest.raises(ValueError, match="batch_size must be an integer of at least 1"):
+            measure_cost(model, batch_size=batch_size)
     with pytest.raises(ValueError, match="weight_bits must be 1 to 8"):
         measure_cost(model, weight_bits=9)
     with pytest.raises(ValueError, match="is quantized and has bits of its own"):
         measure_cost(wrpn_tf.quantize_model(model, 2, 4), weight_bits=2)
+    with pytest.raises(ValueError, match="leave out weight_bits, activation_bits and policy"):
+        measure_cost(wrpn_tf.quantize_model(model, 2, 4), policy="integer")
     with pytest.raises(ValueError, match="no fixed size"):
         measure_cost(image_model(layers.Conv2D(2, 1, name="conv"), shape=(None, None, 3)))
     rows = layers.Conv1D(2, 3, name="rows")

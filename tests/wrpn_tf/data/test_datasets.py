@@ -1,19 +1,15 @@
 """Data sets: shapes, the exactness of the pixel map, and what is said when one is missing."""
 
-import os
 import pathlib
 import socket
 import urllib.request
 
 import numpy as np
 import pytest
+from real_data import DATA, needs
 
 from wrpn_tf import datasets
 from wrpn_tf.data import preparation
-
-DATA = pathlib.Path(
-    os.environ.get("WRPN_TF_DATA") or pathlib.Path(__file__).parents[4] / "shared" / "data"
-)
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +110,7 @@ def test_imagenet_without_archives_names_tfdss_own_folder(tmp_path, monkeypatch)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(
-    not (DATA / "cifar10").is_dir(), reason=f"no CIFAR-10 under {DATA} ($WRPN_TF_DATA)"
-)
+@needs("cifar10")
 def test_cifar10() -> None:
     data = datasets.load("cifar10", DATA)
     assert data.train_images.shape == (50_000, 32, 32, 3)

@@ -223,7 +223,9 @@ def test_an_unknown_front_lists_the_known_ones():
 
 
 @pytest.mark.parametrize(
-    ("filters", "width", "expected"), [(16, 1.3, 21), (16, 0.25, 4), (1, 0.25, 1), (10, 0.25, 3)]
+    ("filters", "width", "expected"),
+    # 56.5 in decimals, less in binary.
+    [(16, 1.3, 21), (16, 0.25, 4), (1, 0.25, 1), (10, 0.25, 3), (50, 1.13, 57)],
 )
 def test_filters_round_to_the_nearest(filters, width, expected):
     assert widen_filters(filters, width) == expected

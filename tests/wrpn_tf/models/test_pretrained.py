@@ -1,12 +1,12 @@
 """Networks that the package carries: what their records say is so."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from real_data import DATA, needs
 
 import export
 import wrpn_tf
@@ -16,7 +16,6 @@ from train.trainer import train
 from wrpn_tf import datasets, models
 from wrpn_tf.models import published as module
 
-DATA = Path(os.environ.get("WRPN_TF_DATA") or Path(__file__).parents[4] / "shared" / "data")
 RECORDS = models.pretrained()
 ON_CIFAR10 = [name for name, record in RECORDS.items() if record["dataset"]["name"] == "cifar10"]
 ON_DIGITS = [name for name, record in RECORDS.items() if record["dataset"]["name"] == "digits"]
@@ -48,9 +47,7 @@ def test_every_other_network_has_its_integers_in_a_file(name: str) -> None:
     assert (found.verified, found.different) == (True, 0)
 
 
-@pytest.mark.skipif(
-    not (DATA / "cifar10").is_dir(), reason=f"no CIFAR-10 under {DATA} ($WRPN_TF_DATA)"
-)
+@needs("cifar10")
 @pytest.mark.parametrize("name", ON_CIFAR10)
 def test_accuracy_on_cifar10_is_that_of_the_record(name: str) -> None:
     data = datasets.load("cifar10", DATA)

@@ -6,6 +6,7 @@ are held to the same table. docs/contract.md lists them.
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable
 
 import keras as keras3
@@ -948,6 +949,17 @@ def without_layers(keras):
     return keras.Model(source, source, name="empty")
 
 
+def with_its_input(keras):
+    source = image(keras)
+    return keras.Model(source, [source, keras.layers.Conv2D(2, 3, name="conv")(source)])
+
+
+def merged(keras, merge):
+    source = image(keras)
+    x = merge(keras.layers)([keras.layers.Conv2D(2, 1)(source) for _ in range(2)])
+    return keras.Model(source, x)
+
+
 def with_activity_of_a_nested_model(keras):
     model = backbone(keras)
     set_activity(keras, model.layers[1])
@@ -1151,6 +1163,23 @@ for method in ("predict", "metrics", "compile", "train_on_batch"):
 case("a weight added to a layer", with_added_weight, refused="'head' .Dense. has 3 weights")
 case("a metric of a layer", with_metric_of_a_layer, refused="'conv' has metrics .* .seen.;")
 case("a metric of a model", with_metric_of_the_model, refused=" has metrics .* .seen.;")
+case(
+    "an input among the outputs",
+    with_its_input,
+    refused="Inputs that the model returns as they are: image.*Identity",
+)
+case(
+    "concatenation of images",
+    lambda k: merged(k, lambda layers: layers.Concatenate(axis=0, name="batches")),
+    refused=r"batches \(Concatenate: concatenation must not be over axis 0",
+)
+case(
+    "a factor for each pixel",
+    lambda k: regularized(
+        k, k.layers.Conv2D(2, 1), k.layers.Rescaling(np.ones((6, 6, 1)).tolist(), name="pixels")
+    ),
+    refused=r"pixels \(Rescaling: scale and offset must be one number, or a list of one for each",
+)
 case("no layers", without_layers, refused="'empty' has no layers")
 case(
     "activity of a nested model",
@@ -1221,6 +1250,49 @@ def test_parts_of_weights_that_are_not_the_layers_are_named(part, value):
     setattr(model.get_layer("head").kernel, part, value)
     with pytest.raises(ValueError, match="layer 'head' has weights with a regularizer or constr"):
         wrpn_tf.quantize_model(model, 8, 8)
+
+
+def test_operations_of_a_frozen_model_are_frozen():
+    layers, ops, inner = keras3.layers, keras3.ops, keras3.Input((6, 6, 2))
+    x = ops.relu(ops.add(layers.Conv2D(2, 1, name="conv")(inner), inner))
+    base = keras3.Model(inner, x)
+    source = image(keras3)
+    model = keras3.Model(source, ops.relu6(layers.Conv2D(2, 3, name="head")(base(source))))
+    for frozen in (False, True):
+        base.trainable = not frozen
+        quantized = wrpn_tf.quantize_model(model, 8, 8)
+        found = {name for name in names(quantized.trainable_weights) if "output_scale" in name}
+        assert len(found) == 2 - frozen
+        assert frozen == ("conv/kernel" not in names(quantized.trainable_weights))
+
+
+@BOTH
+@pytest.mark.parametrize("nested", [False, True])
+def test_masks_of_annotated_layers_are_named(keras, nested):
+    layers, words = keras.layers, keras.Input((6,), dtype="int32")
+    x = layers.Embedding(10, 4, mask_zero=True)(words)
+    pooling = wrpn_tf.quantize_annotate(layers.GlobalAveragePooling1D(name="mean"))
+    inner = keras.Input((6, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras 3: the mark does not support masks.
+        x = keras.Model(inner, pooling(inner), name="mean")(x) if nested else pooling(x)
+    with pytest.raises(ValueError, match=r"mean' reads values with a mask, as Embedding"):
+        wrpn_tf.quantize_apply(keras.Model(words, x))
+
+
+@BOTH
+def test_masks_of_float_layers_stay_or_are_named(keras):
+    layers, words = keras.layers, keras.Input((6,), dtype="int32")
+    x = layers.LSTM(3, name="steps")(layers.Embedding(10, 4, mask_zero=True)(words))
+    head = wrpn_tf.quantize_annotate(layers.Dense(2, name="head"), activation_bits=32)
+    model = randomize(keras.Model(words, head(x)))
+    if keras is keras3:
+        with pytest.raises(ValueError, match="cannot be copied: call argument"):
+            wrpn_tf.quantize_apply(model)
+        return
+    sentence = np.array([[1, 2, 0, 0, 0, 0]])
+    expected = np.asarray(model(sentence))
+    np.testing.assert_allclose(wrpn_tf.quantize_apply(model)(sentence), expected, atol=0.2)
 
 
 def test_weights_frozen_by_themselves_are_named():

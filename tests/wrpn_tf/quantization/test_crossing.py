@@ -1,5 +1,7 @@
 """Models that cross between the Kerases: the same function, the same file."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -49,6 +51,10 @@ def test_quantized_models_cross_with_their_scales(options):
         wrpn_tf.calibrate(quantized, images)
         other = crossed(quantized)
         assert_same_function(other, quantized, images)
+        for copy in (quantized, other):
+            ranges = [quantizer.fixed for quantizer in wrpn_tf.input_quantizers(copy)]
+            is_integer = options.get("first_last") != "paper"
+            assert ranges == ([options.get("input_range")] if is_integer else [])
         if options.get("first_last") != "paper":
             assert export.to_tflite(other) == export.to_tflite(quantized)
         other.compile("sgd", "mse")
@@ -123,13 +129,29 @@ def test_a_model_of_the_same_keras_is_copied():
         ((4, 4, 2), lambda k: k.Resizing(2, 2, antialias=True, name="x"), "its antialias is True"),
         ((4, 4, 2), lambda k: k.RandomContrast(0.1, (-1, 1), name="x"), "its value_range is .*-1"),
         ((4,), lambda k: k.Dense(2, activation="celu", name="x"), "no function 'celu'"),
+        ((4,), lambda k: k.LayerNormalization(rms_scaling=True, name="x"), "its rms_scaling is Tr"),
     ],
 )
 def test_arguments_that_the_other_keras_lacks_are_named(shape, layer, message):
     image = keras.Input(shape)
-    model = keras.Model(image, layer(keras.layers)(image))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Of what Keras discourages.
+        model = keras.Model(image, layer(keras.layers)(image))
     with pytest.raises(ValueError, match=rf"^Cannot convert layer 'x'.*{message}.*\.$"):
         wrpn_tf.to_tf_keras(model)
+
+
+def test_arguments_that_a_class_does_not_save_cross_or_are_named():
+    image = tf_keras.Input((4, 3))
+    layers = tf_keras.layers
+    x = layers.AlphaDropout(0.5, noise_shape=(None, 1, 3))(image)
+    x = layers.BatchNormalization(synchronized=True)(x)
+    dropout, norm = wrpn_tf.from_tf_keras(tf_keras.Model(image, x)).layers[1:]
+    assert tuple(dropout.noise_shape) == (None, 1, 3) and norm.synchronized
+    words = tf_keras.Input((4,), dtype="int32")
+    model = tf_keras.Model(words, layers.Embedding(5, 2, sparse=True, name="x")(words))
+    with pytest.raises(ValueError, match=r"'x' \(Embedding\): its sparse is True, and the other"):
+        wrpn_tf.from_tf_keras(model)
 
 
 def test_code_of_tf_keras_is_named():

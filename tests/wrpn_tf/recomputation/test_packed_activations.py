@@ -195,6 +195,20 @@ def test_without_compilation_too(front):
     assert_trains_alike(ordinary, packed, compiled=False, steps=1)
 
 
+def test_a_dropout_of_everything():
+    """Keras 3 takes a rate of 1; tf_keras does not train with it."""
+
+    def build():
+        inputs = keras.Input((4,), name="vector")
+        x = layers.Dense(6, activation="relu", name="hidden")(inputs)
+        x = layers.Dense(3, name="logits")(layers.Dropout(1.0, name="all")(x))
+        return small_models.randomize(keras.Model(inputs, x, name="dropped"))
+
+    models = [quantized(build, pack=pack, front="keras") for pack in (False, True)]
+    ordinary, packed = (np.asarray(x(small_models.images(x, 8), training=True)) for x in models)
+    assert np.array_equal(ordinary, packed)
+
+
 @pytest.mark.parametrize("bits", [1, 2, 3, 8])
 @pytest.mark.parametrize("method", ["learned", "calibrated", "paper", "pact"])
 def test_every_method_and_width(method, bits):

@@ -35,6 +35,16 @@ def test_reading(tmp_path):
             '"accuracy": 91}\n',
             "line 1: cost must be positive and accuracy between 0 and 1",
         ),
+        (
+            '{"name": "a", "arch": "b", "width": 1, "wbits": 2, "abits": 2, "cost": 1, '
+            '"accuracy": "0.7"}\n',
+            "line 1: not a record .*accuracy must be float, not '0.7'",
+        ),
+        (
+            '{"name": ["a"], "arch": "b", "width": 1, "wbits": 2, "abits": 2, "cost": 1, '
+            '"accuracy": 0.7}\n',
+            "line 1: not a record .*name must be str, not",
+        ),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, message):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import subprocess
 import sys
 import zipfile
 
@@ -292,6 +294,15 @@ def test_links_into_other_files_are_refused(tmp_path):
                 )
         with pytest.raises(ValueError, match=r"'x' (is a link to another place|lie in another)"):
             wrpn_tf.load_model(path)
+
+
+def test_a_tighter_limit_of_the_process_stays(tmp_path):
+    path = str(tmp_path / "model.h5")
+    keras.Sequential([layers.Dense(2, input_shape=(2,))]).save(path)
+    reader = f"from wrpn_tf.saved_sizes import read_alone; read_alone({path!r}, '999999')"
+    limited = f"ulimit -v 4000000; exec {sys.executable} -c {shlex.quote(reader)}"
+    done = subprocess.run(["sh", "-c", limited], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_file_whose_reader_hangs_is_a_sentence(tmp_path, monkeypatch):

@@ -120,6 +120,64 @@ def test_what_is_not_known_is_named(layer, message):
         wrpn_tf.widen(operation, 2)
 
 
+@pytest.mark.parametrize("library", [keras, tf_keras])
+def test_a_model_of_a_class_of_its_own_is_refused(library):
+    class Adversarial(library.Model):
+        def train_step(self, data):
+            return super().train_step(data)
+
+    image = library.Input((4,))
+    x = library.layers.Dense(2)(library.layers.Dense(3)(image))
+    message = "Cannot widen model 'robust': Adversarial 'robust' has its own train_step; widen a"
+    with pytest.raises(ValueError, match=message):
+        wrpn_tf.widen(Adversarial(image, x, name="robust"), 2)
+
+
+def test_weights_frozen_by_themselves_are_named():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="first"), layers.Dense(2)])
+    model.get_layer("first").bias.trainable = False
+    with pytest.raises(ValueError, match=r"Cannot widen .*frozen by themselves .*first/bias\);"):
+        wrpn_tf.widen(model, 2)
+
+
+@pytest.mark.parametrize("library", [keras, tf_keras])
+@pytest.mark.parametrize("nest", [list, dict])
+def test_outputs_keep_the_names_of_nested_heads(library, nest):
+    def head(name, units):
+        entrance = library.Input((6,))
+        x = library.layers.Dense(units, name="logits")(entrance)
+        return library.Model(entrance, x, name=name)
+
+    image = library.Input((4,))
+    x = library.layers.Dense(6)(image)
+    heads = {"age": head("years", 1)(x), "kind": head("kinds", 3)(x)}
+    model = library.Model(image, heads if nest is dict else list(heads.values()))
+    wide = wrpn_tf.widen(model, 2)
+    saved = type(wide).from_config(wide.get_config())
+    for copy in (wide, saved):
+        assert copy.output_names == model.output_names == ["years", "kinds"]
+        keras.tree.assert_same_structure(copy.output, model.output)
+    images = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
+    for one, two in zip(*map(keras.tree.flatten, (model(images), wide(images))), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def test_a_model_whose_layers_name_its_outputs_is_keras_own():
+    assert type(wrpn_tf.widen(operations(), 2)) is type(operations())
+
+
+_FACTOR = 3.0
+
+
+def test_a_kept_lambda_has_its_function():
+    kept = layers.Lambda(lambda x: _FACTOR * x, name="kept")
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3), kept, layers.Dense(2)])
+    wide = wrpn_tf.widen(model, 2, [WidthRule(name="kept", factor=1)])
+    images = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
+    np.testing.assert_allclose(wide(images), model(images), atol=1e-5)
+    assert wide.get_layer("kept") is not kept
+
+
 def test_a_quantized_model_is_refused():
     model = wrpn_tf.quantize_model(keras.Sequential([keras.Input((4,)), layers.Dense(3)]), 4, 4)
     with pytest.raises(ValueError, match="cannot be widened"):

@@ -85,6 +85,21 @@ def in_blocks():
     }
 
 
+def one_filter():
+    """A single channel before depthwise convolutions, whose kernels are [..., 1, multiplier]."""
+    inputs = image()
+    x = layers.Conv2D(1, 1, name="one")(inputs)
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same", name="depthwise")(x)
+    y = layers.Conv2D(1, 1, name="other")(x)
+    y = layers.SeparableConv2D(3, 3, padding="same", name="separable")(y)
+    return head(inputs, y, "one_filter"), {
+        "one": round_half_up,
+        "depthwise": lambda factor: 2 * round_half_up(factor),
+        "other": round_half_up,
+        "separable": lambda factor: round_half_up(3 * factor),
+    }
+
+
 def residual():
     inputs = image()
     x = layers.Conv2D(4, 1, name="stem")(inputs)
@@ -274,6 +289,7 @@ STRUCTURES = [
     nested,
     normalized_inputs,
     channels_as_positions,
+    one_filter,
 ]
 
 
@@ -409,6 +425,18 @@ def test_a_fresh_network_keeps_the_statistics_of_its_inputs():
     widened = widen(model, 2, initialization="fresh")
     one, other = (network.get_layer("normalization") for network in (model, widened))
     assert all(np.array_equal(a, b) for a, b in zip(one.weights, other.weights, strict=True))
+
+
+def test_inference_in_a_call_of_a_nested_model_stays():
+    inner_in = image()
+    x = layers.BatchNormalization(name="bn")(layers.Conv2D(4, 1, name="conv")(inner_in))
+    inner = keras.Model(inner_in, x, name="inner")
+    inputs = image()
+    model = head(inputs, inner(inputs, training=False), "calls")
+    expected, found = (
+        network(images(model), training=True) for network in (model, widen(model, 2))
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_shared_layers_stay_shared():
