@@ -54,11 +54,9 @@ def main() -> None:
         check_bits(flag.value, f"--{flag.name}")
     batch_sizes, size = _batch_sizes(), _IMAGE_SIZE.value
 
-    from wrpn_tf import models
     from wrpn_tf.reporting.cost_report import print_tables, report, to_csv
 
     channels = models.skeleton(_ARCH.value).input_shape[-1] if size else None
-
     facts = report(
         _ARCH.value,
         width=_WIDTH.value,

@@ -100,9 +100,7 @@ def read_alone(path: str, most: str) -> None:
     """What the process of `check_file` does; ends it with status 1 and a sentence if it fails."""
     import h5py
 
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    limit_resource(resource.RLIMIT_AS, MEMORY)
     try:
         if zipfile.is_zipfile(path):  # It may be both.
             with zipfile.ZipFile(path) as archive:
@@ -114,6 +112,13 @@ def read_alone(path: str, most: str) -> None:
         sys.exit(f"it is damaged: {' '.join(str(error).split())}")
     except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         sys.exit(" ".join(str(error).split()))
+
+
+def limit_resource(kind: int, most: int) -> None:
+    """Limits this process to `most` of a resource (`resource.RLIMIT_…`), or to less if it has."""
+    _, hard = resource.getrlimit(kind)
+    limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(kind, (limit, limit))
 
 
 def _check_archive(archive: zipfile.ZipFile, most: int) -> None:

@@ -67,8 +67,7 @@ def _parts(
     depth, count = operator.kernel.shape[3], operator.groups(graph.tensors[source].shape[3])
     channels = operator.kernel.shape[0] // count
     names = tuple(f"{output}/group{group}" for group in range(count))
-    written = [written for name in names for written in (f"{name}/input", name)]
-    check_part_names(written, tensors, output)
+    check_part_names([*names, *(f"{name}/input" for name in names)], tensors, output)
     result: list[Operator] = []
     for group, name in enumerate(names):
         tensors[f"{name}/input"] = _channels(graph.tensors[source], depth)

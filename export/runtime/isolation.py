@@ -19,6 +19,8 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
+from wrpn_tf.saved_sizes import limit_resource
+
 SECONDS = 60
 """What a call may take; a run of a batch of more than ten takes a tenth of it for each."""
 MEMORY = 4 * 2**30
@@ -171,18 +173,12 @@ def _answer(target: Callable[..., Any], message: tuple[Any, ...]) -> tuple[Any, 
 
 def _limit_memory() -> None:
     """Limits what the process may have from now on, where the system tells what it has."""
-    _limit(resource.RLIMIT_FSIZE, _OUTPUT)
+    limit_resource(resource.RLIMIT_FSIZE, _OUTPUT)
     try:
         pages = int(pathlib.Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     except OSError:
         return
-    _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + MEMORY)
-
-
-def _limit(kind: int, most: int) -> None:
-    _, hard = resource.getrlimit(kind)
-    limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(kind, (limit, limit))
+    limit_resource(resource.RLIMIT_AS, pages * resource.getpagesize() + MEMORY)
 
 
 def _make(factory: Callable[..., Callable[..., Any]], *args: Any) -> Callable[..., Any]:

@@ -179,8 +179,7 @@ def choose_bits(
         raise ValueError(
             f"Model {model.name!r} is quantized already; bits are chosen for a float model."
         )
-    narrow = [output.shape[-1] for output in model.outputs if output.shape[-1] < 2]
-    if distortion == "kl" and narrow:
+    if distortion == "kl" and any(output.shape[-1] == 1 for output in model.outputs):
         raise ValueError(
             f"Model {model.name!r} has an output of one channel, whose probability is always 1; "
             "distortion='kl' needs logits of several classes: take 'mse'."

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from wrpn_tf.fronts import front_of
+from wrpn_tf.graph.acceptance import refuse
 from wrpn_tf.graph.roles import Layer, class_name, operation_name
 from wrpn_tf.graph.rules import decide
 from wrpn_tf.widening.channel_roles import Role, role
@@ -60,7 +61,8 @@ def widen(
         function cannot be preserved.
     """
     front = front_of(model, "widen")
-    front.check_copied(model, "widen")
+    front.check_model(model, "widen")
+    refuse(model, front.lost(model, "widen"), "widen")
     check_factor(factor, "factor")
     _check_option("initialization", initialization, ("preserve", "fresh"))
     _check_option("first_layer", first_layer, ("widen", "keep"))
