@@ -59,7 +59,7 @@ def allocate(
             chosen = np.zeros_like(objective)
             chosen[starts + found] = 1
             rows.append(LinearConstraint(chosen[None], -np.inf, len(sizes) - 1))
-        elif total <= scale / 2:
+        elif 0 < total <= scale / 2:
             # HiGHS ends within a millionth of the scale: again, without what is dearer by itself.
             scale, open_options = total, (objective <= total).astype(np.float64)
         else:
