@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
+# `test` needs lint and docs, which run beside each other.
+MAKEFLAGS += --jobs=2
+
 # TensorFlow's notices and warnings in C++; those in Python are unaffected.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
