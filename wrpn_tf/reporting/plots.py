@@ -69,7 +69,7 @@ def memory_shares(networks: Mapping[str, Sequence[Memory]]) -> Figure:
         axes.set(title=use.capitalize(), xlabel="batch size", ylim=(0, 100))
         _tidy(axes)
     panels[0].set_ylabel("activations in memory, %")
-    panels[1].legend(frameon=False)
+    panels[1].legend(handles=panels[1].lines, frameon=False)
     return figure
 
 
@@ -132,9 +132,9 @@ def cost_accuracy(results: Sequence[Result]) -> Figure:
     axes.title.set_fontsize(9)
     _tidy(axes)
     if many:
-        figure.legend(frameon=False, loc="outside right upper", fontsize=7)
+        figure.legend(handles=axes.lines, frameon=False, loc="outside right upper", fontsize=7)
     else:
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(handles=axes.lines, frameon=False, loc="lower right")
     return figure
 
 

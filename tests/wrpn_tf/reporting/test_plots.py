@@ -112,6 +112,12 @@ def test_names_are_no_mathematics(tmp_path):
     assert [label.get_text() for label in labels] == [r"\$a\$"]
 
 
+def test_every_name_is_in_the_legend():
+    result = Result(name="_a", arch="b", width=1, wbits=2, abits=4, cost=0.3, accuracy=0.5)
+    legend = plots.cost_accuracy([result]).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["Pareto front", "_a"]
+
+
 def test_another_suffix_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\.png or \.svg"):
         plots.save(Figure(), tmp_path / "figure.jpg")
