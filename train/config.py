@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args
 
@@ -309,7 +310,8 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, float) or _is_whole(value)
+    """Whether it is a float, or a whole number that has one."""
+    return isinstance(value, float) or (_is_whole(value) and abs(value) <= sys.float_info.max)
 
 
 def _is_place(value: Any) -> bool:

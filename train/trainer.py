@@ -91,10 +91,10 @@ def _train(
             network.set_weights(plain.get_weights())
         use_mixed_precision(network, config.mixed_precision)
         strategies.synchronize(network, strategy)
-        if config.packed_activations:
-            wrpn_tf.pack_activations(network)
         teacher = networks.load_teacher(config, source.data)
         model = network if teacher is None else Student.of(network, teacher, config)
+        if config.packed_activations:
+            wrpn_tf.pack_activations(model)
         model.compile(
             optimizer=make_optimizer(config, network, steps),
             loss=LabelLoss(config.label_smoothing).call,

@@ -18,6 +18,7 @@ from train import callbacks, finishing, networks, sources, trainer
 from train.checkpoints import saved_steps
 from train.config import Config, UserError
 from train.deployment import deploy
+from train.losses import Student
 from train.optimizers import make_optimizer
 from train.record import Record
 from wrpn_tf import datasets, models
@@ -333,6 +334,7 @@ def test_a_diverging_training_stops(tmp_path: pathlib.Path) -> None:
         ({"epochs": None}, "epochs must be a whole number, not None"),
         ({"seed": True}, "seed must be a whole number, not True"),
         ({"width": "2"}, "width must be a number, not '2'"),
+        ({"learning_rate": 10**400}, "learning_rate must be a number, not 1000"),
         ({"decay_epochs": 30}, "decay_epochs must be a list of whole numbers, not 30"),
         ({"init_from": 3}, "init_from must be a path, not 3"),
         ({"method": None}, "method must be one of learned"),
@@ -369,6 +371,24 @@ def test_packed_activations_train_the_same_network(keras: int, tmp_path: pathlib
     for name, packed in (("ordinary", False), ("packed", True)):
         train(config(tmp_path / name, packed_activations=packed, **changes))
     assert_same_weights(tmp_path / "ordinary", tmp_path / "packed")
+
+
+def test_a_student_packs_its_activations(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = models.build("digits_cnn", num_classes=10, input_shape=(8, 8, 1), front="keras")
+    network.save(tmp_path / "teacher.keras")
+    packed = []
+
+    def pack(model: keras.Model) -> None:
+        packed.append(model)
+        raise Interrupted
+
+    monkeypatch.setattr(wrpn_tf, "pack_activations", pack)
+    run = config(tmp_path / "run", wbits=2, abits=4, packed_activations=True, keras=3)
+    with pytest.raises(Interrupted):
+        train(dataclasses.replace(run, teacher=tmp_path / "teacher.keras"))
+    assert [isinstance(model, Student) for model in packed] == [True]
 
 
 def test_packed_activations_need_quantized_ones(tmp_path: pathlib.Path) -> None:

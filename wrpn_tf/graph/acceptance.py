@@ -5,8 +5,10 @@ What is the same for both Kerases; the front of each finds out what only it know
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
+
+from wrpn_tf.graph.roles import Kind, class_name, kind
 
 OWN_METHODS = frozenset(
     {
@@ -17,6 +19,7 @@ OWN_METHODS = frozenset(
 )
 """Methods of a model that its copy, a plain model, would not have."""
 _PARTS = ("_regularizer", "_constraint", "_initializer")
+_SMALL_INTEGERS = {"uint8", "int8", "uint16", "int16"}
 
 
 def refuse(model: Any, problems: Iterable[str], verb: str = "quantize") -> None:
@@ -58,13 +61,20 @@ def own_methods(
         for cls in type(model).__mro__
         if cls.__module__.split(".", maxsplit=1)[0] not in packages
     ]
-    given = {name for holder in (*classes, model) for name in vars(holder)}
+    given = {name for cls in classes for name in vars(cls)} | set(_replaced(model))
     if own := sorted(given & set(methods)):
         yield (
             f"{type(model).__name__} {model.name!r} has its own {', '.join(own)}; {verb} a "
             f"{keras.__name__}.Model(inputs, outputs) of the same layers, and train that in a "
             "model around it"
         )
+
+
+def _replaced(model: Any) -> Iterator[str]:
+    """Attributes of an instance, but for what this package gave it: it is for training alone."""
+    for name, value in vars(model).items():
+        if str(getattr(value, "__module__", "")).split(".", maxsplit=1)[0] != "wrpn_tf":
+            yield name
 
 
 def weights_beside(model: Any, called: Iterable[Any]) -> Iterator[str]:
@@ -77,6 +87,18 @@ def weights_beside(model: Any, called: Iterable[Any]) -> Iterator[str]:
     ]
     if own:
         yield f"{model.name!r} has weights of no layer of its graph ({', '.join(own)})"
+
+
+def shared_weights(layers: Iterable[Any], keras: Any) -> Iterator[str]:
+    """A sentence for two layers that have a weight in common, of which each copy has its own."""
+    owners: dict[int, Any] = {}
+    for layer in layers:
+        for weight in () if isinstance(layer, keras.Model) else layer.weights:
+            owner = owners.setdefault(id(weight), layer)
+            if owner is not layer:
+                yield (
+                    f"layers {owner.name!r} and {layer.name!r} share weights; call one layer twice"
+                )
 
 
 def regularizer_of_outputs(model: Any, regularizer: Any, keras: Any) -> Iterator[str]:
@@ -104,6 +126,28 @@ def reads_a_mask(name: str) -> str:
     )
 
 
+def computes_in_integers(layer: Any, name: str, read: Sequence[str], made: str) -> Iterator[str]:
+    """A sentence on arithmetic whose results depend on their integer type.
+
+    Args:
+      layer: what is called, or the layer that stands for it.
+      name: of what is called.
+      read: the types of the tensors that it reads.
+      made: that of its output, as its Keras says.
+    """
+    if kind(layer) in (Kind.ADD, Kind.MULTIPLY):
+        cuts_off = set(read) <= _SMALL_INTEGERS
+    elif kind(layer) is Kind.AVERAGE:
+        cuts_off = "int" in made
+    else:
+        cuts_off = class_name(layer) == "Rescaling" and made in _SMALL_INTEGERS
+    if cuts_off:
+        yield (
+            f"{name!r} computes in {read[0]}, which cuts off what it cannot hold; cast what it "
+            "reads to float32"
+        )
+
+
 def called_otherwise(layer: Any) -> str:
     """The sentence on a layer whose `call` was replaced."""
     return f"layer {layer.name!r} was given another call; make it a layer of its own"
@@ -112,9 +156,9 @@ def called_otherwise(layer: Any) -> str:
 def unusual_inputs(layers: Iterable[Any]) -> Iterator[str]:
     """A sentence for each input layer whose tensors are not dense, or may be missing."""
     for layer in layers:
-        for kind in ("sparse", "ragged", "optional"):
-            if getattr(layer, kind, False):
-                yield f"input {layer.name!r} is {kind}; a quantizer takes dense tensors"
+        for way in ("sparse", "ragged", "optional"):
+            if getattr(layer, way, False):
+                yield f"input {layer.name!r} is {way}; a quantizer takes dense tensors"
 
 
 def sizes_of_images(tensors: Iterable[tuple[str, Any]]) -> Iterator[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from wrpn_tf.graph.nodes import Network, Node, Shape, consumers, known_sizes
 from wrpn_tf.graph.roles import (
     Kind,
+    Layer,
     activation_layer,
     activation_name,
     class_name,
@@ -24,6 +25,8 @@ from wrpn_tf.graph.roles import (
 
 # Others do not fit the fixed-point positions of TFLite's kernels.
 _BILINEAR_FACTORS = frozenset(2**power for power in range(7))
+# Classes of tf_keras for operations of TensorFlow.
+_OPERATIONS = ("TFOpLambda", "SlicingOpLambda")
 
 
 def check_supported(network: Network, names: Collection[str] | None = None) -> None:
@@ -61,7 +64,7 @@ def _problem(node: Node) -> str | None:
     if kind(layer) is None:
         if class_name(layer) == "Activation":
             return f"activation {activation_name(layer)!r}"
-        if class_name(layer) in ("TFOpLambda", "SlicingOpLambda"):
+        if class_name(layer) in _OPERATIONS:
             given = f" with {', '.join(node.arguments)}" if node.arguments else ""
             return f"operation {layer.get_config()['function']!r}{given}"
         if operation_name(layer):
@@ -100,6 +103,20 @@ def _problem(node: Node) -> str | None:
         if not _BILINEAR_FACTORS.issuperset(layer.size):
             return f"bilinear factors {layer.size}; TFLite is exact for powers of 2 up to 64 only"
     return None
+
+
+def check_calls(network: Network) -> None:
+    """Raises ValueError for an argument of a call that a copy would not have.
+
+    It names the layer that takes the argument, before the operations that may compute it.
+    """
+    for node in sorted(network.nodes, key=lambda node: _is_operation(node.layer)):
+        if problem := arguments_problem(node):
+            raise ValueError(f"Layer {node.name!r} cannot be copied: {problem}.")
+
+
+def _is_operation(layer: Layer) -> bool:
+    return class_name(layer) in _OPERATIONS or bool(operation_name(layer))
 
 
 def arguments_problem(node: Node) -> str | None:

@@ -15,6 +15,7 @@ from wrpn_tf.keras3.layers import (
     QuantizedInput,
     QuantizedLayer,
 )
+from wrpn_tf.keras3.operations import layer_of
 from wrpn_tf.keras3.traversal import check_model, first_argument, graph_nodes
 
 _QUANTIZED = (QuantizedLayer, QuantizedInput, QuantizedAveragePooling2D)
@@ -92,6 +93,7 @@ def lost(model: Any, verb: str) -> Iterator[str]:
       model: the user's.
       verb: what is done with it.
     """
+    yield from acceptance.shared_weights(acceptance.nested_layers(model, keras), keras)
     for layer in [model, *acceptance.nested_layers(model, keras)]:
         if isinstance(layer, keras.Model):
             yield from acceptance.own_metrics(layer, layer._metrics)
@@ -115,3 +117,7 @@ def _graph_problems(model: keras.Model) -> Iterator[str]:
             yield acceptance.called_on_a_constant(node.operation)
         if _is_annotated(node.operation) and _reads_a_mask(node):
             yield acceptance.reads_a_mask(node.operation.name)
+        read = [tensor.dtype for tensor in node.input_tensors]
+        yield from acceptance.computes_in_integers(
+            layer_of(node), node.operation.name, read, node.outputs[0].dtype
+        )

@@ -14,7 +14,7 @@ from keras.src.ops.core import Cast
 
 from wrpn_tf.graph.acceptance import nested_layers
 from wrpn_tf.graph.nodes import Element, Network, Node, Shape
-from wrpn_tf.graph.support import arguments_problem
+from wrpn_tf.graph.support import check_calls
 from wrpn_tf.keras3.operations import layer_of
 
 Call = Callable[[Node, Any], Any]
@@ -229,7 +229,11 @@ def build(network: Network, call: Call, enter: Call | None = None) -> tuple[list
       call: called in execution order with each node but the inputs and the further uses of a layer,
         and the tensor that it reads (a list where there are several); returns the output.
       enter: called with each input that is read, and its tensor; returns what its readers get.
+
+    Raises:
+      ValueError: for an argument of a call that is not understood.
     """
+    check_calls(network)
     values: dict[str, Any] = {}
     entered: dict[str, Any] = {}
     several = {node.use_of for node in network.nodes}
@@ -260,13 +264,7 @@ def build(network: Network, call: Call, enter: Call | None = None) -> tuple[list
 
 
 def call_arguments(node: Node, layer: keras.layers.Layer) -> dict[str, Any]:
-    """The arguments of a node's call that a layer takes which stands for it or for a part of it.
-
-    Raises:
-      ValueError: for an argument that is not understood.
-    """
-    if problem := arguments_problem(node):
-        raise ValueError(f"Layer {node.name!r} cannot be copied: {problem}.")
+    """The arguments of a node's call that a layer takes which stands for it or for a part of it."""
     return taken(node.arguments, layer)
 
 

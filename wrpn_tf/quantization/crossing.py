@@ -13,6 +13,7 @@ import numpy as np
 
 from wrpn_tf.arithmetic.quantizer_state import ActivationState
 from wrpn_tf.fronts import front, front_of, package_of
+from wrpn_tf.graph.acceptance import refuse
 from wrpn_tf.graph.fusion import Fusion
 from wrpn_tf.graph.nodes import Network, Node
 from wrpn_tf.graph.placement import KBit
@@ -25,6 +26,7 @@ from wrpn_tf.graph.roles import (
     class_name,
     leaky_slope,
 )
+from wrpn_tf.graph.support import check_calls
 from wrpn_tf.graph.views import LayerView
 from wrpn_tf.quantization.inspection import input_quantizers, own_names
 
@@ -47,8 +49,9 @@ def to_tf_keras(model: Model) -> Model:
       model: Sequential or Functional model; one of tf_keras is copied.
 
     Raises:
-      ValueError: for a model, layer, argument or function that tf_keras does not have, or a layer
-        in another type than float32; it is named.
+      ValueError: for a model, layer, argument or function that tf_keras does not have, a layer in
+        another type than float32, or what a copy would lose (a `train_step` of its own); it is
+        named.
     """
     return _crossed(model, "tf_keras")
 
@@ -68,10 +71,13 @@ def to_float(model: Model) -> Model:
       model: from `quantize_model` or `quantize_apply`; of either Keras.
 
     Raises:
-      ValueError: for a layer or function that cannot be copied; it is named.
+      ValueError: for a layer or function that cannot be copied, or what a copy would lose; it is
+        named.
     """
     package = package_of(model, "convert")
     source = front(package)
+    source.check_model(model, "convert")
+    refuse(model, source.lost(model, "convert"), "convert")
     network = source.read(model)
     views = {node.name: source.view_layer(node) for node in network.nodes}
     kernels = source.named_kernel_quantizers(model)
@@ -82,7 +88,15 @@ def to_float(model: Model) -> Model:
 def _crossed(model: Model, package: str) -> Model:
     source, target = front_of(model, "convert"), front(package)
     source.check_model(model, "convert")
+    refuse(model, source.lost(model, "convert"), "convert")
+    policy = importlib.import_module(package).mixed_precision.global_policy().name
+    if policy not in _FLOAT32:
+        raise ValueError(
+            f"Cannot convert model {model.name!r}: the global policy of {package} is {policy!r}; "
+            "convert it under the policy 'float32'."
+        )
     network = source.read(model)
+    check_calls(network)
     fusion = Fusion(map(source.view_layer, network.nodes), network.results)
     views, shell = fusion.layers, source.interface_of(model)
     kernels = source.named_kernel_quantizers(model)

@@ -44,8 +44,8 @@ def pack_activations(model: Any) -> None:
         one.
 
     Raises:
-      ValueError: for a model without quantized outputs, or one that is packed already, or Keras 3
-        on another backend.
+      ValueError: for a model without quantized outputs, one that is packed already, a dropout on
+        images of any size, or Keras 3 on another backend.
     """
     front = front_of(model, _VERB)
     front.check_model(model, _VERB)

@@ -49,6 +49,9 @@ class SegmentedCall:
     Args:
       model: built Functional model.
       segment: computes what lies between checkpoints.
+
+    Raises:
+      ValueError: naming a dropout whose mask has no size.
     """
 
     def __init__(self, model: Any, segment: Callable[[Between], tf.Tensor]):
@@ -59,6 +62,12 @@ class SegmentedCall:
         steps = [_Step.of(node, self._front) for node in network.nodes]
         self._fusion = Fusion(steps, network.results)
         self._quantizers = self._front.named_output_quantizers(model)
+        for step in steps:
+            if class_name(step.layer) in checkpoints.RANDOM_MASKS and None in step.shape[1:]:
+                raise ValueError(
+                    f"Layer {step.name!r} drops values of images whose size is not known; build "
+                    "the model with keras.Input((height, width, channels)) to pack its activations."
+                )
 
     def _present_bits(self) -> dict[str, int]:
         """Bits of the outputs that are quantized now: a frozen layer may not have seen a range."""

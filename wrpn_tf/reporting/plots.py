@@ -63,13 +63,13 @@ def memory_shares(networks: Mapping[str, Sequence[Memory]]) -> Figure:
         for index, (label, memories) in enumerate(networks.items()):
             sizes = [memory.batch_size for memory in memories]
             shares = [100 * getattr(memory, f"{use}_share") for memory in memories]
-            axes.plot(sizes, shares, "o-", color=_color(index), label=label, markersize=4)
+            axes.plot(sizes, shares, "o-", color=_color(index), label=_name(label), markersize=4)
         axes.set_xscale("log", base=2)
         axes.set_xticks(batches, [str(batch) for batch in batches])
         axes.set(title=use.capitalize(), xlabel="batch size", ylim=(0, 100))
         _tidy(axes)
     panels[0].set_ylabel("activations in memory, %")
-    panels[1].legend(frameon=False)
+    panels[1].legend(handles=panels[1].lines, frameon=False)
     return figure
 
 
@@ -132,9 +132,9 @@ def cost_accuracy(results: Sequence[Result]) -> Figure:
     axes.title.set_fontsize(9)
     _tidy(axes)
     if many:
-        figure.legend(frameon=False, loc="outside right upper", fontsize=7)
+        figure.legend(handles=axes.lines, frameon=False, loc="outside right upper", fontsize=7)
     else:
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(handles=axes.lines, frameon=False, loc="lower right")
     return figure
 
 
@@ -157,8 +157,10 @@ def learning_curves(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figu
             percent = [100 * accuracy for accuracy in accuracies]
             index = labels.index(label)
             style = _STYLES[index // len(_COLORS) % len(_STYLES)]
-            (known[label],) = axes.plot(epochs, percent, style, color=_color(index), label=label)
-        axes.set(title=title, xlabel="epoch")
+            (known[label],) = axes.plot(
+                epochs, percent, style, color=_color(index), label=_name(label)
+            )
+        axes.set(title=_name(title), xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _tidy(axes)
     figure.axes[0].set_ylabel("top-1, %")

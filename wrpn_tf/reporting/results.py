@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Sequence
 from statistics import fmean
@@ -49,7 +50,7 @@ def read_results(path: str | pathlib.Path) -> list[Result]:
         try:
             record = json.loads(line)
             result = Result(**{field.name: _field(record, field) for field in fields})
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path}, line {number}: not a record of a result with "
                 f"{', '.join(field.name for field in fields)} "
@@ -72,6 +73,8 @@ def _field(record: dict[str, Any], field: dataclasses.Field[Any]) -> Any:
     wanted = {"str": (str,), "int": (int,), "float": (int, float)}[str(field.type)]
     if type(value) not in wanted:
         raise TypeError(f"{field.name} must be {field.type}, not {value!r}")
+    if float in wanted and not math.isfinite(value):
+        raise ValueError(f"{field.name} must be finite, not {value!r}")
     return value
 
 

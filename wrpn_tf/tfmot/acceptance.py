@@ -14,6 +14,7 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 )
 
 from wrpn_tf.graph import acceptance
+from wrpn_tf.tfmot.operations import layer_of
 from wrpn_tf.tfmot.traversal import (
     OPERATIONS,
     QuantizeAnnotate,
@@ -78,6 +79,7 @@ def lost(model: Any, verb: str) -> Iterator[str]:
       model: the user's.
       verb: what is done with it.
     """
+    yield from acceptance.shared_weights(acceptance.nested_layers(model, keras), keras)
     for layer in [model, *acceptance.nested_layers(model, keras)]:
         if isinstance(layer, keras.Model):
             yield from acceptance.own_metrics(layer, layer._metrics)
@@ -101,6 +103,11 @@ def _graph_problems(model: keras.Model) -> Iterator[str]:
             yield acceptance.called_on_a_constant(node.layer)
         if _is_annotated(node.layer) and _reads_a_mask(node):
             yield acceptance.reads_a_mask(own_name(node.layer))
+        read = [tensor.dtype.name for tensor in tf.nest.flatten(node.keras_inputs)]
+        made, *_ = tf.nest.flatten(node.outputs)
+        yield from acceptance.computes_in_integers(
+            layer_of(node), node.layer.name, read, made.dtype.name
+        )
 
 
 def _has_constant_operand(node: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from wrpn_tf.graph.nodes import Network, Node
 from wrpn_tf.graph.plan import LayerPlan
 from wrpn_tf.tfmot import traversal
 from wrpn_tf.tfmot.acceptance import check_accepted
+from wrpn_tf.tfmot.inspection import NAME_PREFIX
 from wrpn_tf.tfmot.interface import with_interface_of
 from wrpn_tf.tfmot.quantize_config import WRPNQuantizeConfig
 from wrpn_tf.tfmot.scheme import WRPNScheme
@@ -102,6 +103,7 @@ def _quantized(
     scheme = WRPNScheme(integer=integer, input_range=input_range)
     layout = scheme.get_layout_transformer()
     network, planned = layout.plan(network, configs)
+    _check_names(network, planned)
     wrappers: dict[str, QuantizeWrapperV2] = {}
 
     def call(node: Node, inputs: Any) -> Any:
@@ -121,6 +123,17 @@ def _quantized(
         for kernel, quantizer, variables in wrapper._weight_vars:
             quantizer.initialize(np.asarray(kernel), variables)
     return with_interface_of(model, quantized)
+
+
+def _check_names(network: Network, planned: Collection[str]) -> None:
+    """Raises ValueError where a layer has the name that TF-MOT gives to another in its wrapper."""
+    others = {node.name for node in network.nodes} - set(planned)
+    for name in planned:
+        if NAME_PREFIX + name in others:
+            raise ValueError(
+                f"Layer {name!r} would be called {NAME_PREFIX + name!r}, as another layer is: "
+                "rename one of the two layers."
+            )
 
 
 def _check_applied(scheme: WRPNScheme, wrappers: dict) -> None:

@@ -17,7 +17,7 @@ from tf_keras.src.layers.core import tf_op_layer
 from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
 from wrpn_tf.graph.nodes import Element, Network, Node, Shape
-from wrpn_tf.graph.support import arguments_problem
+from wrpn_tf.graph.support import check_calls
 from wrpn_tf.tfmot.interface import with_interface_of
 from wrpn_tf.tfmot.operations import layer_of
 
@@ -250,7 +250,11 @@ def build(network: Network, call: Call | None = None, enter: Enter | None = None
         and the tensor that it reads (a list where there are several); returns the output. None:
         `call_node`.
       enter: called with each input that is read, and its tensor; returns what its readers get.
+
+    Raises:
+      ValueError: for an argument of a call that is not understood.
     """
+    check_calls(network)
     call = call or call_node
     values: dict[str, Any] = {}
     entered: dict[str, Any] = {}
@@ -292,13 +296,7 @@ def call_node(node: Node, inputs: Any) -> Any:
 
 
 def call_arguments(node: Node, layer: keras.layers.Layer) -> dict[str, Any]:
-    """The arguments of a node's call that a layer takes which stands for it or for a part of it.
-
-    Raises:
-      ValueError: for an argument that is not understood.
-    """
-    if problem := arguments_problem(node):
-        raise ValueError(f"Layer {node.name!r} cannot be copied: {problem}.")
+    """The arguments of a node's call that a layer takes which stands for it or for a part of it."""
     return _taken(node.arguments, layer)
 
 

@@ -730,7 +730,21 @@ def of_policy(name):
     return build
 
 
+def of_arithmetic_on_pixels(keras):
+    source = image(keras, "uint8")
+    x = keras.layers.Rescaling(1 / 128, name="real")(source - 128)
+    return keras.Model(source, keras.layers.Conv2D(2, 3, name="head")(x))
+
+
+def of_sums_of_pixels(keras):
+    source = image(keras, "uint8")
+    x = keras.layers.Rescaling(1 / 128)(keras.layers.Add(name="sum")([source, source]))
+    return keras.Model(source, keras.layers.Conv2D(2, 3, name="head")(x))
+
+
 case("uint8 images", of_pixels, pixels)
+case("arithmetic of uint8", of_arithmetic_on_pixels, refused="subtract.* computes in uint8")
+case("a sum of uint8", of_sums_of_pixels, refused="'sum' computes in uint8")
 case("uint8 images of a nested model of floats", of_nested_floats, cast_at_the_border)
 case("images of any size", of_any_size, refused="input 'photo' has the shape .None, None, None, 3.")
 case(
@@ -1287,12 +1301,22 @@ def test_masks_of_float_layers_stay_or_are_named(keras):
     head = wrpn_tf.quantize_annotate(layers.Dense(2, name="head"), activation_bits=32)
     model = randomize(keras.Model(words, head(x)))
     if keras is keras3:
-        with pytest.raises(ValueError, match="cannot be copied: call argument"):
+        with pytest.raises(ValueError, match="'steps' cannot be copied: call argument 'mask'"):
             wrpn_tf.quantize_apply(model)
         return
     sentence = np.array([[1, 2, 0, 0, 0, 0]])
     expected = np.asarray(model(sentence))
     np.testing.assert_allclose(wrpn_tf.quantize_apply(model)(sentence), expected, atol=0.2)
+
+
+def test_layers_with_a_weight_in_common_are_named():
+    layers, image = tf_keras.layers, tf_keras.Input((4,))
+    one, other = (layers.Dense(4, use_bias=False, name=name) for name in "ab")
+    x = one(image)
+    other.build(x.shape)
+    other.kernel = one.kernel
+    with pytest.raises(ValueError, match="layers 'a' and 'b' share weights; call one layer twice"):
+        wrpn_tf.quantize_model(tf_keras.Model(image, other(x)))
 
 
 def test_weights_frozen_by_themselves_are_named():

@@ -181,6 +181,43 @@ def test_augmentation_crosses_as_what_training_alone_does():
     np.testing.assert_array_equal(crossed(model).predict(images, verbose=0), images)
 
 
+@pytest.mark.parametrize("library", [keras, tf_keras])
+def test_methods_of_a_subclass_are_named(library):
+    image = library.Input((4, 4, 2))
+    x = library.layers.Conv2D(2, 3, name="head")(image)
+    own = type("Own", (library.Model,), {"train_step": lambda self, data: {}})
+    with pytest.raises(ValueError, match=r"Cannot convert model .* has its own train_step"):
+        crossed(own(image, x))
+    quantized = wrpn_tf.quantize_model(library.Model(image, x))
+    with pytest.raises(ValueError, match=r"Cannot convert model .* has its own train_step"):
+        wrpn_tf.to_float(own(quantized.inputs, quantized.outputs))
+    wrpn_tf.pack_activations(quantized)
+    assert "call" not in vars(crossed(quantized))
+    wrpn_tf.to_float(quantized)
+
+
+@pytest.mark.parametrize("library", [keras, tf_keras])
+def test_the_policy_of_the_other_keras_is_named(library):
+    other = tf_keras if library is keras else keras
+    image = library.Input((4,))
+    model = library.Model(image, library.layers.Dense(2)(image))
+    other.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        with pytest.raises(ValueError, match=f"policy of {other.__name__} is 'mixed_bfloat16'"):
+            crossed(model)
+    finally:
+        other.mixed_precision.set_global_policy("float32")
+
+
+@pytest.mark.parametrize("library", [keras, tf_keras])
+def test_a_layer_with_a_mask_is_named(library):
+    words = library.Input((6,), dtype="int32")
+    x = library.layers.Embedding(10, 4)(words)
+    x = library.layers.LSTM(3, name="steps")(x, mask=words > 0)
+    with pytest.raises(ValueError, match="'steps' cannot be copied: call argument 'mask'"):
+        crossed(library.Model(words, x))
+
+
 def test_what_does_not_cross_is_named():
     image = keras.Input((4, 4, 2))
     model = keras.Model(image, keras.layers.Activation("hard_sigmoid", name="gate")(image))

@@ -343,6 +343,11 @@ def test_what_cannot_be_packed_is_refused_by_name(front):
     model = quantized(small_models.tiny, pack=True, front=front)
     with pytest.raises(ValueError, match="'tiny' are packed already"):
         wrpn_tf.pack_activations(model)
+    layers, image = both_keras.KERAS[front].layers, both_keras.KERAS[front].Input((None, None, 2))
+    x = layers.Conv2D(2, 3)(layers.Dropout(0.5, name="drop")(layers.ReLU()(image)))
+    model = both_keras.KERAS[front].Model(image, layers.Conv2D(2, 3)(x))
+    with pytest.raises(ValueError, match="'drop' drops values of images whose size is not known"):
+        wrpn_tf.pack_activations(wrpn_tf.quantize_model(model, first_last="paper"))
 
 
 REPLICAS = """

@@ -101,6 +101,23 @@ def test_a_label_of_curves_looks_alike_in_all_panels():
     assert looks[0]["1x 7/2"] == looks[1]["1x 7/2"] and len(set(looks[1].values())) == 7
 
 
+def test_names_are_no_mathematics(tmp_path):
+    figure = plots.learning_curves({"$runs": {"$a$ and_b": [0.5, 0.6]}})
+    plots.save(figure, tmp_path / "figure.svg")
+    assert figure.axes[0].get_title() == r"\$runs"
+    (label,) = figure.legends[0].get_texts()
+    assert label.get_text() == r"\$a\$ and_b"
+    memories = [wrpn_tf.measure_cost(small_models.tiny()).memory]
+    labels = plots.memory_shares({"$a$": memories}).axes[1].get_legend().get_texts()
+    assert [label.get_text() for label in labels] == [r"\$a\$"]
+
+
+def test_every_name_is_in_the_legend():
+    result = Result(name="_a", arch="b", width=1, wbits=2, abits=4, cost=0.3, accuracy=0.5)
+    legend = plots.cost_accuracy([result]).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["Pareto front", "_a"]
+
+
 def test_another_suffix_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\.png or \.svg"):
         plots.save(Figure(), tmp_path / "figure.jpg")

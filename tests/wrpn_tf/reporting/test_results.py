@@ -45,6 +45,16 @@ def test_reading(tmp_path):
             '"accuracy": 0.7}\n',
             "line 1: not a record .*name must be str, not",
         ),
+        (
+            '{"name": "a", "arch": "b", "width": 1, "wbits": 2, "abits": 2, "cost": Infinity, '
+            '"accuracy": 0.7}\n',
+            "line 1: not a record .*cost must be finite, not inf",
+        ),
+        (
+            '{"name": "a", "arch": "b", "width": 1%s, "wbits": 2, "abits": 2, "cost": 1, '
+            '"accuracy": 0.7}\n' % ("0" * 400),
+            "line 1: not a record .*int too large to convert to float",
+        ),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, message):

@@ -253,6 +253,12 @@ def test_more_bits_come_closer_to_the_float_model(bits):
     assert np.abs(error).max() < {8: 0.05, 4: 0.6}[bits]
 
 
+def test_a_layer_with_the_name_of_a_wrapper_is_named():
+    stack = layers.Conv2D(2, 3, name="a"), layers.MaxPooling2D(name="quant_a")
+    with pytest.raises(ValueError, match="Layer 'a' would be called 'quant_a', as another"):
+        wrpn_tf.quantize_model(sequential(*stack))
+
+
 def test_nested_models_are_inlined(quantized_everything):
     quantized = quantized_everything
     assert not any(isinstance(layer, keras.Model) for layer in quantized.layers)
