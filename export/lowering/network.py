@@ -167,6 +167,18 @@ def _clipped(view: LayerView, grid: QuantizationParameters) -> QuantizationParam
     return dataclasses.replace(grid, low=max(grid.low, 0)) if view.kind is Kind.RELU else grid
 
 
+def _check_maximum(view: LayerView, grid: QuantizationParameters) -> None:
+    """Raises LoweringError for a ReLU whose maximum is below the largest code of its output."""
+    if view.maximum is None or math.floor(view.maximum / grid.scale + 0.5) >= grid.high:
+        return
+    name = view.name.removeprefix("quant_")
+    raise LoweringError(
+        f"ReLU {name!r} has the maximum {view.maximum:g} and no quantizer that clips there, and "
+        f"what reads it takes values up to {grid.high * grid.scale:g}. Quantize the float model "
+        "anew, with activation bits for this layer."
+    )
+
+
 def _with_use(affine: Affine, use: LayerView | None) -> Affine:
     """With the offset of one use of a layer that is used several times."""
     if use is None:
@@ -235,6 +247,7 @@ class _Lowering:
 
         A k-bit grid starts at 0: its quantizer clips there, so a ReLU before it adds nothing.
         """
+        _check_maximum(view, grid)
         group = self._fusion.group(view.name)
         body = group.body
         match body.kind:
