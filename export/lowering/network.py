@@ -230,7 +230,8 @@ class _Lowering:
             source = self.produce(view.inputs[0], None)
             return self.builder.emit(_PROBABILITIES[view.kind], [source], view, PROBABILITIES)
         grid = grid or view.grid
-        if grid is None:
+        # An average rounds codes, and in Keras real values where it has no grid of its own.
+        if grid is None or (view.kind is Kind.AVERAGE and view.grid is None):
             raise FloatError(
                 f"The output of {view.name!r} is in float: it was quantized with 32 activation "
                 "bits or first_last='paper'."

@@ -292,6 +292,18 @@ def test_a_relu_that_nothing_clips_at_its_maximum_is_named():
         export.lower(model)
 
 
+def test_an_average_of_reals_is_refused():
+    """On the grid of the concatenation behind it the file would round what Keras does not."""
+    image = keras.Input((6, 6, 2), name="image")
+    real = layers.ReLU(name="real")(layers.Conv2D(3, 3)(image))
+    other = layers.MaxPooling2D()(layers.Conv2D(3, 3)(image))
+    joined = layers.Concatenate()([layers.AveragePooling2D(name="average")(real), other])
+    rules = [wrpn_tf.Rule(name="real", activation_bits=32)]
+    model = small_networks.quantize(keras.Model(image, joined), 0, rules=rules)
+    with pytest.raises(export.FloatError, match="output of 'average' is in float"):
+        export.lower(model)
+
+
 NORMALIZED = layers.BatchNormalization(name="bn")
 
 
