@@ -9,8 +9,9 @@ with `--workdir` as well, these are first compared with the training's own. For 
 table says how many channels (code pairs of a sum, window sums of an average) can give another code
 than the training for some input, with each kernel, and by how much at most. Exits with status 1 if
 something is not as trained, or if a channel with weights of fewer than 8 bits is not proven under
-`--kernels`. `--kernel_sets` with `--workdir` is that of `export.tflite`: what it moves is moved in
-the training too, and the default of `--kernels` is these.
+`--kernels`. A graph of `--weights=int4` or `int2` is held against the training as `export.tflite`
+settled it for these. `--kernel_sets` with `--workdir` is that of `export.tflite`: what it moves is
+moved in the training too, and the default of `--kernels` is these.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, NoReturn
 
 from absl import flags
 
-from export.ir.graph import IntegerGraph
+from export.ir.graph import IntegerGraph, stored_weights
 from export.kernel_sets.rules import TARGETS
 from wrpn_tf import command_line
 from wrpn_tf.terminal import printable
@@ -67,7 +68,8 @@ def main() -> int:
 
     failures = []
     if _WORKDIR.value:
-        trained = Workdir.load(_WORKDIR.value).graph(kernel_sets=kernel_sets)
+        weights = stored_weights(graph) if graph else "int8"
+        trained = Workdir.load(_WORKDIR.value).graph(weights, kernel_sets)
         graph = graph or trained
         failures = training_problems(graph, trained)
     assert graph is not None

@@ -70,7 +70,7 @@ def settle_scales(
     with a bias that suits the default kernels, and ARM's if the present one does. Codes stay.
 
     Args:
-      graph: from `export.realize`.
+      graph: from `export.realization.network.whole`, groups to be split.
       operator: one of its operators.
       quantizer: of the operator's kernel.
       kernel: what it quantizes.
@@ -96,7 +96,7 @@ def _factors(
     graph: IntegerGraph, operator: Weighted, kernel_sets: Sequence[str] = TARGETS
 ) -> np.ndarray:
     """By what the scales of an operator's channels are to be multiplied, float32 ``[channels]``."""
-    context = RequantizationContext.of(graph, operator, kernel_sets)
+    context = RequantizationContext.of(graph, operator, kernel_sets, split_groups=True)
     trained = operator.trained
     assert trained is not None
     factors = np.ones(len(trained), np.float32)

@@ -15,6 +15,7 @@ import numpy as np
 from export.ir.graph import Graph
 from export.ir.operators import DepthwiseConv2D
 from export.ir.trained import TrainedKernel
+from export.kernel_sets.requantization import VECTOR
 from export.kernel_sets.rules import TARGETS
 from export.realization import channels
 from export.realization.context import RequantizationContext
@@ -22,7 +23,7 @@ from wrpn_tf import QuantizationParameters
 
 
 class Line:
-    """The channels of an operator that has no weights, each kind of them once.
+    """The channels of an operator that has no weights: each kind of them, and each way to round it.
 
     Args:
       graph: from `export.lower`.
@@ -34,10 +35,13 @@ class Line:
         source = graph.tensors[operator.inputs[0]].quantization
         self._source = dataclasses.replace(source, scale=scales[operator.inputs[0]])
         self._target = graph.provenance.quantization[operator.output]
-        self._trained = np.unique(operator.parameters)
+        # The optimized kernels round whole vectors of channels otherwise than the rest.
+        end = len(operator.parameters) - len(operator.parameters) % VECTOR
+        whole, rest = (np.unique(part) for part in np.split(operator.parameters, [end]))
+        self._trained = np.concatenate([np.resize(whole, len(whole) + -len(whole) % VECTOR), rest])
 
     def different(self, output: QuantizationParameters, enough: float = np.inf) -> int:
-        """How many kinds of channels some kernel does not compute as trained.
+        """How many of the channels some kernel does not compute as trained.
 
         Args:
           output: quantization parameters of the output.

@@ -37,7 +37,7 @@ def settled(
     """What an operator is to compute instead of what it was trained to, moved as `settle` says.
 
     Args:
-      graph: from `export.realize`.
+      graph: from `export.realization.network.whole`, groups to be split.
       operator: one of its operators.
       gains: whether 'gain' may move too.
       kernel_sets: see `export.settle`.
@@ -45,7 +45,7 @@ def settled(
     Returns:
       `export.ir.provenance.TRAINED` ``[channels]``; 'offset' and 'gain' are float32 numbers.
     """
-    context = RequantizationContext.of(graph, operator, kernel_sets)
+    context = RequantizationContext.of(graph, operator, kernel_sets, split_groups=True)
     codes = accumulated_codes(operator)
     accumulators = AccumulatorRange(codes, context.source.low, context.source.high)
     attempts = []

@@ -18,7 +18,7 @@ from export.ir.operators import Sum, Weighted
 from export.ir.trained import TrainedGraph
 from export.kernel_sets.rules import TARGETS, is_per_tensor
 from export.lowering.network import lower
-from export.realization.network import check_kernel_sets, realize
+from export.realization.network import check_kernel_sets, whole
 from wrpn_tf import Fusion, Group, Kind, LayerView, class_name
 from wrpn_tf.progress import ProgressLine
 
@@ -104,7 +104,7 @@ def settle(
     if settle_sums(model, trained, lines):
         old, trained = trained, lower(model)
         moves = _moved_scales(old, trained, lines)
-    graph = realize(trained, weights=weights, split_groups=False, kernel_sets=kernel_sets)
+    graph = whole(trained, weights=weights, split_groups=True, kernel_sets=tuple(kernel_sets))
     is_move = graph.provenance.is_move
     operators = [each for each in graph.weighted if not is_move(each.inputs[0], each.output)]
     channels = sum(len(each.bias) for each in operators)

@@ -314,7 +314,7 @@ def _new_shape(graph: IntegerGraph, operator: Reshape) -> Constants:
 
 FORMS: dict[type[Operator], Form] = {
     Conv2D: Form(opcode=_conv),
-    GroupedConv2D: Form(opcode=_grouped),
+    GroupedConv2D: Form(opcode=_grouped, runtime_version=(2, 9, 0)),
     DepthwiseConv2D: Form(opcode=_depthwise),
     TransposeConv2D: Form(opcode=_transposed, constants=_shape, runtime_version=(2, 3, 0)),
     FullyConnected: Form(opcode=_dense),

@@ -348,7 +348,7 @@ def kernels(content: bytes) -> dict[str, np.ndarray]:
 def weights(content: bytes) -> str:
     """The storage of a model's kernels, by its narrowest tensor: 'int8', 'int4' or 'int2'."""
     bits = min((BITS.get(tensor.type, 8) for tensor in read(content).main.tensors), default=8)
-    return next(name for name, value in weight_dtypes.WEIGHTS.items() if value == min(bits, 8))
+    return weight_dtypes.choice(min(bits, 8))
 
 
 def float_tensors(content: bytes) -> list[str]:

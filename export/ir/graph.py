@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from export.ir import weight_dtypes
 from export.ir.operators import Operator, Weighted
 from export.ir.provenance import Provenance
 from export.ir.tensors import Tensor
@@ -66,6 +67,11 @@ class IntegerGraph(Graph):
     def weighted(self) -> list[Weighted]:
         """The operators with a kernel, in execution order."""
         return [operator for operator in self.operators if isinstance(operator, Weighted)]
+
+
+def stored_weights(graph: IntegerGraph) -> str:
+    """The storage of a graph's kernels, by its narrowest: 'int8', 'int4' or 'int2'."""
+    return weight_dtypes.choice(min((each.dtype_bits for each in graph.weighted), default=8))
 
 
 def as_int8(graph: IntegerGraph) -> IntegerGraph:

@@ -26,7 +26,7 @@ _PRODUCT_MAX = 2**31 - 2**10  # A zero point and the rounding of float32 less.
 _INT16_MAX = 2**15 - 1
 _MULTIPLIER_LIMIT = 256
 _BLOCK = 1 << 24  # Codes that are looked at together.
-_MOST_AXES = 6  # that TRANSPOSE takes
+_MOST_AXES = 6  # With more, XNNPACK refuses a model, or leaves operators to other kernels.
 # Others do not fit the fixed-point positions of the built-in kernels.
 _BILINEAR_FACTORS = frozenset(2**power for power in range(7))
 
@@ -60,6 +60,7 @@ class Operator:
       arity: how many tensors it reads; None: one or more.
       scale_constraint: which of its tensors share scale and zero point.
       takes_images: whether its first input must be ``[1, height, width, channels]``.
+      most_axes: how many its inputs may have.
     """
 
     inputs: tuple[str, ...]
@@ -68,6 +69,7 @@ class Operator:
     arity: ClassVar[int | None] = 1
     scale_constraint: ClassVar[ScaleConstraint] = ScaleConstraint.NONE
     takes_images: ClassVar[bool] = False
+    most_axes: ClassVar[float] = math.inf
 
     def output_shape(self, inputs: Sequence[Shape], declared: Shape) -> Shape:
         """The shape that the operator gives.
@@ -101,6 +103,9 @@ class Operator:
             raise ValueError(
                 f"input {self.inputs[0]!r} has shape {inputs[0].shape}, not 4 dimensions"
             )
+        for tensor in inputs:
+            if len(tensor.shape) > self.most_axes:
+                raise ValueError(f"{tensor.shape} has more than {self.most_axes} axes")
         shape = self.output_shape([tensor.shape for tensor in inputs], output.shape)
         if shape != output.shape:
             raise ValueError(f"the output has shape {output.shape}, the operator gives {shape}")
@@ -380,6 +385,7 @@ class Binary(Operator):
     """What operators on two tensors of one shape have in common."""
 
     arity: ClassVar[int | None] = 2
+    most_axes: ClassVar[float] = _MOST_AXES
 
     def output_shape(self, inputs: Sequence[Shape], declared: Shape) -> Shape:
         left, right = inputs
@@ -473,6 +479,7 @@ class Multiply(Binary):
 class Logistic(Operator):
     """LOGISTIC, ``1 / (1 + exp(-x))``."""
 
+    most_axes: ClassVar[float] = _MOST_AXES
     scale_constraint: ClassVar[ScaleConstraint] = ScaleConstraint.FIXED_OUTPUT
 
 
@@ -517,6 +524,7 @@ class Concatenate(Operator):
     axis: int
 
     arity: ClassVar[int | None] = None
+    most_axes: ClassVar[float] = _MOST_AXES
     scale_constraint: ClassVar[ScaleConstraint] = ScaleConstraint.ALL_EQUAL
 
     def output_shape(self, inputs: Sequence[Shape], declared: Shape) -> Shape:
@@ -600,14 +608,13 @@ class Transpose(Operator):
 
     axes: tuple[int, ...]
 
+    most_axes: ClassVar[float] = _MOST_AXES
     scale_constraint: ClassVar[ScaleConstraint] = ScaleConstraint.SAME_AS_INPUT
 
     def output_shape(self, inputs: Sequence[Shape], declared: Shape) -> Shape:
         (source,) = inputs
         if self.axes[:1] != (0,) or sorted(self.axes) != list(range(len(source))):
             raise ValueError(f"{self.axes} is no order of the axes of {source}, the batch first")
-        if len(source) > _MOST_AXES:
-            raise ValueError(f"{source} has more than {_MOST_AXES} axes")
         return tuple(source[axis] for axis in self.axes)
 
 

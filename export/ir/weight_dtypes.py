@@ -20,6 +20,11 @@ def check_weights(weights: str) -> None:
         raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}, not {weights!r}")
 
 
+def choice(bits: int) -> str:
+    """The choice of `WEIGHTS` whose narrowest kernel has `bits`."""
+    return next(name for name, fewest in WEIGHTS.items() if fewest == bits)
+
+
 def pack(codes: np.ndarray, bits: int) -> np.ndarray:
     """int8 codes as a file holds them: uint8, ``8 / bits`` codes in a byte."""
     if bits == 8:

@@ -167,6 +167,18 @@ def _clipped(view: LayerView, grid: QuantizationParameters) -> QuantizationParam
     return dataclasses.replace(grid, low=max(grid.low, 0)) if view.kind is Kind.RELU else grid
 
 
+def _check_maximum(view: LayerView, grid: QuantizationParameters) -> None:
+    """Raises LoweringError for a ReLU whose maximum is below the largest code of its output."""
+    if view.maximum is None or math.floor(view.maximum / grid.scale + 0.5) >= grid.high:
+        return
+    name = view.name.removeprefix("quant_")
+    raise LoweringError(
+        f"ReLU {name!r} has the maximum {view.maximum:g} and no quantizer that clips there, and "
+        f"what reads it takes values up to {grid.high * grid.scale:g}. Quantize the float model "
+        "anew, with activation bits for this layer."
+    )
+
+
 def _with_use(affine: Affine, use: LayerView | None) -> Affine:
     """With the offset of one use of a layer that is used several times."""
     if use is None:
@@ -218,7 +230,8 @@ class _Lowering:
             source = self.produce(view.inputs[0], None)
             return self.builder.emit(_PROBABILITIES[view.kind], [source], view, PROBABILITIES)
         grid = grid or view.grid
-        if grid is None:
+        # An average rounds codes, and in Keras real values where it has no grid of its own.
+        if grid is None or (view.kind is Kind.AVERAGE and view.grid is None):
             raise FloatError(
                 f"The output of {view.name!r} is in float: it was quantized with 32 activation "
                 "bits or first_last='paper'."
@@ -235,6 +248,7 @@ class _Lowering:
 
         A k-bit grid starts at 0: its quantizer clips there, so a ReLU before it adds nothing.
         """
+        _check_maximum(view, grid)
         group = self._fusion.group(view.name)
         body = group.body
         match body.kind:

@@ -247,7 +247,7 @@ def _trained_accumulators(
     """
     assert operator.trained is not None
     accumulators = AccumulatorRange(rows // operator.code_multiplier, source.low, source.high)
-    # The code multiplier was as large as it could be.
+    # The code multiplier was at most as large as it could be.
     limit = LARGEST[operator.dtype_bits] // operator.code_multiplier
     bound = rows.shape[1] * limit * max(source.high, -source.low)
     nothing = ideal.digest(np.zeros(rows.shape[1]))

@@ -191,7 +191,7 @@ def fit(codes: np.ndarray, trained: np.ndarray, context: RequantizationContext) 
     """
     ideal.check_finite(trained, context.source.scale)
     codes = codes.astype(np.int8) * ideal.signs(trained)
-    code_multiplier = max(1, LARGEST[context.dtype_bits] // int(np.abs(codes).max(initial=1)))
+    code_multiplier = _code_multiplier(codes, context.dtype_bits)
     scale, bias, usable, exact = _known_fit(codes, trained, context, code_multiplier)
     return Channels(
         kernel=np.where(usable[:, None], codes * np.int8(code_multiplier), np.int8(0)),
@@ -202,6 +202,15 @@ def fit(codes: np.ndarray, trained: np.ndarray, context: RequantizationContext) 
         trained=trained,
         exact=dict(zip(TARGETS, exact, strict=True)),
     )
+
+
+def _code_multiplier(codes: np.ndarray, dtype_bits: int) -> int:
+    """The largest factor with which codes fit their storage and sums of them their accumulator."""
+    limit = accumulator_limit(dtype_bits)
+    widest = 255 * int(np.abs(codes).sum(axis=1, dtype=np.int64).max(initial=1))
+    most = max(1, LARGEST[dtype_bits] // int(np.abs(codes).max(initial=1)))
+    # Where they do not, half of it is left to the bias.
+    return most if most * widest <= limit else max(1, limit // 2 // widest)
 
 
 _KNOWN: collections.OrderedDict[tuple[Hashable, ...], tuple[np.ndarray, ...]] = (

@@ -11,6 +11,7 @@ from export.ir.graph import IntegerGraph
 from export.ir.operators import Weighted
 from export.kernel_sets import rules
 from export.kernel_sets.rules import TARGETS
+from export.realization import grouped_convolutions
 from wrpn_tf import QuantizationParameters
 
 
@@ -38,15 +39,23 @@ class RequantizationContext:
 
     @classmethod
     def of(
-        cls, graph: IntegerGraph, operator: Weighted, kernel_sets: Sequence[str] = TARGETS
+        cls,
+        graph: IntegerGraph,
+        operator: Weighted,
+        kernel_sets: Sequence[str] = TARGETS,
+        *,
+        split_groups: bool = False,
     ) -> RequantizationContext:
-        """That of an operator in a graph."""
-        output = graph.tensors[operator.output]
+        """That of an operator in a graph; with `split_groups`, of its parts once it is split."""
+        source, output = (graph.tensors[name] for name in (operator.inputs[0], operator.output))
         target = output.quantization
+        form, rows = type(operator), operator.rows
+        if split_groups:
+            form, rows = grouped_convolutions.part(operator, source.shape[-1])
         return cls(
-            operator=type(operator),
-            vector_product=rules.is_vector_product(operator.rows, output.shape),
-            source=graph.tensors[operator.inputs[0]].quantization,
+            operator=form,
+            vector_product=rules.is_vector_product(rows, output.shape),
+            source=source.quantization,
             target=dataclasses.replace(target, low=0) if operator.relu else target,
             dtype_bits=operator.dtype_bits,
             delegated=rules.effective_kernel_set(graph, operator, "xnnpack") == "xnnpack",

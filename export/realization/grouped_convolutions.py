@@ -59,6 +59,21 @@ def kernels_by_layer(graph: IntegerGraph) -> dict[str, list[Weighted]]:
     return found
 
 
+def part(operator: Weighted, depth: int) -> tuple[type[Weighted], np.ndarray]:
+    """As what one part of an operator runs once groups are split: all of one without groups.
+
+    Args:
+      operator: the operator.
+      depth: channels of its input.
+
+    Returns:
+      The class of the part, and its kernel as int8 ``[channels, taps]``.
+    """
+    if not isinstance(operator, GroupedConv2D):
+        return type(operator), operator.rows
+    return Conv2D, operator.rows[: len(operator.rows) // operator.groups(depth)]
+
+
 def _parts(
     graph: IntegerGraph, operator: GroupedConv2D, tensors: dict[str, Tensor]
 ) -> list[Operator]:

@@ -60,6 +60,26 @@ def realize(
         )
     check_weights(weights)
     check_kernel_sets(kernel_sets)
+    graph = whole(
+        trained, weights=weights, split_groups=split_groups, kernel_sets=tuple(kernel_sets)
+    )
+    return grouped_convolutions.split(graph) if split_groups else graph
+
+
+def whole(
+    trained: TrainedGraph, *, weights: str, split_groups: bool, kernel_sets: tuple[str, ...]
+) -> IntegerGraph:
+    """`realize`, with grouped convolutions as one operator each.
+
+    Its integers are those of the parts where groups are to be split: kernels round a convolution
+    without groups otherwise than one with groups.
+
+    Args:
+      trained: see `realize`.
+      weights: see there.
+      split_groups: whether groups are to be split.
+      kernel_sets: see `realize`.
+    """
     operators: list[Operator] = []
     inexact: dict[str, dict[str, int]] = {}
     tensors, quantization = dict(trained.tensors), dict(trained.provenance.quantization)
@@ -70,7 +90,7 @@ def realize(
             continue
         stored = storage(trained, operator, weights)
         realized, inexact[operator.output] = _realized(
-            trained, operator, stored, tuple(kernel_sets)
+            trained, operator, stored, split_groups, kernel_sets
         )
         if stored.operator is not operator.form and im2col.copies_windows(operator):
             (source,) = operator.inputs
@@ -82,7 +102,7 @@ def realize(
             split[operator.output] = SplitConvolution(source=source, parts=(operator.output,))
             realized = dataclasses.replace(realized, inputs=(written[-1].output,))
         operators.append(realized)
-    graph = IntegerGraph(
+    return IntegerGraph(
         tensors=tensors,
         operators=operators,
         inputs=trained.inputs,
@@ -95,7 +115,6 @@ def realize(
             split_convolutions=split,
         ),
     )
-    return grouped_convolutions.split(graph) if split_groups else graph
 
 
 _KNOWN: weakref.WeakKeyDictionary[TrainedGraph, IntegerGraph] = weakref.WeakKeyDictionary()
@@ -136,10 +155,15 @@ def storage(trained: TrainedGraph, kernel: TrainedKernel, weights: str) -> Stora
 
 
 def _realized(
-    trained: TrainedGraph, kernel: TrainedKernel, stored: Storage, kernel_sets: tuple[str, ...]
+    trained: TrainedGraph,
+    kernel: TrainedKernel,
+    stored: Storage,
+    split_groups: bool,
+    kernel_sets: tuple[str, ...],
 ) -> tuple[Weighted, dict[str, int]]:
     """One operator with integers, and how many of its channels are inexact by target."""
-    source = trained.tensors[kernel.inputs[0]].quantization
+    image = trained.tensors[kernel.inputs[0]]
+    source = image.quantization
     target = trained.provenance.quantization[kernel.output]
     count = len(kernel.codes)
     draft = kernel.operator(
@@ -149,9 +173,12 @@ def _realized(
         bias=np.zeros(count, np.int32),
         dtype_bits=stored.dtype_bits,
     )
+    form, rows = stored.operator, kernel.codes
+    if split_groups:
+        form, rows = grouped_convolutions.part(draft, image.shape[-1])
     context = RequantizationContext(
-        operator=stored.operator,
-        vector_product=rules.is_vector_product(kernel.codes, trained.tensors[kernel.output].shape),
+        operator=form,
+        vector_product=rules.is_vector_product(rows, trained.tensors[kernel.output].shape),
         source=source,
         target=target,
         dtype_bits=stored.dtype_bits,

@@ -10,6 +10,7 @@ from keras import layers
 from trained_layers import changed, layer
 
 import wrpn_tf
+from export.ir.graph import stored_weights
 from export.ir.saving import save
 from export.proof.training import training_problems
 from export.verification.workdir import Workdir
@@ -38,19 +39,37 @@ def test_a_wrong_bias_is_named(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def test_a_training_is_settled_for_the_kernels_that_its_file_was_exported_for(tmp_path):
+def saved_training(folder, *inner):
+    """The workdir of a network of 2-bit layers."""
     keras.utils.set_random_seed(0)
-    image = keras.Input((4, 4, 2), name="image")
-    x = layers.Conv2D(8, 3, activation="relu", name="conv")(image)
+    image = x = keras.Input((4, 4, 2), name="image")
+    for each in inner:
+        x = each(x)
     model = wrpn_tf.quantize_model(keras.Model(image, x), 2, 8)
     wrpn_tf.calibrate(model, np.random.default_rng(0).normal(size=(8, 4, 4, 2)).astype("float32"))
-    model.save(tmp_path / "model.keras")
+    model.save(folder / "model.keras")
     record = {
         "dataset": {"name": "digits", "data_dir": None, "class_names": [*"abcdefgh"]},
         "flags": {},
     }
-    (tmp_path / "record.json").write_text(json.dumps(record))
+    (folder / "record.json").write_text(json.dumps(record))
+    return Workdir.load(folder)
+
+
+def test_a_training_is_settled_for_the_storage_of_its_graph(tmp_path):
+    inner = [layers.Dense(8, activation="relu", name=name) for name in ("one", "two")]
+    graph = saved_training(
+        tmp_path, layers.Flatten(name="flat"), *inner, layers.Dense(4, name="logits")
+    ).graph("int4")
+    assert [each.dtype_bits for each in graph.weighted] == [8, 4, 8]
+    assert stored_weights(graph) == "int4"
     workdir = Workdir.load(tmp_path)
+    assert training_problems(graph, workdir.graph())
+    assert training_problems(graph, workdir.graph(stored_weights(graph))) == []
+
+
+def test_a_training_is_settled_for_the_kernels_that_its_file_was_exported_for(tmp_path):
+    workdir = saved_training(tmp_path, layers.Conv2D(8, 3, activation="relu", name="conv"))
     unsettled, graph = workdir.graph(), workdir.graph(kernel_sets=("tflm",))
     assert training_problems(graph, unsettled)
     save(graph, tmp_path / "model.npz")

@@ -1,8 +1,9 @@
 """Where output quantizers go.
 
 Only the end of a fusion group carries a quantizer. Concatenation and average pooling have one grid
-on both sides: what feeds only them leaves its quantizer to them. Everything else that an integer
-network needs on a grid (linear outputs, residual sums, logits) gets an 8-bit range.
+on both sides: what feeds only them leaves its quantizer to them, but for a ReLU with a maximum
+beside what is no ReLU. Everything else that an integer network needs on a grid (linear outputs,
+residual sums, logits) gets an 8-bit range.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from wrpn_tf.arithmetic.methods import ActivationMethod
 from wrpn_tf.graph.fusion import Fusion
 from wrpn_tf.graph.nodes import Node
-from wrpn_tf.graph.roles import Kind, class_name, relu_maximum
+from wrpn_tf.graph.roles import SAME_SCALE, Kind, class_name, relu_maximum
 
 RANGE_BITS = 8
 _PROBABILITIES = (0.0, 255 / 256)  # the range of TFLite's LOGISTIC and SOFTMAX: scale 1/256
@@ -116,9 +117,17 @@ class Placement:
         owners = (Kind.CONCATENATE, Kind.AVERAGE) if self._integer else (Kind.CONCATENATE,)
         if reader.kind not in owners:
             return False
-        if relu_maximum(node.layer) is not None and not self._only_relus(reader):
+        if self._has_maximum(node) and not self._only_relus(reader):
             return False  # A range may reach beyond the maximum, and the kernel would not clip.
         return self._is_deferred(reader) or self._joint(reader) is not None
+
+    def _has_maximum(self, node: Node) -> bool:
+        """Whether a quantizer of the node would clip at a maximum: its own, or its ReLUs'."""
+        if node.kind not in SAME_SCALE:
+            return relu_maximum(node.layer) is not None
+        sources = self._fusion.sources(node.name)
+        bounds = [relu_maximum(source.layer) for source in sources]
+        return self._only_relus(node) and any(bound is not None for bound in bounds)
 
     def _joint(self, node: Node) -> KBit | Range | None:
         """One quantizer for all that a concatenation or pooling receives."""

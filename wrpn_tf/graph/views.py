@@ -11,7 +11,7 @@ import numpy as np
 from wrpn_tf.arithmetic.quantization_parameters import QuantizationParameters
 from wrpn_tf.arithmetic.quantizer_state import ActivationState, KernelState, RangeState
 from wrpn_tf.graph.nodes import Node
-from wrpn_tf.graph.roles import Kind, Layer
+from wrpn_tf.graph.roles import Kind, Layer, relu_maximum
 
 KernelEntry = tuple[KernelState, Any, dict[str, Any]]
 """A kernel's quantizer, the kernel (a variable), and the quantizer's variables."""
@@ -70,6 +70,11 @@ class LayerView:
     def again(self) -> bool:
         """Whether it is another use of a layer with weights."""
         return self.use_of is not None
+
+    @property
+    def maximum(self) -> float | None:
+        """The upper bound of a ReLU, or None."""
+        return relu_maximum(self.layer) if self.kind is Kind.RELU else None
 
 
 def layer_view(

@@ -8,7 +8,13 @@ from tf_keras import layers
 
 import export
 import wrpn_tf
+from export.alignment.lines import Line
 from export.alignment.sums import MOST_CHANGE
+from export.ir.operators import DepthwiseConv2D
+from export.ir.provenance import TRAINED, Provenance
+from export.ir.tensors import Tensor
+from export.ir.trained import TrainedKernel
+from export.kernel_sets import ideal
 
 KINDS = {
     "limited": lambda x: tf.maximum(x, -0.2),
@@ -50,6 +56,39 @@ def test_every_code_of_a_line_is_exact(kind: str) -> None:
                 change = abs(view.grid.scale / scales[view.name] - 1)
                 assert change <= MOST_CHANGE * 1.001
     assert (before > 0, after) == (True, 0)
+
+
+def test_a_line_is_rounded_where_its_channels_are() -> None:
+    """The optimized kernels round 8 channels together otherwise than one alone."""
+    parameters = np.zeros(8, TRAINED)
+    parameters["scale"] = parameters["variance"] = 1
+    parameters["gain"], parameters["offset"] = 1.6054846048355103, -3.570518970489502
+    codes = np.ones((8, 1), np.int8)
+    parameters["digest"] = [ideal.digest(row) for row in codes]
+    scales = {"source": 0.9546095728874207, "line": 1.8598144054412842}
+    grids = {
+        name: wrpn_tf.QuantizationParameters(scale=scale, low=-128, high=127, bits=8)
+        for name, scale in scales.items()
+    }
+    line = TrainedKernel(
+        inputs=("source",),
+        output="line",
+        form=DepthwiseConv2D,
+        codes=codes,
+        bits=1,
+        parameters=parameters,
+        has_weights=False,
+    )
+    graph = export.TrainedGraph(
+        tensors={name: Tensor(shape=(1, 2, 2, 8), quantization=grids[name]) for name in grids},
+        operators=[line],
+        inputs=("source",),
+        outputs=("line",),
+        provenance=Provenance(quantization=grids),
+    )
+    (inexact,) = export.realize(graph).provenance.inexact_channels.values()
+    assert (inexact["reference"], inexact["optimized"]) == (0, 8)
+    assert Line(graph, line, scales).different(grids["line"]) == 8
 
 
 def test_a_bias_before_a_rescaling_moves() -> None:

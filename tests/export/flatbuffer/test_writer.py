@@ -164,6 +164,7 @@ def test_a_transposed_convolution_runs_at_any_batch():
         ("conv", 8, b"1.14.0"),
         ("bilinear", 8, b"2.2.0"),
         ("transposed", 8, b"2.3.0"),
+        ("grouped conv", 8, b"2.9.0"),
         ("dense", 4, b"2.11.0"),
         ("conv", 4, b"2.11.0"),
         ("dense", 2, b"2.11.0"),

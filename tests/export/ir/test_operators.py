@@ -256,6 +256,8 @@ REFUSED = {
     "the batch moved": (make(Transpose, axes=(1, 0, 2, 3)), [IMAGE], "the batch first"),
     "an axis twice": (make(Transpose, axes=(0, 1, 1, 3)), [IMAGE], "no order"),
     "seven axes": (make(Transpose, axes=tuple(range(7))), [(1,) * 7], "more than 6 axes"),
+    "a product of seven axes": (make(Multiply), [(1,) * 7] * 2, "more than 6 axes"),
+    "parts of seven axes": (make(Concatenate, axis=1), [(1,) * 7] * 2, "more than 6 axes"),
     "blocks of channels": (make(DepthToSpace, block_size=3), [IMAGE], "4 channels are not"),
     "blocks of 1": (make(DepthToSpace, block_size=1), [IMAGE], "blocks of 1"),
     "rows of blocks": (make(SpaceToDepth, block_size=2), [(1, 3, 2, 1)], "is not made of"),

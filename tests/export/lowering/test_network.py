@@ -23,6 +23,7 @@ from export.ir.operators import (
 from export.ir.trained import TrainedKernel
 from export.ir.validation import validate
 from export.kernel_sets import ideal
+from export.verification import comparison
 
 BUILDERS = {
     "network": small_networks.network,
@@ -257,6 +258,50 @@ def test_an_input_is_an_output():
     images = np.random.default_rng(0).uniform(0, 1, (8, 4, 4, 2)).astype(np.float32)
     found = export.verify(model, export.to_tflite(model), images)
     assert found.outputs[1].different == 0 and found.different == 0
+
+
+def joined(**options) -> keras.Model:
+    """A ReLU with a maximum, pooled, beside what is larger."""
+    image = keras.Input((4, 4, 2), name="image")
+    branches = [
+        layers.MaxPooling2D()(layer(layers.Conv2D(3, 3, padding="same")(image)))
+        for layer in (layers.ReLU(0.25, name="bounded"), layers.Dropout(0.1))
+    ]
+    model = keras.Model(image, layers.Concatenate(name="join")(branches))
+    small_networks.randomize(model, 0)
+    return small_networks.quantize(model, 0, **options)
+
+
+def test_a_relu_clips_at_its_maximum_whatever_reads_it():
+    model = joined()
+    export.settle(model)
+    graph = export.lower(model)
+    codes = small_networks.codes(model, 8, 1)
+    (output,) = graph.outputs
+    (reals,) = wrpn_tf.infer(model, [small_networks.reals(codes)])
+    found = export.execute(graph, {"image": codes})[output]
+    assert_same(found, comparison.quantize(reals, graph.tensors[output]))
+    assert reals.max() > 0.5
+
+
+def test_a_relu_that_nothing_clips_at_its_maximum_is_named():
+    model = joined(rules=[wrpn_tf.Rule(name="*bounded", activation_bits=32)])
+    with pytest.raises(
+        export.LoweringError, match=r"bounded' has the maximum 0\.25 and no quantizer .* up to "
+    ):
+        export.lower(model)
+
+
+def test_an_average_of_reals_is_refused():
+    """On the grid of the concatenation behind it the file would round what Keras does not."""
+    image = keras.Input((6, 6, 2), name="image")
+    real = layers.ReLU(name="real")(layers.Conv2D(3, 3)(image))
+    other = layers.MaxPooling2D()(layers.Conv2D(3, 3)(image))
+    joined = layers.Concatenate()([layers.AveragePooling2D(name="average")(real), other])
+    rules = [wrpn_tf.Rule(name="real", activation_bits=32)]
+    model = small_networks.quantize(keras.Model(image, joined), 0, rules=rules)
+    with pytest.raises(export.FloatError, match="output of 'average' is in float"):
+        export.lower(model)
 
 
 NORMALIZED = layers.BatchNormalization(name="bn")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import trained_layers
 
-from export.ir.operators import Conv2D, DepthwiseConv2D, FullyConnected
+from export.ir.operators import Conv2D, DepthwiseConv2D, FullyConnected, accumulator_limit
 from export.ir.provenance import TRAINED
 from export.kernel_sets import ideal, requantization, rules, thresholds
 from export.kernel_sets.ideal import BEYOND
@@ -244,6 +244,22 @@ def test_codes_fill_their_storage(codes, bits, code_multiplier):
     fitted = fit([[codes, 0], [0, 0]], context, scale=0.01)
     assert fitted.code_multiplier == code_multiplier
     assert fitted.kernel.tolist() == [[codes * code_multiplier, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("taps", "bits", "code_multiplier"),
+    [
+        (66310, 8, 127),  # 66310 * 127 * 255 is within 2^31, and 66312 * 127 * 255 is not.
+        (66312, 8, 63),  # 63 * 255 * 66312 is the last below 2^30.
+        (75192, 4, 7),
+        (75194, 4, 3),
+    ],
+)
+def test_sums_of_many_codes_fit_their_accumulator(taps, bits, code_multiplier):
+    context = dataclasses.replace(CONTEXT, dtype_bits=bits)
+    fitted = fit(np.resize([1, -1], (1, taps)), context, scale=0.01)
+    assert fitted.code_multiplier == code_multiplier
+    assert np.abs(fitted.kernel.astype(int)).sum() * 255 <= accumulator_limit(bits)
 
 
 def test_a_relu_is_where_the_grid_begins_at_0():

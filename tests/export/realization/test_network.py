@@ -14,13 +14,14 @@ from tf_keras import layers
 
 import export
 import wrpn_tf
+from export.alignment.offsets import settled
 from export.c99 import generator
 from export.flatbuffer import writer
 from export.ir.operators import Concatenate, DepthwiseConv2D, FullyConnected, GroupedConv2D
 from export.ir.validation import validate
 from export.ir.weight_dtypes import LARGEST
 from export.kernel_sets.rules import TARGETS
-from export.realization.network import integers
+from export.realization.network import integers, whole
 from export.runtime import runner
 
 
@@ -74,6 +75,43 @@ def test_groups_are_split_last(gated):
     assert kinds.count(GroupedConv2D) == 1 and Concatenate not in kinds
     assert [each.form for each in trained.kernels].count(GroupedConv2D) == 1
     assert not any("/group" in name for name in trained.tensors)
+
+
+def grouped(seed: int, taps: int, **options) -> export.TrainedGraph:
+    """A convolution with 3 groups of 3 channels, at a single position."""
+    options = {"weight_bits": 4, "input_bits": 4, "output_bits": 6, "taps": taps} | options
+    layer = trained_layers.layer(seed, **options)
+    trained = trained_layers.trained_graph(layer)
+    tensors = dict(trained.tensors)
+    tensors["input"] = dataclasses.replace(tensors["input"], shape=(1, 1, 1, 3 * taps))
+    kernel = dataclasses.replace(trained.operators[0], form=GroupedConv2D)
+    return dataclasses.replace(trained, tensors=tensors, operators=[kernel])
+
+
+# Of 8 taps all channels together, and not those of a group, are a vector product on ARM.
+@pytest.mark.parametrize(("seed", "taps"), [(1, 2), (2, 2), (0, 8)])
+def test_integers_of_groups_are_those_of_the_parts_they_are_split_into(seed, taps):
+    trained = grouped(seed, taps)
+    found = {}
+    for split in (True, False):
+        graph = export.realize(trained, split_groups=split)
+        rows = export.prove(graph).operators
+        proven = {name: sum(row.different.get(name, 0) for row in rows) for name in TARGETS}
+        found[split] = inexact(graph)
+        assert proven == found[split]
+    assert found[True]["optimized_arm"] < found[False]["optimized_arm"]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 4, 5])
+def test_groups_settle_where_their_parts_are_exact(seed):
+    trained = grouped(seed, 2, linear=True)
+    graph = whole(trained, weights="int8", split_groups=True, kernel_sets=TARGETS)
+    moved = settled(graph, graph.operators[0], gains=True)
+    kernel = dataclasses.replace(trained.operators[0], parameters=moved)
+    split = export.realize(dataclasses.replace(trained, operators=[kernel]))
+    for row in export.prove(split).weighted(range(1, 9)):
+        fast = [row.different[name] for name in ("xnnpack", "optimized", "optimized_arm")]
+        assert fast == [0, 0, 0]
 
 
 # By the target that is put first: seeds and bits of a layer that is not exact for it by default.

@@ -163,6 +163,58 @@ def test_branches_of_a_concatenation_leave_their_grid_to_it(policy):
     assert [found[name][1] for name in ("one", "two", "join")] == [None, None, 4]
 
 
+ONE, TWO, LINEAR = layers.ReLU(0.25), layers.ReLU(), layers.Activation("linear")
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "between", "grids", "maximum"),
+    [
+        (ONE, ONE, None, [None, None, 4], 0.25),
+        (ONE, ONE, layers.MaxPooling2D, [None, None, 4], 0.25),
+        (TWO, TWO, layers.MaxPooling2D, [None, None, 4], None),
+        (ONE, TWO, layers.Flatten, [None, None, 4], 0.25),
+        # What follows may be larger than the maximum, and a kernel clips at the end of its grid.
+        (ONE, LINEAR, None, [4, None, 8], None),
+        (ONE, LINEAR, layers.MaxPooling2D, [4, None, 8], None),
+        (TWO, LINEAR, layers.MaxPooling2D, [None, None, 8], None),
+    ],
+)
+def test_a_relu_with_a_maximum_leaves_its_grid_to_what_clips_there(
+    one, two, between, grids, maximum
+):
+    image = keras.Input((4, 4, 2))
+    branches = []
+    for name, activation in (("one", one), ("two", two)):
+        layer = type(activation).from_config(activation.get_config() | {"name": name})
+        branches.append(layer(layers.Conv2D(2, 1)(image)))
+    branches = [between()(branch) if between else branch for branch in branches]
+    joined = layers.Concatenate(name="join")(branches)
+    quantized = wrpn_tf.quantize_model(keras.Model(image, joined), 2, 4)
+    found = quantizer_bits(quantized)
+    assert [found[name][1] for name in ("one", "two", "join")] == grids
+    (joint,) = quantized.get_layer("quant_join")._output_quantizers
+    assert getattr(joint, "maximum", None) == maximum
+
+
+@pytest.mark.parametrize(("last", "grids"), [("relu", [None] * 2 + [4]), ("linear", [None, 4, 8])])
+def test_a_concatenation_of_relus_with_a_maximum_clips_before_another(last, grids):
+    image = keras.Input((4, 4, 2))
+    one, two, three = (
+        layer(layers.Conv2D(2, 1)(image))
+        for layer in (
+            *(layers.ReLU(0.25, name="one"), layers.ReLU(name="two")),
+            layers.Activation(last),
+        )
+    )
+    inner = layers.Concatenate(name="inner")([one, two])
+    model = keras.Model(image, layers.Concatenate(name="outer")([inner, three]))
+    quantized = wrpn_tf.quantize_model(model, 2, 4)
+    assert [quantizer_bits(quantized)[name][1] for name in ("one", "inner", "outer")] == grids
+    where = "quant_outer" if last == "relu" else "quant_inner"
+    (clipped,) = quantized.get_layer(where)._output_quantizers
+    assert clipped.maximum == 0.25
+
+
 def test_a_concatenation_without_a_grid_leaves_its_branches_theirs():
     """A linear branch has no k-bit grid by the paper; its neighbour keeps its own."""
 
