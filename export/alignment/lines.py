@@ -1,8 +1,10 @@
-"""Settling of lines: output scales at which a Rescaling's codes are the same in every kernel.
+"""Settling of lines: output scales at which codes become the same in every kernel and in Keras.
 
-A line has no offset that trains, and a device's bias is a whole number of accumulator steps: a
-127th of an input code. Where that puts a threshold on the wrong side of an accumulator, it does not
-at another output scale, a hair away.
+A line is what has no weights and no offset that trains: a Rescaling, or a tensor that is wanted on
+another grid, as of a concatenation. A device's bias is a whole number of accumulator steps: a 127th
+of an input code. Where that puts a threshold on the wrong side of an accumulator, it does not at
+another output scale, a hair away. And where two scales have a simple ratio, as 0.5 or 0.9, many
+values lie so near to the middle between two codes that Keras's float32 decides; there, none do.
 """
 
 from __future__ import annotations
@@ -12,12 +14,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from export.alignment.bias_candidates import threshold_margin
+from export.alignment.kernel_scales import distance
 from export.ir.graph import Graph
 from export.ir.operators import DepthwiseConv2D
 from export.ir.trained import TrainedKernel
+from export.kernel_sets import ideal
 from export.kernel_sets.requantization import VECTOR
 from export.kernel_sets.rules import TARGETS
 from export.realization import channels
+from export.realization.accumulator_range import AccumulatorRange
 from export.realization.context import RequantizationContext
 from wrpn_tf import QuantizationParameters
 
@@ -39,13 +45,18 @@ class Line:
         end = len(operator.parameters) - len(operator.parameters) % VECTOR
         whole, rest = (np.unique(part) for part in np.split(operator.parameters, [end]))
         self._trained = np.concatenate([np.resize(whole, len(whole) + -len(whole) % VECTOR), rest])
+        self._codes = np.ones((len(self._trained), 1), np.int8)
+        rows = self._codes * ideal.signs(self._trained)
+        self._accumulators = AccumulatorRange(rows, source.low, source.high)
 
     def different(self, output: QuantizationParameters, enough: float = np.inf) -> int:
-        """How many of the channels some kernel does not compute as trained.
+        """How many of the channels are not computed as trained, by some kernel or by Keras.
+
+        By Keras: not surely, where a value comes near to the middle between two codes.
 
         Args:
           output: quantization parameters of the output.
-          enough: of no use here: all are counted at once.
+          enough: a number from which on it need not be counted further.
         """
         context = RequantizationContext(
             operator=DepthwiseConv2D,
@@ -53,6 +64,10 @@ class Line:
             source=self._source,
             target=dataclasses.replace(self._target, scale=output.scale),
         )
-        codes = np.ones((len(self._trained), 1), np.int8)
-        exact = channels.fit(codes, self._trained, context).exact
-        return int(np.sum(~np.all([exact[target] for target in TARGETS], axis=0)))
+        slope, _ = ideal.line(self._trained, self._source.scale)
+        margin = threshold_margin(context, slope)
+        wrong = distance(context, self._accumulators, self._trained) < margin
+        if np.count_nonzero(wrong) < enough:
+            exact = channels.fit(self._codes, self._trained, context).exact
+            wrong |= ~np.all([exact[target] for target in TARGETS], axis=0)
+        return int(np.count_nonzero(wrong))

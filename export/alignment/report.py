@@ -20,7 +20,7 @@ class LayerMoves:
 
     Attributes:
       name: the tensor that it computes.
-      channels: how many it has; 1 for a sum, whose output has one scale.
+      channels: how many it has; 1 for a sum, a line or a move to another grid: of one scale.
       recoded: of how many some output code is another one for some input; the others moved to where
         the device computes the codes that they had.
       largest_offset: the largest move of an offset, in codes of the output.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,7 @@ from export.alignment.offsets import recoded, settled
 from export.alignment.report import LayerMoves, Settlement
 from export.alignment.sums import settle_sums
 from export.ir.graph import IntegerGraph
-from export.ir.operators import Sum, Weighted
-from export.ir.trained import TrainedGraph
+from export.ir.operators import Weighted
 from export.kernel_sets.rules import TARGETS, is_per_tensor
 from export.lowering.network import lower
 from export.realization.network import check_kernel_sets, whole
@@ -50,8 +49,9 @@ def settle(
     * Else a place is sought that suits all kernels but the reference, then one that suits those
       that run by default on x86 and on ARM, and at least the former, by up to half a code.
 
-    Output scales of sums move first, and of Rescaling where no kernel is before it, by at most a
-    256th (`export.alignment.sums`, `export.alignment.lines`), and where a
+    Output scales of sums move first, and of Rescaling where no kernel is before it, and those that
+    a tensor of another scale is brought to, as for a concatenation, by at most a 256th
+    (`export.alignment.sums`, `export.alignment.lines`), and where a
     kernel is followed by no offset, its scales by at most a 1024th
     (`export.alignment.kernel_scales`).
 
@@ -99,11 +99,15 @@ def settle(
     lines = [
         group.end.name
         for group in fusion.groups
-        if group.affine is group.body and _bias_owner(group) is None
+        if _bias_owner(group) is None
+        and (group.affine is group.body or group.body.kind is Kind.RELU)
     ]
-    if settle_sums(model, trained, lines):
-        old, trained = trained, lower(model)
-        moves = _moved_scales(old, trained, lines)
+    if factors := settle_sums(model, trained, lines):
+        trained = lower(model)
+        moves = [
+            LayerMoves(name=name, channels=1, recoded=1, largest_gain=abs(factor - 1))
+            for name, factor in factors.items()
+        ]
     graph = whole(trained, weights=weights, split_groups=True, kernel_sets=tuple(kernel_sets))
     is_move = graph.provenance.is_move
     operators = [each for each in graph.weighted if not is_move(each.inputs[0], each.output)]
@@ -177,23 +181,6 @@ def _settle_operator(
             largest_offset=float((np.abs(new["offset"] - old["offset"]) / scale).max()),
             largest_gain=float((np.abs(new["gain"] - old["gain"]) / safe).max()),
         )
-    ]
-
-
-def _moved_scales(
-    before: TrainedGraph, after: TrainedGraph, lines: Collection[str]
-) -> list[LayerMoves]:
-    """The sums and lines whose output scales are others now."""
-    shares = {
-        operator.output: after.tensors[operator.output].quantization.scale
-        / before.tensors[operator.output].quantization.scale
-        for operator in before.operators
-        if isinstance(operator, Sum) or before.provenance.layers[operator.output] in lines
-    }
-    return [
-        LayerMoves(name=name, channels=1, recoded=1, largest_gain=abs(share - 1))
-        for name, share in shares.items()
-        if share != 1
     ]
 
 

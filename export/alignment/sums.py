@@ -8,7 +8,7 @@ codes that this decides. At another output scale, a hair away, there are none.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,14 @@ _TRIED = 128  # Scales on either side.
 _VECTOR = 16  # Elements; what is left over is rounded as in the reference kernel.
 
 
-def settle_sums(model: Any, graph: Graph, lines: Collection[str] = ()) -> bool:
+def settle_sums(model: Any, graph: Graph, lines: Collection[str] = ()) -> dict[str, float]:
     """Moves the output scales of sums and differences to the nearest that serve, in place.
 
-    And those of lines (`export.alignment.lines`). Where none makes all agree, the scale moves to
-    where the fewest pairs, or channels, differ. Scales that the method of quantization fixes stay.
+    And those of lines, and those that tensors of other scales are brought to
+    (`export.alignment.lines`). The scale of a concatenation, or of what else has one grid on both
+    sides, is to serve all of these that compute onto its grid. Where none makes all agree, the
+    scale moves to where the fewest pairs, or channels, differ. Scales that the method of
+    quantization fixes stay.
 
     Args:
       model: the model.
@@ -43,42 +46,92 @@ def settle_sums(model: Any, graph: Graph, lines: Collection[str] = ()) -> bool:
       lines: the layers at the ends of lines.
 
     Returns:
-      Whether a scale has moved, so that `graph` is no longer that of the model.
+      The factors of scales that have moved, by the outputs of sums, lines and moves; if there are
+      any, `graph` is no longer that of the model.
     """
     outputs = wrpn_tf.named_output_quantizers(model)
     scales = {name: tensor.quantization.scale for name, tensor in graph.tensors.items()}
+    own = _own_tensors(graph, outputs)
+    moved: dict[str, float] = {}
     for operator in graph.operators:
-        is_line = isinstance(operator, TrainedKernel) and not operator.has_weights
-        is_line = is_line and graph.provenance.layers[operator.output] in lines
-        if isinstance(operator, Sum) or is_line:
-            quantizer, variables = _quantizer(graph, operator.output, outputs)
-            if quantizer is not None and quantizer.has_free_scale:
-                kind: Any = Line if is_line else _Pairs
-                cases = kind(graph, operator, scales)
-                scales[operator.output] = _settle_scale(cases, quantizer, variables)
+        if own.get(operator.output):
+            quantizer, variables = outputs[graph.provenance.layers[operator.output]]
+            makers = _makers(graph, operator, own) if quantizer.has_free_scale else []
+            settled = [maker for maker in makers if _is_settled(graph, maker, lines)]
+            if settled:
+                cases = [_case(graph, maker, scales) for maker in settled]
+                before = scales[operator.output]
+                scale = _settle_scale(_Together(cases), quantizer, variables)
+                scales |= {maker.output: scale for maker in makers}
+                if scale != before:
+                    moved |= {maker.output: scale / before for maker in settled}
         elif _copies(operator):
             scales[operator.output] = scales[operator.inputs[0]]
-    return any(tensor.quantization.scale != scales[name] for name, tensor in graph.tensors.items())
+    return moved
 
 
-def _quantizer(graph: Graph, name: str, outputs: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The quantizer, with its variables, on whose grid a tensor alone is: it may be a pool's."""
-    while (layer := graph.provenance.layers[name]) not in outputs:
-        readers = [operator for operator in graph.operators if name in operator.inputs]
-        if len(readers) != 1 or not _copies(readers[0]):
-            return None, None
-        name = readers[0].output
-    return outputs[layer]
+def _own_tensors(graph: Graph, outputs: Mapping[str, Any]) -> dict[str, bool]:
+    """The tensors on the grid of their layer's quantizer: whether each is its layer's first."""
+    grids = {layer: quantizer.grid(variables) for layer, (quantizer, variables) in outputs.items()}
+    found: dict[str, bool] = {}
+    known = set()
+    for name, tensor in graph.tensors.items():
+        layer = graph.provenance.layers[name]
+        if layer in grids and grids[layer] == tensor.quantization:
+            found[name] = layer not in known
+            known.add(layer)
+    return found
+
+
+def _makers(graph: Graph, end: Operator, own: Collection[str]) -> list[Operator]:
+    """The operators that write the tensors of one grid, back from a layer that has a quantizer.
+
+    Args:
+      graph: the graph.
+      end: what writes the layer's output.
+      own: the tensors on the grid of their layer's quantizer.
+
+    Returns:
+      `end` first; none where another quantizer, or another reader, has to do with the grid.
+    """
+    writers = {operator.output: operator for operator in graph.operators}
+    found = {end.output: end}
+    for operator in (queue := [end]):
+        for name in operator.inputs if _has_one_scale(operator) else ():
+            if name in own or name not in writers:
+                return []
+            if name not in found:
+                found[name] = writers[name]
+                queue.append(writers[name])
+    inside = found.keys() - {end.output}
+    for operator in graph.operators:
+        if operator.output not in found and not inside.isdisjoint(operator.inputs):
+            return []
+    return queue
+
+
+def _is_settled(graph: Graph, operator: Operator, lines: Collection[str]) -> bool:
+    """Whether an operator is a sum, a line, or moves a tensor to another grid."""
+    if isinstance(operator, Sum):
+        return True
+    if not isinstance(operator, TrainedKernel) or operator.has_weights:
+        return False
+    is_move = graph.provenance.is_move(operator.inputs[0], operator.output)
+    return is_move or graph.provenance.layers[operator.output] in lines
 
 
 def _copies(operator: Operator) -> bool:
     """Whether the output of an operator has the scale of its one input, whose codes it moves."""
+    return len(operator.inputs) == 1 and _has_one_scale(operator)
+
+
+def _has_one_scale(operator: Operator) -> bool:
     shared = (ScaleConstraint.SAME_AS_INPUT, ScaleConstraint.ALL_EQUAL)
-    return len(operator.inputs) == 1 and operator.scale_constraint in shared
+    return operator.scale_constraint in shared
 
 
-def _settle_scale(pairs: _Pairs | Line, quantizer: Any, variables: Mapping[str, Any]) -> float:
-    """Moves the variables of one sum's output quantizer; returns its scale."""
+def _settle_scale(pairs: _Together, quantizer: Any, variables: Mapping[str, Any]) -> float:
+    """Moves the variables of one output quantizer; returns its scale."""
     trained = {name: variable.numpy() for name, variable in variables.items()}
 
     def move(share: float) -> QuantizationParameters:
@@ -96,6 +149,30 @@ def _settle_scale(pairs: _Pairs | Line, quantizer: Any, variables: Mapping[str, 
         if (grid.low, grid.high) == clip and (found := pairs.different(grid, fewest)) < fewest:
             best, fewest = share, found
     return move(best).scale
+
+
+def _case(graph: Graph, operator: Operator, scales: Mapping[str, float]) -> _Pairs | Line:
+    """What tells whether an operator rounds as exact arithmetic does."""
+    if isinstance(operator, Sum):
+        return _Pairs(graph, operator, scales)
+    assert isinstance(operator, TrainedKernel)
+    return Line(graph, operator, scales)
+
+
+class _Together:
+    """All that computes onto one grid."""
+
+    def __init__(self, cases: Sequence[_Pairs | Line]) -> None:
+        self._cases = cases
+
+    def different(self, output: QuantizationParameters, enough: float = np.inf) -> int:
+        """How many pairs and channels are not as in exact arithmetic, counted up to `enough`."""
+        count = 0
+        for case in self._cases:
+            if count >= enough:
+                break
+            count += case.different(output, enough - count)
+        return count
 
 
 class _Pairs:
@@ -136,11 +213,10 @@ class _Pairs:
           output: quantization parameters of the output.
           enough: a number from which on it need not be counted further.
         """
+        low = max(output.low, 0) if self._operator.relu else output.low
         exact = np.floor(self._real / output.scale + 0.5)
-        wanted = np.clip(exact, output.low, output.high).astype(np.int64)
-        keras_codes = numpy_twins.quantize_codes_np(
-            self._float32, output.scale, output.low, output.high
-        )
+        wanted = np.clip(exact, low, output.high).astype(np.int64)
+        keras_codes = numpy_twins.quantize_codes_np(self._float32, output.scale, low, output.high)
         count = np.count_nonzero(keras_codes != wanted)
         parameters = (*self._inputs, output)
         for kernel_set in KERNEL_SETS:

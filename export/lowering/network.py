@@ -332,7 +332,9 @@ class _Lowering:
         shape = self.builder.tensors[source].shape
         read = dataclasses.replace(view, name=f"{view.name}_factor", output_shape=shape)
         output = self._affine(source, read, grid, folding.identity(shape[-1]))
-        self.builder.layers[output] = self.builder.layers[source]
+        layers = self.builder.layers
+        made = [name for name, layer in layers.items() if layer == read.name]
+        layers |= dict.fromkeys(made, layers[source])
         return output
 
     def _kernel(

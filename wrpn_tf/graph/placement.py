@@ -2,8 +2,8 @@
 
 Only the end of a fusion group carries a quantizer. Concatenation and average pooling have one grid
 on both sides: what feeds only them leaves its quantizer to them, but for a ReLU with a maximum
-beside what is no ReLU. Everything else that an integer network needs on a grid (linear outputs,
-residual sums, logits) gets an 8-bit range.
+below that of the others, which has its own and is moved to their grid. Everything else that an
+integer network needs on a grid (linear outputs, residual sums, logits) gets an 8-bit range.
 """
 
 from __future__ import annotations
@@ -117,17 +117,24 @@ class Placement:
         owners = (Kind.CONCATENATE, Kind.AVERAGE) if self._integer else (Kind.CONCATENATE,)
         if reader.kind not in owners:
             return False
-        if self._has_maximum(node) and not self._only_relus(reader):
-            return False  # A range may reach beyond the maximum, and the kernel would not clip.
+        if self._maximum(node) not in (None, self._maximum(reader)):
+            return False  # The grid may reach beyond the maximum, and the kernel would not clip.
         return self._is_deferred(reader) or self._joint(reader) is not None
 
-    def _has_maximum(self, node: Node) -> bool:
-        """Whether a quantizer of the node would clip at a maximum: its own, or its ReLUs'."""
+    def _maximum(self, node: Node) -> float | None:
+        """Where a quantizer of the node would clip at most, as its ReLUs do, or None."""
         if node.kind not in SAME_SCALE:
-            return relu_maximum(node.layer) is not None
-        sources = self._fusion.sources(node.name)
-        bounds = [relu_maximum(source.layer) for source in sources]
-        return self._only_relus(node) and any(bound is not None for bound in bounds)
+            return relu_maximum(node.layer)
+        if not self._only_relus(node):
+            return None
+        return self._largest(self._fusion.sources(node.name))
+
+    @staticmethod
+    def _largest(relus: list[Node]) -> float | None:
+        """The largest maximum of ReLUs; None where one has none."""
+        maxima = [relu_maximum(relu.layer) for relu in relus]
+        known = [maximum for maximum in maxima if maximum is not None]
+        return max(known) if len(known) == len(maxima) else None
 
     def _joint(self, node: Node) -> KBit | Range | None:
         """One quantizer for all that a concatenation or pooling receives."""
@@ -144,9 +151,8 @@ class Placement:
         present = [quantizer for quantizer in wanted if quantizer is not None]
         if len(present) < len(wanted):
             return None
-        maxima = [relu_maximum(source.layer) for source in sources]
         return KBit(
             bits=max(quantizer.bits for quantizer in present),
             method=present[0].method,
-            maximum=min((maximum for maximum in maxima if maximum is not None), default=None),
+            maximum=self._largest(sources),
         )

@@ -1,5 +1,9 @@
 """Settling of lines: every kernel gives the codes of a Rescaling, wherever its scales lie."""
 
+import math
+from collections.abc import Callable
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -56,6 +60,122 @@ def test_every_code_of_a_line_is_exact(kind: str) -> None:
                 change = abs(view.grid.scale / scales[view.name] - 1)
                 assert change <= MOST_CHANGE * 1.001
     assert (before > 0, after) == (True, 0)
+
+
+def joined(join: layers.Layer | Callable, **options: object) -> keras.Model:
+    """A tensor that a convolution reads on its own grid, and a concatenation on another one."""
+    image = keras.Input((4, 4, 3), name="image")
+    one, two = (
+        layers.ReLU(name=f"{name}_relu")(layers.Conv2D(3, 1, name=name)(image)) for name in "ab"
+    )
+    outputs = [layers.Conv2D(2, 1, name="side")(one), join([one, two])]
+    options = {"activation_bits": 4, "input_range": (0.0, 1.0)} | options
+    quantized = wrpn_tf.quantize_model(keras.Model(image, outputs), 4, **options)
+    images = np.random.default_rng(0).uniform(0, 1, (8, 4, 4, 3)).astype(np.float32)
+    wrpn_tf.calibrate(quantized, images)
+    return quantized
+
+
+def grids(quantized: keras.Model) -> dict[str, wrpn_tf.QuantizationParameters]:
+    return {view.name: view.grid for view in wrpn_tf.view(quantized) if view.grid is not None}
+
+
+def set_ratio(quantized: keras.Model, ratio: float, name: str, other: str) -> None:
+    """Makes the scale of one layer a multiple of another's."""
+    outputs, scale = wrpn_tf.named_output_quantizers(quantized), grids(quantized)[other].scale
+    quantizer, variables = outputs[name]
+    (variable,) = variables.values()
+    share = np.float32(ratio * scale / quantizer.grid(variables).scale)
+    variable.assign(variable.numpy() * share)
+
+
+def other_codes(quantized: keras.Model) -> list[int]:
+    """Of each line, or tensor moved to another grid, codes that Keras rounds otherwise."""
+    graph = export.lower(quantized)
+    counts = []
+    for kernel in graph.operators:
+        if isinstance(kernel, TrainedKernel) and not kernel.has_weights:
+            source, target = (
+                graph.tensors[name].quantization for name in (kernel.inputs[0], kernel.output)
+            )
+            codes = np.arange(source.low, source.high + 1)
+            reals = codes.astype(np.float32) * np.float32(source.scale)
+            bounds = max(target.low, 0), target.high
+            in_keras = wrpn_tf.quantizers.quantize_codes_np(reals, target.scale, *bounds)
+            ratio = Fraction(source.scale) / Fraction(target.scale)
+            exact = [math.floor(code * ratio + Fraction(1, 2)) for code in codes.tolist()]
+            counts.append(int(np.count_nonzero(in_keras != np.clip(exact, *bounds))))
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("method", "join", "ratio"),
+    [
+        ("learned", layers.Concatenate(name="join"), 1.5),
+        ("pact", layers.Concatenate(name="join"), 0.5),
+        ("calibrated", layers.Maximum(name="join"), 0.9),
+        (
+            "learned",
+            lambda x: layers.Concatenate(name="join")(list(map(layers.MaxPooling2D(), x))),
+            0.1,
+        ),
+    ],
+)
+def test_tensors_are_moved_to_scales_at_which_keras_rounds_as_kernels_do(
+    method: str, join: Callable, ratio: float
+) -> None:
+    """At some scales: in each float32 rounds otherwise."""
+    quantized = joined(join, activation_method=method)
+    outputs = wrpn_tf.named_output_quantizers(quantized)
+    (variable,) = outputs["quant_join"][1].values()
+    before = 0
+    for seed in range(3):
+        variable.assign(variable.numpy() * np.float32(1 + seed * 2.0**-12))
+        set_ratio(quantized, ratio, "quant_a_relu", "quant_join")
+        before += sum(other_codes(quantized))
+        trained = grids(quantized)
+        moves = {layer.name: layer for layer in export.settle(quantized).layers}
+        share = grids(quantized)["quant_join"].scale / trained["quant_join"].scale - 1
+        assert moves["a_relu_2"].largest_gain == pytest.approx(abs(share))
+        assert 0 < abs(share) <= MOST_CHANGE * 1.001
+        assert grids(quantized)["quant_a_relu"] == trained["quant_a_relu"]
+        assert other_codes(quantized) == [0]
+        assert inexact(quantized) == 0
+        assert "a_relu_2" not in {layer.name for layer in export.settle(quantized).layers}
+    assert before > 0
+
+
+def test_grids_that_the_method_fixes_do_not_move() -> None:
+    bits = {"a_relu": 2, "b_relu": 3}
+    rules = [wrpn_tf.Rule(name=name, activation_bits=bits[name]) for name in bits]
+    join = layers.Concatenate(name="join")
+    quantized = joined(join, activation_method="paper", rules=rules)
+    before = grids(quantized)
+    assert (before["quant_a_relu"].scale, before["quant_join"].scale) == pytest.approx(
+        (1 / 3, 1 / 7)
+    )
+    settled = export.settle(quantized)
+    assert grids(quantized) == before
+    assert "a_relu_2" not in {layer.name for layer in settled.layers}
+
+
+def test_a_relu_that_no_kernel_takes_is_a_line() -> None:
+    """Behind a sum that something else reads, too."""
+    image = keras.Input((4, 4, 3), name="image")
+    total = layers.Add(name="sum")([layers.Conv2D(3, 1, name=name)(image) for name in "ab"])
+    outputs = [layers.ReLU(name="relu")(total), layers.Conv2D(2, 1, name="side")(total)]
+    quantized = wrpn_tf.quantize_model(keras.Model(image, outputs), 4, 4, input_range=(0.0, 1.0))
+    wrpn_tf.calibrate(quantized, np.random.default_rng(0).uniform(0, 1, (8, 4, 4, 3)))
+    export.settle(quantized)
+    sums = grids(quantized)["quant_sum"]
+    set_ratio(quantized, 2.0, "quant_relu", "quant_sum")
+    before, trained = other_codes(quantized), grids(quantized)["quant_relu"].scale
+    moved = {layer.name: layer for layer in export.settle(quantized).layers}
+    assert (before > [0], other_codes(quantized)) == (True, [0])
+    share = grids(quantized)["quant_relu"].scale / trained - 1
+    assert moved["relu"].largest_gain == pytest.approx(abs(share))
+    assert 0 < abs(share) <= MOST_CHANGE * 1.001
+    assert grids(quantized)["quant_sum"] == sums
 
 
 def test_a_line_is_rounded_where_its_channels_are() -> None:

@@ -256,3 +256,23 @@ def test_what_is_written_is_what_the_model_is_now(monkeypatch) -> None:
     monkeypatch.setattr(channels, "_KNOWN", collections.OrderedDict())
     assert export.to_tflite(model) == changed
     assert export.prove(export.lower(model)) == report
+
+
+def test_factors_without_height_and_width_stay() -> None:
+    """They are moved to finer grids between reshapes, where nothing trains."""
+    image = keras.Input((6,), name="image")
+    factors = [layers.Dense(4, activation="relu", name=name)(image) for name in "ab"]
+    product = layers.Multiply(name="product")(factors)
+    model = wrpn_tf.quantize_model(keras.Model(image, product), 4, 4, input_range=(0.0, 1.0))
+    wrpn_tf.calibrate(model, np.random.default_rng(0).uniform(0, 1, (8, 6)).astype(np.float32))
+    outputs = wrpn_tf.named_output_quantizers(model)
+    for name in "ab":
+        outputs[f"quant_{name}_relu"][1]["scale"].assign(3.0)
+    graph = export.lower(model)
+    assert "product_factor_moved" in graph.tensors
+    assert {row.name for row in export.settle(model).layers} <= {"a_relu", "b_relu"}
+    after = export.lower(model)
+    scales = [after.tensors[name].quantization.scale for name in ("product_factor", "product")]
+    assert scales == [
+        graph.tensors[name].quantization.scale for name in ("product_factor", "product")
+    ]

@@ -204,6 +204,7 @@ def settle_fixture(monkeypatch):
 
         monkeypatch.setattr(sums.wrpn_tf, "named_output_quantizers", named)
         moved = sums.settle_sums(model, graph)
+        assert set(moved.values()) <= {MOVED / 2}
         found = {name[6:]: each[1]["range"].value / 2 for name, each in outputs.items()}
         return moved, found, asked
 
@@ -225,7 +226,7 @@ def test_sums_read_moved_scales(settle):
     moved, found, asked = settle(
         graph(*operators, scales=scales), sum=Quantizer(), product=Quantizer(), last=Quantizer()
     )
-    assert moved is True
+    assert set(moved) == {"sum", "last"}
     assert found == {"sum": MOVED, "product": 2, "last": MOVED}
     assert asked == {"sum": [1, 1], "last": [MOVED, 2]}
 
@@ -233,21 +234,21 @@ def test_sums_read_moved_scales(settle):
 def test_nothing_moves_where_the_method_fixes_the_scale(settle):
     network = graph(add("a", "b"), scales={"a": 1, "b": 1, "sum": 2})
     moved, found, asked = settle(network, sum=Quantizer(has_free_scale=False))
-    assert (moved, found, asked) == (False, {"sum": 2}, {})
+    assert (moved, found, asked) == ({}, {"sum": 2}, {})
 
 
 def test_sums_after_one_that_stays_move(settle):
     operators = add("a", "b"), add("sum", "b", output="last")
     network = graph(*operators, scales={"a": 1, "b": 1, "sum": 2, "last": 2})
     moved, found, _ = settle(network, sum=Quantizer(has_free_scale=False), last=Quantizer())
-    assert (moved, found) == (True, {"sum": 2, "last": MOVED})
+    assert (set(moved), found) == ({"last"}, {"sum": 2, "last": MOVED})
 
 
 def test_the_quantizer_may_be_of_a_pool_behind_a_pool(settle):
     operators = add("a", "b"), pool("sum", "one"), pool("one", "two")
     network = graph(*operators, scales={"a": 1, "b": 1, "sum": 2, "one": 2, "two": 2})
     moved, found, _ = settle(network, two=Quantizer())
-    assert (moved, found) == (True, {"two": MOVED})
+    assert (set(moved), found) == ({"sum"}, {"two": MOVED})
 
 
 @pytest.mark.parametrize(
@@ -263,7 +264,76 @@ def test_a_tensor_that_shares_its_grid_stays(settle, readers):
     scales = {"a": 1, "b": 1, "sum": 2, "one": 2, "two": 2}
     network = graph(add("a", "b"), *readers, scales=scales)
     moved, found, asked = settle(network, two=Quantizer(has_free_scale=False))
-    assert (moved, found, asked) == (False, {"two": 2}, {})
+    assert (moved, found, asked) == ({}, {"two": 2}, {})
+
+
+@pytest.fixture(name="settle_joint")
+def settle_joint_fixture(monkeypatch):
+    """`settle_sums` of a concatenation, at whose second scale or later each of its sums is right.
+
+    Gives the scale of the concatenation, and the scales of the inputs of each sum that was counted.
+    """
+    asked = {}
+
+    class Pairs:
+        def __init__(self, given, operator, scales):
+            asked[operator.output] = [scales[name] for name in operator.inputs]
+            self._right = {"sum": 2, "other": 5}[operator.output]
+
+        def different(self, output, enough=np.inf):
+            return int(round((output.scale / 2 - 1) * 2**15) < self._right)
+
+    def run(*operators, **quantizers):
+        scales = dict.fromkeys(["a", "b", *(each.output for each in operators)], 2)
+        network = graph(*operators, scales=scales)
+        monkeypatch.setattr(sums, "_Pairs", Pairs)
+        outputs = {
+            f"quant_{name}": (quantizer, {"range": Variable(4.0)})
+            for name, quantizer in quantizers.items()
+        }
+        monkeypatch.setattr(sums.wrpn_tf, "named_output_quantizers", lambda _: outputs)
+        sums.settle_sums(object(), network)
+        found = {name[6:]: each[1]["range"].value / 2 for name, each in outputs.items()}
+        return found, asked
+
+    return run
+
+
+SUMS = add("a", "b"), add("b", "a", output="other")
+JOIN = Concatenate(inputs=("sum", "other"), output="join", axis=3)
+
+
+def test_a_concatenation_has_a_scale_that_serves_all_its_sums(settle_joint):
+    found, asked = settle_joint(*SUMS, JOIN, join=Quantizer())
+    assert found == {"join": float32(2 * (1 + 5 * 2.0**-15))}
+    assert asked == {"sum": [2, 2], "other": [2, 2]}
+
+
+def test_what_reads_a_concatenation_of_concatenations_reads_its_scale(settle_joint):
+    """A concatenation without a quantizer of its own has that of its reader."""
+    inner = Concatenate(inputs=("other", "other"), output="inner", axis=3)
+    outer = Concatenate(inputs=("pooled", "inner"), output="outer", axis=3)
+    last = add("outer", "a", output="sum"), pool("sum", "last")
+    operators = add("a", "b", output="other"), pool("other", "pooled"), inner, outer, *last
+    found, asked = settle_joint(*operators, outer=Quantizer(), last=Quantizer())
+    assert found["outer"] == float32(2 * (1 + 5 * 2.0**-15))
+    assert asked["sum"] == [found["outer"], 2]
+    assert found["last"] == float32(2 * (1 + 2 * 2.0**-15))
+
+
+@pytest.mark.parametrize(
+    ("operators", "quantizers"),
+    [
+        ((*SUMS, JOIN), {"join": False}),
+        ((*SUMS, JOIN), {"sum": False, "join": True}),  # On the same grid by chance.
+        ((*SUMS, JOIN, pool("sum", "pooled")), {"join": True}),  # Read by something else.
+        ((*SUMS, Concatenate(inputs=("sum", "a"), output="join", axis=3)), {"join": True}),
+    ],
+)
+def test_a_grid_of_several_quantizers_or_readers_stays(settle_joint, operators, quantizers):
+    given = {name: Quantizer(has_free_scale=free) for name, free in quantizers.items()}
+    found, asked = settle_joint(*operators, **given)
+    assert (set(found.values()), asked) == ({2}, {})
 
 
 def test_scale_constraints_of_copies():

@@ -260,20 +260,21 @@ def test_an_input_is_an_output():
     assert found.outputs[1].different == 0 and found.different == 0
 
 
-def joined(**options) -> keras.Model:
+def joined(beside: layers.Layer, **options) -> keras.Model:
     """A ReLU with a maximum, pooled, beside what is larger."""
     image = keras.Input((4, 4, 2), name="image")
     branches = [
         layers.MaxPooling2D()(layer(layers.Conv2D(3, 3, padding="same")(image)))
-        for layer in (layers.ReLU(0.25, name="bounded"), layers.Dropout(0.1))
+        for layer in (layers.ReLU(0.25, name="bounded"), beside)
     ]
     model = keras.Model(image, layers.Concatenate(name="join")(branches))
     small_networks.randomize(model, 0)
     return small_networks.quantize(model, 0, **options)
 
 
-def test_a_relu_clips_at_its_maximum_whatever_reads_it():
-    model = joined()
+@pytest.mark.parametrize("beside", [layers.Dropout(0.1), layers.ReLU(), layers.ReLU(6.0)])
+def test_a_relu_clips_at_its_maximum_whatever_reads_it(beside):
+    model = joined(beside)
     export.settle(model)
     graph = export.lower(model)
     codes = small_networks.codes(model, 8, 1)
@@ -281,11 +282,12 @@ def test_a_relu_clips_at_its_maximum_whatever_reads_it():
     (reals,) = wrpn_tf.infer(model, [small_networks.reals(codes)])
     found = export.execute(graph, {"image": codes})[output]
     assert_same(found, comparison.quantize(reals, graph.tensors[output]))
-    assert reals.max() > 0.5
+    assert reals[..., :3].max() <= 0.25 + graph.tensors[output].quantization.scale / 2
+    assert reals[..., 3:].max() > 0.5
 
 
 def test_a_relu_that_nothing_clips_at_its_maximum_is_named():
-    model = joined(rules=[wrpn_tf.Rule(name="*bounded", activation_bits=32)])
+    model = joined(layers.Dropout(0.1), rules=[wrpn_tf.Rule(name="*bounded", activation_bits=32)])
     with pytest.raises(
         export.LoweringError, match=r"bounded' has the maximum 0\.25 and no quantizer .* up to "
     ):

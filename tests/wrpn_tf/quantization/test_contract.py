@@ -442,6 +442,33 @@ for name in ("relu", "relu6", "sigmoid", "silu"):
         same_values,
     )
 case("hard_sigmoid", lambda k: activated(k, k.layers.Activation("hard_sigmoid")), same_values)
+
+
+def beside_a_hard_sigmoid(keras, activation, join):
+    """Values of up to 20, or to the activation's maximum, beside values of up to 1."""
+    source = image(keras)
+    x = keras.layers.Conv2D(2, 3, name="conv")(source)
+    large = keras.layers.Activation(activation)(keras.layers.Rescaling(20.0)(x))
+    x = join([keras.layers.Activation("hard_sigmoid")(x), large])
+    return keras.Model(source, keras.layers.Conv2D(2, 1, name="last")(x))
+
+
+def near_values(model, quantized):
+    expected = model.predict(inputs(model), verbose=0)
+    error = np.abs(quantized.predict(inputs(model), verbose=0) - expected)
+    assert error.max() < 0.2 * np.abs(expected).max()
+
+
+for name, activation, join in (
+    ("a hard sigmoid", "relu", "Concatenate"),
+    ("a hard sigmoid, with a maximum", "relu6", "Concatenate"),
+    ("a hard sigmoid: the larger", "relu", "Maximum"),
+):
+    case(
+        f"a ReLU beside {name}",
+        lambda k, a=activation, j=join: beside_a_hard_sigmoid(k, a, getattr(k.layers, j)()),
+        near_values,
+    )
 case(
     "argument of an operation",
     lambda k: activated(k, lambda x: tf.nn.silu(x, beta=2.0)),

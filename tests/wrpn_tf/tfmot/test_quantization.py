@@ -14,6 +14,7 @@ from tf_keras import layers
 
 import wrpn_tf
 from wrpn_tf import Kind, Rule
+from wrpn_tf.arithmetic.quantizer_state import ActivationState
 from wrpn_tf.tfmot import scheme
 from wrpn_tf.tfmot.saving import custom_objects
 
@@ -164,6 +165,7 @@ def test_branches_of_a_concatenation_leave_their_grid_to_it(policy):
 
 
 ONE, TWO, LINEAR = layers.ReLU(0.25), layers.ReLU(), layers.Activation("linear")
+SIX = layers.Activation("relu6")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +174,8 @@ ONE, TWO, LINEAR = layers.ReLU(0.25), layers.ReLU(), layers.Activation("linear")
         (ONE, ONE, None, [None, None, 4], 0.25),
         (ONE, ONE, layers.MaxPooling2D, [None, None, 4], 0.25),
         (TWO, TWO, layers.MaxPooling2D, [None, None, 4], None),
-        (ONE, TWO, layers.Flatten, [None, None, 4], 0.25),
+        (ONE, TWO, layers.Flatten, [4, None, 4], None),
+        (ONE, SIX, None, [4, None, 4], 6.0),
         # What follows may be larger than the maximum, and a kernel clips at the end of its grid.
         (ONE, LINEAR, None, [4, None, 8], None),
         (ONE, LINEAR, layers.MaxPooling2D, [4, None, 8], None),
@@ -196,23 +199,52 @@ def test_a_relu_with_a_maximum_leaves_its_grid_to_what_clips_there(
     assert getattr(joint, "maximum", None) == maximum
 
 
-@pytest.mark.parametrize(("last", "grids"), [("relu", [None] * 2 + [4]), ("linear", [None, 4, 8])])
-def test_a_concatenation_of_relus_with_a_maximum_clips_before_another(last, grids):
+@pytest.mark.parametrize("join", [layers.Concatenate, layers.Maximum])
+def test_a_maximum_clips_its_own_relu_and_no_other(join):
+    image = keras.Input((4, 4, 2))
+    branches = [
+        layers.ReLU(maximum)(layers.Conv2D(2, 1, kernel_initializer="ones")(image))
+        for maximum in (1.0, 6.0, None)
+    ]
+    quantized = wrpn_tf.quantize_model(
+        keras.Model(image, join(name="join")(branches)), 8, 8, input_range=(0.0, 8.0)
+    )
+    pixels = np.full((1, 4, 4, 2), 8, np.float32)
+    wrpn_tf.calibrate(quantized, pixels)
+    wanted = [1, 1, 6, 6, 16, 16] if join is layers.Concatenate else [16, 16]
+    np.testing.assert_allclose(quantized(pixels)[0, 0, 0], wanted, atol=16 / 255)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "last", "grids", "maxima"),
+    [
+        (0.25, 0.25, "relu", [None, None, 4, 4], [0.25, None]),
+        (0.25, 0.25, "linear", [None, None, 4, 8], [0.25]),
+        (0.25, None, "relu", [4, None, None, 4], [0.25, None]),
+        (0.25, None, "linear", [4, None, None, 8], [0.25]),
+        (0.25, 6.0, "relu6", [4, None, None, 4], [0.25, 6.0]),
+        (0.25, 2.0, "relu6", [4, None, 4, 4], [0.25, 2.0, 6.0]),
+    ],
+)
+def test_a_concatenation_of_relus_with_a_maximum_clips_before_another(
+    first, second, last, grids, maxima
+):
     image = keras.Input((4, 4, 2))
     one, two, three = (
         layer(layers.Conv2D(2, 1)(image))
         for layer in (
-            *(layers.ReLU(0.25, name="one"), layers.ReLU(name="two")),
+            *(layers.ReLU(first, name="one"), layers.ReLU(second, name="two")),
             layers.Activation(last),
         )
     )
     inner = layers.Concatenate(name="inner")([one, two])
     model = keras.Model(image, layers.Concatenate(name="outer")([inner, three]))
     quantized = wrpn_tf.quantize_model(model, 2, 4)
-    assert [quantizer_bits(quantized)[name][1] for name in ("one", "inner", "outer")] == grids
-    where = "quant_outer" if last == "relu" else "quant_inner"
-    (clipped,) = quantized.get_layer(where)._output_quantizers
-    assert clipped.maximum == 0.25
+    names = ("one", "two", "inner", "outer")
+    assert [quantizer_bits(quantized)[name][1] for name in names] == grids
+    outputs = wrpn_tf.named_output_quantizers(quantized)
+    found = [outputs[f"quant_{name}"][0] for name in names if f"quant_{name}" in outputs]
+    assert [each.maximum for each in found if isinstance(each, ActivationState)] == maxima
 
 
 def test_a_concatenation_without_a_grid_leaves_its_branches_theirs():
