@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from absl import flags
 
+from export.ir.files import require_writable, write_bytes
 from export.tools import model_images
 from wrpn_tf import command_line, methods
 from wrpn_tf.terminal import printable
@@ -72,6 +73,7 @@ def main() -> int:
     """Runs the program; returns 1 if the .tflite file is not verified."""
     quantized = _check_paths()
     source, input_range = model_images.of_flags(_IMAGES.value, _RANGE.value)
+    require_writable(quantized, *filter(None, [_OUTPUT.value]))
 
     import wrpn_tf
 
@@ -110,8 +112,6 @@ def main() -> int:
     _write(network, quantized)
     print(f"{quantized}: {_description(model, network, images)}")
     if content is not None:
-        from export.ir.files import write_bytes
-
         write_bytes(_OUTPUT.value, content)
         print(f"{_OUTPUT.value}: {len(content):,} bytes, verified")
     return 0

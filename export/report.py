@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from export.ir.files import require_writable, write_bytes
 from export.tools import model_images
 from wrpn_tf import command_line
 
@@ -59,9 +60,9 @@ def main() -> None:
         if flag.value and not pathlib.Path(flag.value).exists():
             raise ValueError(f"--{flag.name}: there is no {flag.value}")
     source = model_images.find(_IMAGES.value) if _IMAGES.value else None
+    require_writable(*filter(None, [_OUTPUT.value, _NODE_DATA.value]))
 
     import wrpn_tf
-    from export.ir.files import write_bytes
     from export.reporting import facts, page
 
     if source is not None:

@@ -19,6 +19,7 @@ import os
 from absl import flags
 
 from export.ir import weight_dtypes
+from export.ir.files import require_writable, write_bytes
 from export.kernel_sets.rules import TARGETS
 from wrpn_tf import command_line
 
@@ -76,10 +77,10 @@ def main() -> None:
     kernel_sets = tuple(_KERNEL_SETS.value)
     if kernel_sets != TARGETS and _WEIGHTS.value != "int8":
         raise ValueError("--kernel_sets is for --weights=int8: int4 and int2 are XNNPACK's alone")
+    require_writable(*files)
 
     from export.flatbuffer.borders import with_borders
     from export.flatbuffer.writer import to_flatbuffer
-    from export.ir.files import write_bytes
     from export.ir.saving import save
     from export.proof.prover import prove
     from export.tflm import compression

@@ -224,6 +224,12 @@ def test_a_wrong_command_line_is_one_sentence(program):
         assert (process.returncode, output, errors) == (1, "", f"error: {sentence}\n")
 
 
+def test_a_path_of_a_flag_begins_at_home():
+    process = python(RUN, "export.quantize", "--model=~/none.keras")
+    _, errors = process.communicate()
+    assert errors == f"error: --model: there is no file {Path.home()}/none.keras\n"
+
+
 def test_importing_imports_nothing_heavy():
     names = "datasets.names(), jpegs.NAME, methods.METHODS, models.ARCHITECTURES, paper.COSTS"
     process = python(

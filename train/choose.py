@@ -17,6 +17,7 @@ from typing import Any
 
 from absl import flags
 
+from export.ir.files import require_writable
 from export.tools import model_images
 from wrpn_tf import command_line
 
@@ -61,6 +62,7 @@ def main() -> None:
     if (_MODEL.value is None) != (_IMAGES.value is None):
         raise ValueError("--model and --images go together")
     source, input_range = model_images.of_flags(_IMAGES.value, _RANGE.value)
+    require_writable(_OUTPUT.value)
 
     import wrpn_tf
 

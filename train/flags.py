@@ -137,8 +137,6 @@ def define(defaults: Config, omit: Collection[str] = (), *, require_workdir: boo
 def given() -> dict[str, Any]:
     """The fields that the command line sets.
 
-    A path that begins with ~ is one of the user's home.
-
     Raises:
         UserError: The file of rules cannot be read or holds something else, or a path is empty.
     """
@@ -150,7 +148,6 @@ def given() -> dict[str, Any]:
     for name in _PATHS & values.keys():
         if not values[name]:
             raise UserError(f"--{name} is empty; give a path, or leave the flag out")
-        values[name] = os.path.expanduser(values[name])
     if "rules" in values:
         try:
             values["rules"] = wrpn_tf.read_rules(values["rules"])

@@ -1,6 +1,5 @@
 """`record.json`: what a workdir's training was, and how it went."""
 
-import contextlib
 import importlib.metadata
 import json
 import os
@@ -8,6 +7,7 @@ import pathlib
 import platform
 from typing import Any
 
+from export.ir import files
 from train.config import LOCATION_FIELDS, Config, UserError
 from train.experiments import reported
 from train.files import write_bytes
@@ -137,23 +137,11 @@ def require_folder(workdir: str | os.PathLike[str]) -> None:
 
 
 def require_writable(workdir: str | os.PathLike[str]) -> None:
-    """Writes and removes a file in a workdir; folders that it makes for that are removed too.
-
-    Raises:
-        UserError: That is not possible.
-    """
-    path = pathlib.Path(workdir)
-    probe = path / ".probe"
-    missing = [part for part in (path, *path.parents) if not part.exists()]
+    """Raises UserError where no file can be written in a workdir; leaves nothing behind."""
     try:
-        write_bytes(probe, b"1")
-        probe.unlink()
-    except (OSError, UserError) as error:
+        files.require_writable(pathlib.Path(workdir) / "record.json")
+    except ValueError as error:
         raise UserError(f"workdir: {error}") from error
-    finally:
-        for part in missing:
-            with contextlib.suppress(OSError):  # It was not made, or another process uses it.
-                part.rmdir()
 
 
 def _versions() -> dict[str, str | None]:

@@ -91,6 +91,7 @@ def run(
     """
 
     def parse(argv: list[str]) -> list[str]:
+        argv = list(map(_expanded, argv))
         given = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
         if _HELP.intersection(given):
             width = max(_NARROWEST, min(shutil.get_terminal_size().columns, _WIDEST))
@@ -259,6 +260,14 @@ def _description(flag: flags.Flag) -> str:
 def _own_help(flag: flags.Flag) -> str:
     """What was declared: absl puts the choices of an enum before it."""
     return re.sub(r"^<[^>]*>: ", "", flag.help.strip().split(";\n    repeat this option")[0])
+
+
+def _expanded(argument: str) -> str:
+    """An argument with the user's home for the ~ of --name=~/path, which bash leaves."""
+    name, equals, value = argument.partition("=")
+    if not name.startswith("-") or not value.startswith("~/"):
+        return argument
+    return name + equals + os.path.expanduser(value)
 
 
 def _text(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
 import stat
@@ -46,10 +47,40 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     path = pathlib.Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         partial.write_bytes(content)
         os.replace(partial, path)
     except OSError as error:
         with contextlib.suppress(OSError):  # The folder itself may be a file.
             partial.unlink()
         raise ValueError(f"Cannot write {path}: {error.strerror}.") from error
+
+
+def require_writable(*paths: str | os.PathLike[str]) -> None:
+    """Finds out before long work whether files can be written, and leaves nothing behind.
+
+    Raises:
+      ValueError: if one cannot.
+    """
+    for path in map(pathlib.Path, paths):
+        if path.is_dir():
+            raise ValueError(f"Cannot write {path}: it is a folder.")
+        missing = [part for part in path.parents if not os.path.lexists(part)]
+        probe = path.with_name(f".{path.name}.{os.getpid()}.probe")
+        try:
+            _make_folder(path.parent)
+            probe.write_bytes(b"1")
+            probe.unlink()
+        except OSError as error:
+            raise ValueError(f"Cannot write {path}: {error.strerror}.") from error
+        finally:
+            for part in missing:
+                with contextlib.suppress(OSError):  # It was not made, or is used by now.
+                    part.rmdir()
+
+
+def _make_folder(folder: pathlib.Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # Which says of a file in its place only that it exists.
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error

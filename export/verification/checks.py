@@ -39,13 +39,15 @@ class Accuracy:
 
     Attributes:
       images: how many.
-      agreement: share of images with the same top-1 (at every position, where there are several).
+      agreement: share of images with the same top-1, of all positions where an image has several.
+      positions: how many an image has.
       device: share of images that the file classifies rightly; None without labels.
       keras: the same for the Keras evaluation graph.
     """
 
     images: int
     agreement: float
+    positions: int = 1
     device: float | None = None
     keras: float | None = None
 
@@ -233,17 +235,20 @@ class Results:
 
     Attributes:
       differences: by output, codes of the file against those of Keras.
-      same: bool ``[images]``: the same top-1 of the first output.
-      tied: bool ``[images]``: several channels of the first output have the file's largest code.
+      tied: bool ``[images, ...]``: several channels of the first output have the largest code.
       device: int64 ``[images, ...]``, top-1 of the first output of the file.
       keras: the same of Keras.
     """
 
     differences: dict[str, Difference]
-    same: np.ndarray
     tied: np.ndarray
     device: np.ndarray
     keras: np.ndarray
+
+    @property
+    def same(self) -> np.ndarray:
+        """Bool ``[images, ...]``: the same top-1 of the first output."""
+        return self.device == self.keras
 
 
 def compare_results(
@@ -270,10 +275,8 @@ def compare_results(
             best = (scores == scores.max(axis=-1, keepdims=True)).sum(axis=-1)
             tops.append((top, outputs[0].argmax(axis=-1).reshape(top.shape), best > 1))
             advance(len(top))
-    device, in_keras, ties = (np.concatenate(part) for part in zip(*tops, strict=True))
-    same = (device == in_keras).reshape(len(device), -1).all(axis=1)
-    tied = np.logical_or.reduce(ties.reshape(len(device), -1), axis=1)
-    return Results(differences=differences, same=same, tied=tied, device=device, keras=in_keras)
+    device, in_keras, tied = (np.concatenate(part) for part in zip(*tops, strict=True))
+    return Results(differences=differences, tied=tied, device=device, keras=in_keras)
 
 
 def too_many_codes(graph: IntegerGraph, seen: dict[str, set[int]]) -> list[str]:

@@ -168,7 +168,8 @@ def _table(title: str, headings: tuple[str, ...]) -> Table:
 def _sentence(accuracy: Accuracy) -> str:
     same = f"the same top-1 on {accuracy.agreement:.2%}"
     if accuracy.device is None or accuracy.keras is None:
-        return f"Of {accuracy.images:,} images, {same}"
+        positions = f" of {accuracy.positions:,} positions" if accuracy.positions > 1 else ""
+        return f"Of {accuracy.images:,} images{positions}, {same}"
     return (
         f"Top-1 over {accuracy.images:,} images: file {accuracy.device:.2%}, Keras "
         f"{accuracy.keras:.2%}; {same}"

@@ -51,7 +51,8 @@ def verify(
       labels: class numbers ``[images]``, or one-hot ``[images, classes]``, of the first output.
         None: what comes with the batches, if it is class numbers.
       sample: images for the comparison tensor by tensor, at least 1; top-1 uses all.
-      min_agreement: least share of images with the same top-1 in file and Keras.
+      min_agreement: least share of images with the same top-1 in file and Keras; of positions
+        where the first output has several, as a segmentation has.
       max_accuracy_gap: largest difference between the accuracies of both.
       progress: whether to show how far it is; None: where the standard error is a terminal.
 
@@ -179,10 +180,10 @@ def _accuracy(
     if graph.tensors[graph.outputs[0]].shape[-1] < 2:
         return None
     agreement = float(results.same.mean())
-    accuracy = checks.Accuracy(images=len(results.same), agreement=agreement)
+    positions = results.device[0].size
+    accuracy = checks.Accuracy(images=len(results.same), agreement=agreement, positions=positions)
     if classes is None:
         return accuracy
-    positions = results.device[0].size
     if positions != 1:
         raise ValueError(
             f"Output {graph.outputs[0]!r} has {positions} positions, and labels are one class for "
@@ -207,7 +208,8 @@ def _disagreement(
     failures = []
     if accuracy.agreement < min_agreement:
         ties = np.count_nonzero(results.tied & ~results.same)
-        among = f"; on {ties:,} images several classes have the file's best code" if ties else ""
+        where = "images" if accuracy.positions == 1 else "positions"
+        among = f"; on {ties:,} {where} several classes have the file's best code" if ties else ""
         failures.append(
             f"Top-1 agrees on {accuracy.agreement:.2%}, less than {min_agreement:.2%}{among}."
         )

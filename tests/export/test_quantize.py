@@ -56,6 +56,17 @@ def test_a_model_becomes_a_verified_file(folder):
     assert [tensor.type for tensor in (*file.inputs, *file.outputs)] == ["UINT8", "UINT8"]
 
 
+def test_a_place_that_cannot_be_written_is_told_before_any_work(folder):
+    before = set(folder.rglob("*"))
+    output = folder / "net.keras" / "q.tflite"
+    done = run(
+        folder, "--input_range=0,1", f"--images={folder / 'images.npy'}", f"--output={output}"
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: Cannot write {output}: Not a directory.\n"
+    assert set(folder.rglob("*")) == before
+
+
 def test_images_of_another_range_write_nothing(folder):
     np.save(folder / "floats.npy", np.full((4, 6, 6, 1), 2.0))
     before = set(folder.rglob("*"))

@@ -44,6 +44,19 @@ def with_interface_of(model: Any, inputs: list[Any], outputs: list[Any]) -> Quan
     return quantized
 
 
+def float_with_interface_of(model: Any, inputs: list[Any], outputs: list[Any]) -> keras.Model:
+    """The same of a float model: of Keras's own class where that gives the outputs their names."""
+    user = functional(model)
+    plain = keras.Model(
+        tree.pack_sequence_as(user._inputs_struct, inputs),
+        tree.pack_sequence_as(user._outputs_struct, outputs),
+        name=model.name,
+    )
+    if list(plain.output_names) == list(user.output_names):
+        return plain
+    return with_interface_of(model, inputs, outputs)
+
+
 def interface_of(model: keras.Model) -> Any:
     """What `with_interface_of` of either front reads of a model."""
     user = functional(model)

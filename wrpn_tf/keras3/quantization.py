@@ -30,7 +30,7 @@ from wrpn_tf.keras3.layers import (
     output_quantizer,
     weight_quantizer,
 )
-from wrpn_tf.keras3.model import with_interface_of
+from wrpn_tf.keras3.model import float_with_interface_of, with_interface_of
 from wrpn_tf.keras3.moving_layers import NAMESPACE
 from wrpn_tf.keras3.output_quantizers import RangeQuantizer
 
@@ -73,7 +73,7 @@ def quantize(
 
 def assemble(model: Any, network: Network) -> keras.Model:
     """The float model of a network, with the interface of `model`."""
-    return with_interface_of(
+    return float_with_interface_of(
         model, *traversal.build(network, lambda node, tensors: _call(node, tensors, None))
     )
 

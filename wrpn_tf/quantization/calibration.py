@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from wrpn_tf.fronts import front_of
 from wrpn_tf.quantization.feeding import BATCH_SIZE, batches
-from wrpn_tf.quantization.inspection import Model, named_output_quantizers, output_quantizers
+from wrpn_tf.quantization.inspection import (
+    Model,
+    input_quantizers,
+    named_output_quantizers,
+    output_quantizers,
+)
 
 _VALUES_PER_BATCH = 65536
+_FAR = 10  # Widths of the input range: pixels are 127 of [-1, 1].
+_NEAR = 0.01  # The same: images of [0, 1] are 0.004 of (0, 255).
 
 
 def calibrate(
@@ -34,8 +41,8 @@ def calibrate(
       batch_size: images in a batch of an array.
 
     Raises:
-      ValueError: if there are no batches, they do not end or do not fit the model, or a layer's
-        output is not finite.
+      ValueError: if there are no batches, they do not end or do not fit the model, a layer's
+        output is not finite, or inputs are far larger or smaller than the model's `input_range`.
     """
     front, entries = front_of(model, "calibrate"), output_quantizers(model)
     names = list(named_output_quantizers(model))
@@ -77,5 +84,21 @@ def calibrate(
             f"With these data the outputs of {', '.join(wrong)} are NaN or infinite; look at the "
             "data and at the model's weights."
         )
+    seen = {id(entry[0]): values for entry, values in zip(entries, samples, strict=True)}
+    for quantizer in input_quantizers(model):
+        if quantizer.fixed:
+            _check_range(seen[id(quantizer)], quantizer.fixed)
     for (quantizer, variables), values in zip(entries, samples, strict=True):
         quantizer.calibrate(np.concatenate(values), variables)
+
+
+def _check_range(values: Sequence[np.ndarray], fixed: tuple[float, float]) -> None:
+    """Raises ValueError for inputs that cannot be what an input range was given for."""
+    least, most = float(min(map(np.min, values))), float(max(map(np.max, values)))
+    largest, (low, high) = max(-least, most), fixed
+    if largest > _FAR * (high - low) or 0 < largest < _NEAR * (high - low):
+        raise ValueError(
+            f"The data reach from {least:.4g} to {most:.4g}, and the model's input_range is "
+            f"{low:g} to {high:g}; give the data as the float model takes them, not as pixels of "
+            "another range."
+        )

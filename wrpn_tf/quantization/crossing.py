@@ -65,7 +65,8 @@ def to_float(model: Model) -> Model:
     """A quantized model without its quantizers: the float network of its weights, not compiled.
 
     Layers have the names that they had before they were quantized. What training with few bits has
-    made of the weights stays: for a network that was only calibrated, it is the float network.
+    made of the weights stays: for a network that was only calibrated, it is the float network. A
+    file of it needs Keras alone, unless an output has another name than its layer.
 
     Args:
       model: from `quantize_model` or `quantize_apply`; of either Keras.

@@ -43,6 +43,18 @@ def with_interface_of(model: keras.Model, quantized: keras.Model) -> keras.Model
     return quantized
 
 
+def float_with_interface_of(model: keras.Model, network: keras.Model) -> keras.Model:
+    """The same of a float model: of Keras's own class where that gives the outputs their names."""
+    plain = keras.Model(
+        tf.nest.pack_sequence_as(model._nested_inputs, network.inputs),
+        tf.nest.pack_sequence_as(model._nested_outputs, network.outputs),
+        name=network.name,
+    )
+    if list(plain.output_names) == list(model.output_names):
+        return plain
+    return with_interface_of(model, network)
+
+
 @tf.__internal__.tracking.no_automatic_dependency_tracking
 def _name_outputs(model: keras.Model, names: Sequence[str]) -> None:
     model.output_names = list(names)

@@ -19,7 +19,7 @@ from wrpn_tf.graph.plan import LayerPlan
 from wrpn_tf.tfmot import traversal
 from wrpn_tf.tfmot.acceptance import check_accepted
 from wrpn_tf.tfmot.inspection import NAME_PREFIX
-from wrpn_tf.tfmot.interface import with_interface_of
+from wrpn_tf.tfmot.interface import float_with_interface_of, with_interface_of
 from wrpn_tf.tfmot.quantize_config import WRPNQuantizeConfig
 from wrpn_tf.tfmot.scheme import WRPNScheme
 from wrpn_tf.tfmot.wrapper import QuantizeWrapperV2
@@ -47,7 +47,7 @@ def quantize(
 
 def assemble(model: Any, network: Network) -> keras.Model:
     """The float model of a network, with the interface of `model`."""
-    return with_interface_of(model, traversal.build(network))
+    return float_with_interface_of(model, traversal.build(network))
 
 
 def annotate(layer: keras.layers.Layer, plan: LayerPlan) -> keras.layers.Layer:

@@ -63,6 +63,8 @@ def widen(
     front = front_of(model, "widen")
     front.check_model(model, "widen")
     refuse(model, front.lost(model, "widen"), "widen")
+    if front.named_kernel_quantizers(model):
+        raise ValueError(f"Model {model.name!r} is quantized already; widen the float model.")
     check_factor(factor, "factor")
     _check_option("initialization", initialization, ("preserve", "fresh"))
     _check_option("first_layer", first_layer, ("widen", "keep"))

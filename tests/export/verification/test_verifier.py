@@ -189,6 +189,24 @@ def test_several_inputs_and_outputs(as_dict):
             export.verify(model, export.to_tflite(model), images, np.zeros(12))
 
 
+def test_of_a_map_each_position_counts(monkeypatch):
+    model = several(as_dict=False)
+    images = list(np.random.default_rng(0).normal(size=(2, 12, 4, 4, 2)).astype(np.float32))
+    wrpn_tf.calibrate(model, images)
+    export.settle(model)
+    infer = wrpn_tf.infer
+
+    def with_one_other_class(*arguments):
+        scores, *others = infer(*arguments)
+        first = np.arange(scores.size).reshape(scores.shape) < scores.shape[-1]
+        return [np.where(first, -scores, scores), *others]
+
+    monkeypatch.setattr(wrpn_tf, "infer", with_one_other_class)
+    found = export.verify(model, export.to_tflite(model), images, min_agreement=0.99)
+    assert found.verified and found.accuracy.agreement == 191 / 192
+    assert "Of 12 images of 16 positions, the same top-1 on 99.48%" in str(found)
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "sentence"),
     [

@@ -103,6 +103,18 @@ def test_penalties_cross_and_stay(package):
     assert [len(losses) for losses in found] == [2, 2, 2, 2]
 
 
+@pytest.mark.parametrize("package", KERAS.values(), ids=KERAS)
+def test_float_networks_are_of_keras_own_class(package):
+    image = package.Input((4, 4, 2))
+    x = package.layers.Conv2D(2, 3, activation="relu")(image)
+    heads = {name: package.layers.Conv2D(2, 1, name=name)(x) for name in ("b", "a")}
+    model = package.Model(image, heads)
+    quantized = wrpn_tf.quantize_model(model, 8, 8)
+    for copy in (wrpn_tf.to_float(quantized), crossed(model)):
+        assert not type(copy).__module__.startswith("wrpn_tf")
+    assert wrpn_tf.to_float(quantized).output_names == model.output_names
+
+
 def test_a_model_of_the_same_keras_is_copied():
     image = keras.Input((6, 4))
     x = keras.layers.LSTM(3, recurrent_activation="hard_sigmoid", return_sequences=True)(image)

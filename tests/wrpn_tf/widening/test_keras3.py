@@ -180,5 +180,5 @@ def test_a_kept_lambda_has_its_function():
 
 def test_a_quantized_model_is_refused():
     model = wrpn_tf.quantize_model(keras.Sequential([keras.Input((4,)), layers.Dense(3)]), 4, 4)
-    with pytest.raises(ValueError, match="cannot be widened"):
+    with pytest.raises(ValueError, match="is quantized already; widen the float model"):
         wrpn_tf.widen(model, 2)
