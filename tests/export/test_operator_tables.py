@@ -66,7 +66,10 @@ def test_constants_and_runtime_versions():
     assert {c for c, form in forms if form.constants is not opcodes.no_constants} == {
         *(TransposeConv2D, Pad, Slice, Transpose, ResizeNearest, ResizeBilinear, Reshape)
     }
-    newer = {TransposeConv2D: (2, 3, 0), ResizeBilinear: (2, 2, 0), DepthToSpace: (2, 1, 0)}
+    newer = {
+        **{GroupedConv2D: (2, 9, 0), TransposeConv2D: (2, 3, 0)},
+        **{ResizeBilinear: (2, 2, 0), DepthToSpace: (2, 1, 0)},
+    }
     assert {c: f.runtime_version for c, f in forms if f.runtime_version != (1, 14, 0)} == newer
 
 
