@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from absl import flags
 
+from export.flatbuffer import reader
 from export.kernel_sets.rules import TARGETS
 from wrpn_tf import command_line
 
@@ -39,16 +40,15 @@ _KERNEL_SETS = flags.DEFINE_multi_enum(
 def main(paths: list[str]) -> int:
     """Runs the program; returns 1 if a check fails."""
     (path,) = command_line.model_files("export.verify", paths, _MODEL.value, most=1)
+    content = reader.read_path(path).content
 
     from rich.console import Console
 
-    from export.flatbuffer import reader
-    from export.ir.files import read_bytes
     from export.verification.verifier import verify_graph
     from export.verification.workdir import Workdir
     from wrpn_tf.progress import ProgressLine
 
-    workdir, content = Workdir.load(_WORKDIR.value), read_bytes(path)
+    workdir = Workdir.load(_WORKDIR.value)
     with ProgressLine(f"read {workdir.dataset}"):
         data = workdir.load_data(_DATA_DIR.value)
     verification = verify_graph(

@@ -183,6 +183,11 @@ VALUES = [
     ("export.verify", "--images=0", "--images=0 must be a positive integer"),
     (
         "export.verify",
+        "--workdir=x --model=README.md",
+        "README.md is not a TFLite model: the identifier TFL3 is missing",
+    ),
+    (
+        "export.verify",
         "--min_agreement=2",
         "--min_agreement=2 must be a number in the range [0, 1]",
     ),
