@@ -12,7 +12,7 @@ import wrpn_tf
 from export.alignment.kernel_scales import settle_scales
 from export.alignment.offsets import recoded, settled
 from export.alignment.report import LayerMoves, Settlement
-from export.alignment.sums import settle_sums
+from export.alignment.sums import settle_output_scales
 from export.ir.graph import IntegerGraph
 from export.ir.operators import Weighted
 from export.kernel_sets.rules import TARGETS, is_per_tensor
@@ -102,7 +102,7 @@ def settle(
         if _bias_owner(group) is None
         and (group.affine is group.body or group.body.kind is Kind.RELU)
     ]
-    if factors := settle_sums(model, trained, lines):
+    if factors := settle_output_scales(model, trained, lines):
         trained = lower(model)
         moves = [
             LayerMoves(name=name, channels=1, recoded=1, largest_gain=abs(factor - 1))

@@ -31,7 +31,7 @@ _TRIED = 128  # Scales on either side.
 _VECTOR = 16  # Elements; what is left over is rounded as in the reference kernel.
 
 
-def settle_sums(model: Any, graph: Graph, lines: Collection[str] = ()) -> dict[str, float]:
+def settle_output_scales(model: Any, graph: Graph, lines: Collection[str] = ()) -> dict[str, float]:
     """Moves the output scales of sums and differences to the nearest that serve, in place.
 
     And those of lines, and those that tensors of other scales are brought to

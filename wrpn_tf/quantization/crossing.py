@@ -13,7 +13,6 @@ import numpy as np
 
 from wrpn_tf.arithmetic.quantizer_state import ActivationState
 from wrpn_tf.fronts import front, front_of, package_of
-from wrpn_tf.graph.acceptance import refuse
 from wrpn_tf.graph.fusion import Fusion
 from wrpn_tf.graph.nodes import Network, Node
 from wrpn_tf.graph.placement import KBit
@@ -77,8 +76,7 @@ def to_float(model: Model) -> Model:
     """
     package = package_of(model, "convert")
     source = front(package)
-    source.check_model(model, "convert")
-    refuse(model, source.lost(model, "convert"), "convert")
+    source.check_copied(model, "convert")
     network = source.read(model)
     views = {node.name: source.view_layer(node) for node in network.nodes}
     kernels = source.named_kernel_quantizers(model)
@@ -88,8 +86,7 @@ def to_float(model: Model) -> Model:
 
 def _crossed(model: Model, package: str) -> Model:
     source, target = front_of(model, "convert"), front(package)
-    source.check_model(model, "convert")
-    refuse(model, source.lost(model, "convert"), "convert")
+    source.check_copied(model, "convert")
     policy = importlib.import_module(package).mixed_precision.global_policy().name
     if policy not in _FLOAT32:
         raise ValueError(

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 
 from wrpn_tf.fronts import front_of
-from wrpn_tf.graph.acceptance import refuse
 from wrpn_tf.graph.roles import Layer, class_name, operation_name
 from wrpn_tf.graph.rules import decide
 from wrpn_tf.widening.channel_roles import Role, role
@@ -61,8 +60,7 @@ def widen(
         function cannot be preserved.
     """
     front = front_of(model, "widen")
-    front.check_model(model, "widen")
-    refuse(model, front.lost(model, "widen"), "widen")
+    front.check_copied(model, "widen")
     if front.named_kernel_quantizers(model):
         raise ValueError(f"Model {model.name!r} is quantized already; widen the float model.")
     check_factor(factor, "factor")

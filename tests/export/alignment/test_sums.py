@@ -8,7 +8,7 @@ from tf_keras import layers
 
 import export
 import wrpn_tf
-from export.alignment.sums import settle_sums
+from export.alignment.sums import settle_output_scales
 from export.kernel_sets import addition
 
 
@@ -44,19 +44,19 @@ def test_every_pair_of_codes_is_exact_with_every_kernel(seed: int) -> None:
     before, trained = wrong_pairs(model), grids(model)
     assert len(before) == 3
     assert any(before.values())
-    assert settle_sums(model, export.lower(model))
+    assert settle_output_scales(model, export.lower(model))
     assert not any(wrong_pairs(model).values())
     moved = {name for name, grid in grids(model).items() if grid != trained[name]}
     assert 0 < len(moved) <= 3
     for name, grid in grids(model).items():
         assert grid.low == trained[name].low
         assert abs(grid.scale / trained[name].scale - 1) <= 2.0**-8 * 1.001
-    assert not settle_sums(model, export.lower(model))
+    assert not settle_output_scales(model, export.lower(model))
 
 
 def test_scales_that_the_method_fixes_stay() -> None:
     model = network(0, activation_bits=4, activation_method="paper")
-    settle_sums(model, export.lower(model))
+    settle_output_scales(model, export.lower(model))
     assert grids(model)["quant_less"].scale == pytest.approx(1 / 15)
 
 
@@ -83,7 +83,7 @@ def test_scales_move_by_at_most_a_256th(
         return codes if far else np.bitwise_xor(codes, 1)
 
     monkeypatch.setattr(addition, "add_codes", stubborn)
-    settle_sums(model, graph)
+    settle_output_scales(model, graph)
     share = sign * (grids(model)["quant_sum"].scale / before - 1)
     assert abs(share) <= 2.0**-8 * 1.001
     assert (share >= needed) == serves

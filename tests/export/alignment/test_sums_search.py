@@ -179,7 +179,7 @@ def test_grids_keep_their_codes(clips):
 
 @pytest.fixture(name="settle")
 def settle_fixture(monkeypatch):
-    """`settle_sums` of a graph, where scales of 2 have wrong pairs; and the scales it was asked."""
+    """Settles a graph, where scales of 2 have wrong pairs; and the scales it was asked."""
     asked, networks = {}, []
 
     class Pairs(Counts):
@@ -203,7 +203,7 @@ def settle_fixture(monkeypatch):
             return outputs
 
         monkeypatch.setattr(sums.wrpn_tf, "named_output_quantizers", named)
-        moved = sums.settle_sums(model, graph)
+        moved = sums.settle_output_scales(model, graph)
         assert set(moved.values()) <= {MOVED / 2}
         found = {name[6:]: each[1]["range"].value / 2 for name, each in outputs.items()}
         return moved, found, asked
@@ -269,7 +269,7 @@ def test_a_tensor_that_shares_its_grid_stays(settle, readers):
 
 @pytest.fixture(name="settle_joint")
 def settle_joint_fixture(monkeypatch):
-    """`settle_sums` of a concatenation, at whose second scale or later each of its sums is right.
+    """Settles a concatenation, at whose second scale or later each of its sums is right.
 
     Gives the scale of the concatenation, and the scales of the inputs of each sum that was counted.
     """
@@ -292,7 +292,7 @@ def settle_joint_fixture(monkeypatch):
             for name, quantizer in quantizers.items()
         }
         monkeypatch.setattr(sums.wrpn_tf, "named_output_quantizers", lambda _: outputs)
-        sums.settle_sums(object(), network)
+        sums.settle_output_scales(object(), network)
         found = {name[6:]: each[1]["range"].value / 2 for name, each in outputs.items()}
         return found, asked
 
