@@ -48,6 +48,13 @@ def training_problems(graph: IntegerGraph, trained: IntegerGraph) -> list[str]:
         for name, quantization in trained_quantization(graph).items()
         if wanted.get(name) != quantization
     ]
+    problems += [
+        f"{name}: its shape is {tensor.shape}, and in the training {trained.tensors[name].shape}."
+        for name, tensor in graph.tensors.items()
+        if name in trained.tensors and trained.tensors[name].shape != tensor.shape
+    ]
+    if (graph.inputs, graph.outputs) != (trained.inputs, trained.outputs):
+        problems.append("The training has other inputs or outputs, or has them in another order.")
     theirs = {operator.output: operator for operator in trained.operators}
     for operator in graph.operators:
         other = theirs.get(operator.output)
@@ -67,6 +74,8 @@ def _same_training(one: Operator, other: Operator) -> bool:
         return False
     for field in dataclasses.fields(one):
         mine, yours = getattr(one, field.name), getattr(other, field.name)
-        if field.name not in chosen and not np.array_equal(mine, yours):
+        if field.name in chosen:
+            mine, yours = np.shape(mine), np.shape(yours)
+        if not np.array_equal(mine, yours):
             return False
     return True

@@ -417,6 +417,23 @@ def test_a_training_is_compared_operator_by_operator():
     other = dataclasses.replace(graph, provenance=Provenance(quantization=trained))
     assert "another grid" in training_problems(other, graph)[0]
     assert "0 operators" in training_problems(graph, dataclasses.replace(graph, operators=[]))[-1]
+    other = dataclasses.replace(graph, outputs=graph.inputs)
+    assert "other inputs or outputs" in training_problems(other, graph)[0]
+
+
+def test_a_graph_of_other_shapes_is_not_the_training():
+    """The digest of a kernel is that of its codes, whatever the window that they lie in."""
+    graph = layer(0, operator=Conv2D, taps=3)
+    kernel = graph.operators[0].kernel
+    assert kernel.shape == (CHANNELS, 1, 1, 3)
+    tall = changed(graph, kernel=kernel.reshape(CHANNELS, 3, 1, 1))
+    assert "output" in training_problems(tall, graph)[0]
+    tensors = {
+        name: dataclasses.replace(tensor, shape=(*tensor.shape[:-1], 1 + tensor.shape[-1]))
+        for name, tensor in graph.tensors.items()
+    }
+    problems = training_problems(dataclasses.replace(graph, tensors=tensors), graph)
+    assert ["its shape is" in problem for problem in problems] == [True, True]
 
 
 def test_average_pooling_is_proven_for_every_sum():
