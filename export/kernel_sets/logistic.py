@@ -57,5 +57,5 @@ def _fixed_point(source: QuantizationParameters) -> np.ndarray:
         np.where(inside, steps, 0), mantissa, shift, half_up=False
     )
     rounded = gemmlowp.shift_away(gemmlowp.logistic(values, _INTEGER_BITS), 23) - 128
-    ends = np.where(steps < 0, -128, 127)
+    ends = np.where(steps <= -radius, -128, 127)  # With a radius of 0, that of 0 is -128.
     return np.where(inside, np.clip(rounded, -128, 127), ends).astype(np.int8)

@@ -185,28 +185,43 @@ def test_int2_is_refused():
         limits.check_graph(dataclasses.replace(graph, operators=[narrow]))
 
 
+def sigmoid_of_every_code(grid):
+    """The codes that TensorFlow Lite Micro computes for int8 codes -128 to 127 of a grid."""
+    codes = np.arange(-128, 128).astype(np.int8).reshape(1, 256)
+    graph = IntegerGraph(
+        tensors={
+            "input": Tensor(shape=(1, 256), quantization=grid),
+            "output": Tensor(shape=(1, 256), quantization=PROBABILITIES),
+        },
+        operators=[Logistic(inputs=("input",), output="output")],
+        inputs=("input",),
+        outputs=("output",),
+    )
+    return MicroRunner(writer.to_flatbuffer(graph))({"input": codes})["output"][0]
+
+
 @needs_interpreter
 def test_a_sigmoid_in_fixed_point():
     """Grids on which a table of float32 differs, found among 3,000 random ones, and others."""
     random = np.random.default_rng(0)
-    codes = np.arange(-128, 128).astype(np.int8).reshape(1, 256)
     different = 0
     for _ in range(60):
         scale = float(np.float32(2.0 ** random.uniform(-9, 1)))
         grid = QuantizationParameters.int8(scale=scale, zero_point=int(random.integers(-128, 128)))
-        graph = IntegerGraph(
-            tensors={
-                "input": Tensor(shape=(1, 256), quantization=grid),
-                "output": Tensor(shape=(1, 256), quantization=PROBABILITIES),
-            },
-            operators=[Logistic(inputs=("input",), output="output")],
-            inputs=("input",),
-            outputs=("output",),
-        )
-        found = MicroRunner(writer.to_flatbuffer(graph))({"input": codes})["output"]
-        assert np.array_equal(found[0], logistic.table(grid, "tflm"))
-        different += np.count_nonzero(found[0] != logistic.table(grid, "reference"))
+        found = sigmoid_of_every_code(grid)
+        assert np.array_equal(found, logistic.table(grid, "tflm"))
+        different += np.count_nonzero(found != logistic.table(grid, "reference"))
     assert different <= 1
+
+
+@needs_interpreter
+@pytest.mark.parametrize("scale", [2.0, 7.875, 8.0, 15.5, 500.0])
+def test_a_sigmoid_of_coarse_steps(scale):
+    """Where one step is 8 or more, a real 0 is none to the kernel: its sigmoid is 0, not 1/2."""
+    grid = QuantizationParameters.int8(scale=scale, zero_point=-6)
+    found = sigmoid_of_every_code(grid)
+    assert np.array_equal(found, logistic.table(grid, "tflm"))
+    assert found[128 - 6] == (0 if scale < 8 else -128)
 
 
 @needs_interpreter
