@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -207,9 +208,21 @@ def test_what_has_no_c_form_is_named(digits, monkeypatch):
         generator.generate(random_graphs.network(0), "net")
     with pytest.raises(ValueError, match="'2 nets' is no name in C"):
         generator.generate(digits, "2 nets")
-    for name in ("wrpn_kernels", "string"):
-        with pytest.raises(ValueError, match=f"{name}.h is a header that the C code includes"):
-            generator.generate(digits, name)
+
+
+@pytest.mark.parametrize("name", ["wrpn_kernels", "string", "stddef", "Math"])
+def test_a_name_that_hides_a_header_is_refused(name):
+    """With -I, <math.h> of a program would be that of the network."""
+    with pytest.raises(ValueError, match=f"{name}.h would hide a header of the C library"):
+        generator.check_name(name)
+
+
+def test_no_constant_needs_an_int_of_32_bits():
+    """An int of AVR and MSP430 has 16 bits: a shift out of it gives wrong sums and softmaxes."""
+    source = (generator.RUNTIME / "wrpn_kernels.c").read_text()
+    shifts = re.findall(r"(\S+) << (\d+)", source)
+    assert shifts
+    assert not [each for each in shifts if each[0].lstrip("(") == "1" and int(each[1]) >= 15]
 
 
 def softmax(classes: int) -> IntegerGraph:
