@@ -15,7 +15,8 @@ integers:
                                 wrpn_kernels.h, wrpn_kernels.c; no other
                                 library, no heap
 
-Where an operator has no C form, the program says so and writes the array alone.
+Where an operator has no C form, the program says so and writes the array alone; where TensorFlow
+Lite Micro does not run the file, the plain C alone.
 """
 
 from __future__ import annotations
@@ -28,8 +29,7 @@ from export.c99 import generator, literals
 from export.flatbuffer.writer import to_flatbuffer
 from export.ir.files import write_bytes
 from export.ir.saving import load
-from export.tflm import compression
-from export.tflm.limits import check_graph
+from export.tflm import compression, limits
 from wrpn_tf import command_line
 
 _GRAPH = flags.DEFINE_string(
@@ -51,28 +51,40 @@ def main() -> None:
     name = _NAME.value
     generator.check_name(name)
     graph = load(_GRAPH.value)
-    check_graph(graph)
-    model = to_flatbuffer(graph)
-    array = f"{name}_tflite: {len(model):,} bytes"
-    if _COMPRESS.value:
-        compressed = compression.compress(model)
-        array = f"{name}_tflite: {compressed.report(len(model))}"
-        model = compressed.content
-    header, body = literals.file(f"{name}_tflite", model)
-    texts = {f"{name}_tflite.h": header, f"{name}_tflite.c": body}
-    missing = generator.without_form(graph)
+    refused, missing = limits.refusal(graph), generator.without_form(graph)
+    narrow = any(operator.dtype_bits < 8 for operator in graph.weighted)
+    if refused and (missing or narrow or _COMPRESS.value):
+        raise ValueError(refused)
+    texts: dict[str, str] = {}
     if missing:
-        written = f"{missing}: the array is written alone"
+        said = f"{missing}: the array is written alone"
     else:
         source = generator.generate(graph, name)
         texts |= {f"{name}.h": source.header, f"{name}.c": source.body}
         texts |= {path.name: path.read_text() for path in sorted(generator.RUNTIME.glob("*.[ch]"))}
-        written = (
+        said = (
             f"{name}_run: {source.arena:,} bytes of memory, {source.constants:,} bytes of constants"
         )
+    if refused:
+        said += f"; {refused}: the plain C is written alone"
+    else:
+        array, report = _array(f"{name}_tflite", to_flatbuffer(graph))
+        texts = array | texts
+        said += f"; {report}"
     for path, text in texts.items():
         write_bytes(pathlib.Path(_OUTPUT.value) / path, text.encode())
-    print(f"{_OUTPUT.value}: {', '.join(texts)}\n{written}; {array}")
+    print(f"{_OUTPUT.value}: {', '.join(texts)}\n{said}")
+
+
+def _array(name: str, model: bytes) -> tuple[dict[str, str], str]:
+    """The files of an array, by name, and its size in words."""
+    report = f"{len(model):,} bytes"
+    if _COMPRESS.value:
+        compressed = compression.compress(model)
+        report = compressed.report(len(model))
+        model = compressed.content
+    header, body = literals.file(name, model)
+    return {f"{name}.h": header, f"{name}.c": body}, f"{name}: {report}"
 
 
 if __name__ == "__main__":

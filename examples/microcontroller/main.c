@@ -6,7 +6,8 @@
  *   ./classify < image.raw
  *
  * image.raw: the pixels, one byte for each channel, row by row. Prints the class and its score.
- * On a microcontroller there is no file: put the pixels where getchar() is.
+ * On a microcontroller there is no file: put the pixels where getchar() is. A network with several
+ * inputs or outputs, which network.h lists, needs an array for each in inputs[] and outputs[].
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -62,7 +62,13 @@ KERNEL_SET = "tflm"
 _MOST_CONSTANTS = 2**27
 _SOFTMAX_CLASSES = 2**13
 RUNTIME = pathlib.Path(__file__).parent / "runtime"
-_HEADERS = {"stdint", "string"} | {path.stem for path in RUNTIME.glob("*.h")}
+_LIBRARY = frozenset(
+    """
+    assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdarg
+    stdbool stddef stdint stdio stdlib string strings tgmath time wchar wctype
+    """.split()
+)
+_HEADERS = _LIBRARY | {path.stem for path in RUNTIME.glob("*.h")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,8 +92,10 @@ def check_name(name: str) -> None:
     """Raises ValueError where files and C names cannot begin with a name."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise ValueError(f"{name!r} is no name in C: letters, digits and underscores are")
-    if name in _HEADERS:
-        raise ValueError(f"{name}.h is a header that the C code includes; give another name")
+    if name.lower() in _HEADERS:  # Where the case of files does not count, too.
+        raise ValueError(
+            f"{name}.h would hide a header of the C library or of the kernels; give another name"
+        )
 
 
 def generate(graph: IntegerGraph, name: str) -> Source:
@@ -99,8 +107,8 @@ def generate(graph: IntegerGraph, name: str) -> Source:
 
     Raises:
       TypeError: the graph is a trained one, without integers.
-      ValueError: `name` is no C identifier or an included header, or an operator has no C form (it
-        is named).
+      ValueError: `name` is no C identifier or hides a header, or an operator has no C form (it is
+        named).
     """
     check_integers(graph)
     check_name(name)

@@ -134,7 +134,10 @@ def load(path: str | os.PathLike[str]) -> IntegerGraph:
     except _TooLarge as error:
         raise ValueError(f"{name} {error}.") from error
     except _UNREADABLE as error:
-        raise ValueError(f"{name} is not a saved integer graph.") from error
+        raise ValueError(
+            f"{name} is not a saved integer graph, which export.tflite writes with "
+            "--graph=model.npz."
+        ) from error
     if version not in (1, FORMAT_VERSION):
         raise ValueError(
             f"{name} has integer graph format {version!r}; this version reads 1 to "

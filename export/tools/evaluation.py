@@ -35,17 +35,31 @@ def labels_of_classes(
     is 0, else by position: class ``offset`` is label 0.
 
     Raises:
-      ValueError: the numbers of classes do not fit.
+      ValueError: the numbers of classes do not fit, or some of the names are the file's and have
+        another position there.
     """
     mapping = np.full(description.classes, -1, np.int64)
-    positions = {name: index for index, name in enumerate(description.labels or ())}
-    if not offset and all(positions.get(n, len(mapping)) < len(mapping) for n in class_names):
+    labels = (description.labels or ())[: description.classes]
+    positions = {name: index for index, name in enumerate(labels)}
+    unknown = [name for name in class_names if name not in positions]
+    if not offset and not unknown:
         mapping[[positions[name] for name in class_names]] = np.arange(len(class_names))
         return mapping
     if description.classes - offset != len(class_names):
         raise ValueError(
             f"the model has {description.classes} classes, the data set {len(class_names)}: "
             "--label_offset says which class is label 0 (1 where class 0 is the background)"
+        )
+    moved = [
+        name
+        for label, name in enumerate(class_names)
+        if name in positions and labels[label : label + 1] != (name,)
+    ]
+    if not offset and moved:
+        raise ValueError(
+            f"the file has the class {moved[0]!r} at another position than the data set, and none "
+            f"named {unknown[0]!r}: give all classes the file's names, {', '.join(labels[:10])}"
+            f"{', …' if len(labels) > 10 else ''}"
         )
     mapping[offset:] = np.arange(len(class_names))
     return mapping

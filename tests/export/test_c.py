@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import wrpn_tf
 from export.c99 import arena, generator, literals
 from export.flatbuffer import writer
 from export.ir.graph import IntegerGraph
-from export.ir.operators import Slice, Softmax
+from export.ir.operators import Reshape, Softmax
 from export.ir.saving import save
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -207,9 +208,21 @@ def test_what_has_no_c_form_is_named(digits, monkeypatch):
         generator.generate(random_graphs.network(0), "net")
     with pytest.raises(ValueError, match="'2 nets' is no name in C"):
         generator.generate(digits, "2 nets")
-    for name in ("wrpn_kernels", "string"):
-        with pytest.raises(ValueError, match=f"{name}.h is a header that the C code includes"):
-            generator.generate(digits, name)
+
+
+@pytest.mark.parametrize("name", ["wrpn_kernels", "string", "stddef", "Math"])
+def test_a_name_that_hides_a_header_is_refused(name):
+    """With -I, <math.h> of a program would be that of the network."""
+    with pytest.raises(ValueError, match=f"{name}.h would hide a header of the C library"):
+        generator.check_name(name)
+
+
+def test_no_constant_needs_an_int_of_32_bits():
+    """An int of AVR and MSP430 has 16 bits: a shift out of it gives wrong sums and softmaxes."""
+    source = (generator.RUNTIME / "wrpn_kernels.c").read_text()
+    shifts = re.findall(r"(\S+) << (\d+)", source)
+    assert shifts
+    assert not [each for each in shifts if each[0].lstrip("(") == "1" and int(each[1]) >= 15]
 
 
 def softmax(classes: int) -> IntegerGraph:
@@ -244,14 +257,33 @@ def test_a_long_name_stays_whole(digits):
 
 
 def test_the_array_is_written_where_an_operator_has_no_c_form(tmp_path):
-    graph = random_graphs.one_operator("slice", 0)
+    graph = random_graphs.one_operator("reshape", 0)
     shape = (1,) * 8
     tensors = {n: dataclasses.replace(t, shape=shape) for n, t in graph.tensors.items()}
-    sliced = Slice(inputs=("input",), output="output", begin=(0,) * 7)
-    graph = dataclasses.replace(graph, tensors=tensors, operators=[sliced])
+    reshaped = Reshape(inputs=("input",), output="output")
+    graph = dataclasses.replace(graph, tensors=tensors, operators=[reshaped])
     printed = export_c(graph, tmp_path)
     assert "'output' has 7 axes, more than 6 have no C form: the array is written alone" in printed
     assert {path.name for path in tmp_path.glob("*.[ch]")} == {"net_tflite.c", "net_tflite.h"}
+
+
+def concatenation(parts: int) -> IntegerGraph:
+    graph = random_graphs.one_operator("concatenate", 0)
+    (operator,), tensor = graph.operators, graph.tensors["input"]
+    names = tuple(f"part{index}" for index in range(parts))
+    size = tensor.shape[operator.axis] * parts
+    shape = (*tensor.shape[: operator.axis], size, *tensor.shape[operator.axis + 1 :])
+    tensors = dict.fromkeys(names, tensor) | {"output": dataclasses.replace(tensor, shape=shape)}
+    joined = dataclasses.replace(operator, inputs=names)
+    return dataclasses.replace(graph, tensors=tensors, operators=[joined], inputs=names)
+
+
+def test_plain_c_is_written_where_the_interpreter_does_not_run_the_file(tmp_path):
+    printed = export_c(concatenation(11), tmp_path)
+    assert "'output' is a concatenation of 11 tensors, more than 10, which Tensor" in printed
+    assert "the plain C is written alone" in printed
+    names = {"net.c", "net.h", "wrpn_kernels.c", "wrpn_kernels.h"}
+    assert {path.name for path in tmp_path.glob("*.[ch]")} == names
 
 
 def test_a_file_that_the_interpreter_does_not_load_is_refused(tmp_path):
@@ -261,7 +293,7 @@ def test_a_file_that_the_interpreter_does_not_load_is_refused(tmp_path):
     command = [sys.executable, "-m", "export.c", f"--model-graph={tmp_path / 'graph.npz'}"]
     result = subprocess.run([*command, f"--output={tmp_path}"], capture_output=True, text=True)
     assert result.returncode and "Traceback" not in result.stderr
-    assert "which TensorFlow Lite Micro does not load" in result.stderr
+    assert "which TensorFlow Lite Micro does not run" in result.stderr
     assert "export with --weights=int8" in result.stderr
     assert not list(tmp_path.glob("*.[ch]"))
 

@@ -170,6 +170,15 @@ def test_classes_are_named_or_counted(exported):
         labels_of_classes(description, ("a", "b"), 0)
 
 
+def test_classes_that_the_file_names_elsewhere_are_not_counted(exported):
+    """One folder with another name, and the order of the others is not that of the file."""
+    description = classifier.interface(reader.read_path(exported))
+    first, second, third = description.labels
+    assert labels_of_classes(description, (first, "other", third), 0).tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match=f"the class '{third}' at another position.* 'other'"):
+        labels_of_classes(description, ("other", third, second), 0)
+
+
 def fitted(folder, shape, resize, fraction=1.0):
     """The only image of a folder at another size."""
     ((pixels, _),) = images.from_folder(str(folder)).batches(shape, resize, fraction, 1)

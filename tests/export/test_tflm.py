@@ -13,7 +13,7 @@ import wrpn_tf
 from export.executor.execution import execute
 from export.flatbuffer import borders, reader, writer
 from export.ir.graph import IntegerGraph
-from export.ir.operators import PROBABILITIES, Logistic
+from export.ir.operators import PROBABILITIES, Concatenate, Logistic, Slice
 from export.ir.tensors import Tensor
 from export.kernel_sets import logistic
 from export.kernel_sets.rules import TARGETS
@@ -162,6 +162,48 @@ def test_files_that_do_not_load_are_sentences():
         limits.check_graph(graph)
     with pytest.raises(ValueError, match="not a TFLite model"):
         interpreter.check_loads(b"no model")
+
+
+def joined(parts: int) -> IntegerGraph:
+    tensor = Tensor(shape=(1, 3), quantization=QuantizationParameters.int8(scale=1, zero_point=0))
+    names = tuple(f"part{index}" for index in range(parts))
+    whole = dataclasses.replace(tensor, shape=(1, 3 * parts))
+    return IntegerGraph(
+        tensors=dict.fromkeys(names, tensor) | {"output": whole},
+        operators=[Concatenate(inputs=names, output="output", axis=1)],
+        inputs=names,
+        outputs=("output",),
+    )
+
+
+def sliced(axes: int) -> IntegerGraph:
+    tensor = Tensor(
+        shape=(1,) * (axes - 1) + (4,),
+        quantization=QuantizationParameters.int8(scale=1, zero_point=0),
+    )
+    return IntegerGraph(
+        tensors={"input": tensor, "output": tensor},
+        operators=[Slice(inputs=("input",), output="output", begin=(0,) * (axes - 1))],
+        inputs=("input",),
+        outputs=("output",),
+    )
+
+
+@needs_interpreter
+@pytest.mark.parametrize(
+    ("taken", "refused", "sentence"),
+    [
+        (joined(10), joined(11), "a concatenation of 11 tensors, more than 10, which"),
+        (sliced(4), sliced(5), "a slice of 5 axes, which"),
+    ],
+)
+def test_what_has_too_many_parts_or_axes_is_known_before(taken, refused, sentence):
+    limits.check_graph(taken)
+    interpreter.check_loads(writer.to_flatbuffer(taken))
+    with pytest.raises(ValueError, match=interpreter.REFUSED):
+        interpreter.check_loads(writer.to_flatbuffer(refused))
+    with pytest.raises(ValueError, match=f"'output' is {sentence}"):
+        limits.check_graph(refused)
 
 
 @needs_interpreter

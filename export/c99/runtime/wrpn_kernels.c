@@ -131,7 +131,7 @@ void wrpn_fully_connected(int32_t rows, int32_t inputs, int32_t outputs, const i
 }
 
 static int32_t on_fine_grid(int8_t code, int32_t zero_point, wrpn_multiplier multiplier) {
-  return scaled((code - zero_point) * (1 << 20), multiplier);
+  return scaled((code - zero_point) * (INT32_C(1) << 20), multiplier);
 }
 
 void wrpn_add(int32_t size, const wrpn_multiplier multipliers[3], int32_t left_zero_point,
@@ -193,7 +193,7 @@ void wrpn_lookup(int32_t size, const int8_t table[256], const int8_t *input, int
 
 /* exp of a number in [-1/4, 0) in Q0.31: a Taylor expansion around -1/8. */
 static int32_t exp_on_last_quarter(int32_t value) {
-  int32_t x = value + (1 << 28), x2 = high_product(x, x);
+  int32_t x = value + (INT32_C(1) << 28), x2 = high_product(x, x);
   int32_t x3 = high_product(x2, x), x4 = high_product(x2, x2);
   int32_t tail = shifted(high_product(shifted(x4, 2) + x3, 715827883) + x2, 1);
   return 1895147668 + high_product(1895147668, x + tail);
@@ -204,7 +204,7 @@ static int32_t exp_on_negative(int32_t value) {
   /* exp(-1/4), exp(-1/2), ... exp(-16) */
   static const int32_t powers[7] = {1672461947, 1302514674, 790015084, 290630308,
                                     39332535,   720401,     242};
-  const int32_t quarter = 1 << 24;
+  const int32_t quarter = INT32_C(1) << 24;
   if (value == 0) return INT32_MAX;
   int32_t magnitude = -value, above = magnitude % quarter;
   int32_t fraction = above ? -above : -quarter, rest = magnitude + fraction;
@@ -220,7 +220,7 @@ static int32_t one_over_one_plus(int32_t value) {
   int32_t half_denominator = (int32_t)(((int64_t)value + INT32_MAX + 1) / 2);
   int32_t x = 1515870810 + high_product(half_denominator, -1010580540);
   for (int32_t i = 0; i < 3; i++) {
-    int32_t rest = (1 << 29) - high_product(half_denominator, x);
+    int32_t rest = (INT32_C(1) << 29) - high_product(half_denominator, x);
     x += high_product(x, rest) * 4;
   }
   return x > INT32_MAX / 2 ? INT32_MAX : x * 2;

@@ -91,6 +91,7 @@ def test_other_files_are_refused_in_one_sentence(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=f"{name} is not a saved integer graph") as error:
             load(tmp_path / name)
+        assert "export.tflite writes with --graph=model.npz" in str(error.value)
         assert "\n" not in str(error.value)
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "missing")
