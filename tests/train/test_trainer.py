@@ -19,7 +19,7 @@ from train.checkpoints import saved_steps
 from train.config import Config, UserError
 from train.deployment import deploy
 from train.losses import Student
-from train.optimizers import make_optimizer
+from train.optimizers import learning_rate, make_optimizer
 from train.record import Record
 from wrpn_tf import datasets, models
 
@@ -81,6 +81,9 @@ def test_it_leaves_a_model_and_a_record(tmp_path: pathlib.Path, bits: dict[str, 
     assert record["flags"] == run.as_json()
     assert record["metrics"] == metrics
     assert [entry["epoch"] for entry in record["history"]] == [1, 2]
+    schedule = learning_rate(run, 5)  # Of the last step of each epoch.
+    expected = pytest.approx([float(schedule(4)), float(schedule(9))])
+    assert [entry["learning_rate"] for entry in record["history"]] == expected
     assert record["dataset"]["class_names"] == list("0123456789")
     assert record["versions"]["tensorflow"]
     assert not list(tmp_path.rglob("*.partial.*"))

@@ -75,10 +75,10 @@ def test_a_bad_line_of_metrics_is_named(tmp_path: pathlib.Path, line: bytes) -> 
     good = b'{"kind": "train", "step": 3}\n'
     path.write_bytes(good + line + b"\n" + good)
     with pytest.raises(UserError, match=r"metrics\.jsonl:2 is no line of metrics; remove"):
-        callbacks.MetricsLines(path, 3, 64, 1)
+        callbacks.MetricsLines(path, 3, 64, 1, float)
     assert path.read_bytes() == good + line + b"\n" + good
     path.write_bytes(good + b'{"kind": "train", "step": 4}\n' + line)  # Killed while it wrote.
-    callbacks.MetricsLines(path, 3, 64, 1)
+    callbacks.MetricsLines(path, 3, 64, 1, float)
     assert path.read_bytes() == good
 
 
@@ -86,7 +86,7 @@ def test_metrics_that_are_no_file_are_named(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.mkdir()
     with pytest.raises(UserError, match=rf"Cannot write {path}: Is a directory\."):
-        callbacks.MetricsLines(path, 3, 64, 1)
+        callbacks.MetricsLines(path, 3, 64, 1, float)
 
 
 def test_a_second_training_is_refused_until_the_first_is_killed(tmp_path: pathlib.Path) -> None:
