@@ -139,9 +139,7 @@ def _start(model: Any, config: Config, path: str | os.PathLike[str]) -> None:
     _copy_weights(source, model, path)
 
 
-def _width_rules(
-    narrow: Any, wide: Any, path: str | os.PathLike[str]
-) -> list[wrpn_tf.WidthRule]:
+def _width_rules(narrow: Any, wide: Any, path: str | os.PathLike[str]) -> list[wrpn_tf.WidthRule]:
     """The factor of each layer: an architecture keeps some, and rounds each width by itself.
 
     Raises:
