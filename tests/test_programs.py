@@ -14,7 +14,7 @@ import pytest
 
 import wrpn_tf
 from train import flags
-from train.config import Config
+from train.config import ARRAY_FIELDS, JPEG_FIELDS, Config
 from wrpn_tf.lazy import lazy_names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,7 +81,7 @@ def test_help(program):
     found = dict(re.findall(r"^  --(?:\[no\])?(\S+) +(.*(?:\n {6,}.*)*)", text, re.MULTILINE))
     expected = dict(declared(program))
     if program in TRAININGS:
-        omitted = flags.ARRAY_FIELDS if program == "train.imagenet" else flags.JPEG_FIELDS
+        omitted = ARRAY_FIELDS if program == "train.imagenet" else JPEG_FIELDS
         expected |= dict.fromkeys(flags._HELP.keys() - set(omitted))
     assert found.keys() == expected.keys(), "these, and none of absl's"
     for name, default in expected.items():
@@ -123,6 +123,27 @@ VALUES = [
         "train.digits",
         "--workdir=x --epochs=1 --warmup_epochs=2",
         "warmup_epochs (2.0) must not exceed epochs (1)",
+    ),
+    (
+        "train.digits",
+        "--workdir=x --decay_epochs=5",
+        "--decay_epochs has no effect with --schedule=cosine; leave it out, or give "
+        "--schedule=step",
+    ),
+    (
+        "train.imagenet",
+        "--temperature=2",
+        "--temperature has no effect without --teacher; leave it out, or give one",
+    ),
+    (
+        "train.choose",
+        "--workdir=x --sample=9 --budget=cost:0.2 --output=rules.json",
+        "--sample is for --images, and --workdir takes images of its own data set",
+    ),
+    (
+        "train.choose",
+        "--model=x.keras --images=README.md --data_dir=x --budget=cost:0.2 --output=rules.json",
+        "--data_dir is for --workdir; a model has the images of --images",
     ),
     ("train.imagenet", "--config=vgg", "unknown config 'vgg'; --list prints all 59"),
     (

@@ -21,6 +21,7 @@ import wrpn_tf
 from train.config import Config, UserError
 from train.files import write_bytes, writing
 from train.histograms import write_histogram
+from train.optimizers import learning_rate
 from train.record import Record
 from train.sources import Source
 from wrpn_tf.models.namespaces import keras_named
@@ -57,12 +58,17 @@ def observers(
         logs = workdir / "logs" / "codes" if is_chief else None
         found.append(Codes(network, plain, logs, source.calibration()[0]))
     if is_chief:
+        schedule = learning_rate(config, steps)
         found += [
             keras_named(config.front).callbacks.TensorBoard(workdir / "logs", write_graph=False),
             MetricsLines(
-                workdir / "metrics.jsonl", first_step, config.batch_size, config.log_steps
+                workdir / "metrics.jsonl",
+                first_step,
+                config.batch_size,
+                config.log_steps,
+                schedule,
             ),
-            RecordEpochs(record, verbose=verbose == 2, epochs=config.epochs),
+            RecordEpochs(record, schedule, verbose=verbose == 2, epochs=config.epochs),
         ]
         if verbose == 1:
             found.append(ProgressBar(first_step, config.epochs * steps, config.batch_size))
@@ -174,14 +180,23 @@ class MetricsLines(keras.callbacks.Callback):
         first_step: The step that the training begins with.
         batch_size: Images per step.
         every: Steps between lines.
+        schedule: The learning rate by step.
     """
 
-    def __init__(self, path: pathlib.Path, first_step: int, batch_size: int, every: int) -> None:
+    def __init__(
+        self,
+        path: pathlib.Path,
+        first_step: int,
+        batch_size: int,
+        every: int,
+        schedule: Callable[[int], Any],
+    ) -> None:
         super().__init__()
         self._path = path
         self._step = first_step
         self._batch_size = batch_size
         self._every = every
+        self._schedule = schedule
         self._since = (first_step, time.monotonic())
         self._keep(first_step)
 
@@ -222,7 +237,7 @@ class MetricsLines(keras.callbacks.Callback):
     def _write(self, kind: str, logs: dict[str, Any] | None, **more: float) -> None:
         line = {"kind": kind, "step": self._step, "epoch": self._epoch}
         line |= {name: float(value) for name, value in (logs or {}).items()} | more
-        line["learning_rate"] = float(self.model.optimizer.learning_rate.numpy())
+        line["learning_rate"] = _last_rate(self._schedule, self.model.optimizer)
         with writing(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -232,13 +247,17 @@ class RecordEpochs(keras.callbacks.Callback):
 
     Args:
         record: The record.
+        schedule: The learning rate by step.
         verbose: Whether to print a line for each epoch.
         epochs: Number of epochs, for that line.
     """
 
-    def __init__(self, record: Record, *, verbose: bool, epochs: int) -> None:
+    def __init__(
+        self, record: Record, schedule: Callable[[int], Any], *, verbose: bool, epochs: int
+    ) -> None:
         super().__init__()
         self._record = record
+        self._schedule = schedule
         self._verbose = verbose
         self._epochs = epochs
         self._start = 0.0
@@ -261,7 +280,7 @@ class RecordEpochs(keras.callbacks.Callback):
             train_accuracy=logs["accuracy"],
             test_loss=logs["val_loss"],
             test_accuracy=logs["val_accuracy"],
-            learning_rate=float(self.model.optimizer.learning_rate.numpy()),
+            learning_rate=_last_rate(self._schedule, self.model.optimizer),
             seconds=seconds,
         )
         if self._verbose:
@@ -272,6 +291,11 @@ class RecordEpochs(keras.callbacks.Callback):
                 f"{seconds * (self._epochs - epoch - 1) / 60:.0f} min left",
                 flush=True,
             )
+
+
+def _last_rate(schedule: Callable[[int], Any], optimizer: Any) -> float:
+    """The learning rate of the last step; an optimizer of Keras 3 tells that of the next one."""
+    return float(schedule(max(0, int(optimizer.iterations.numpy()) - 1)))
 
 
 class Codes(keras.callbacks.Callback):

@@ -61,6 +61,14 @@ def main() -> None:
         raise ValueError("give either --workdir=... or --model=... with --images=...")
     if (_MODEL.value is None) != (_IMAGES.value is None):
         raise ValueError("--model and --images go together")
+    if _WORKDIR.value is not None:
+        for flag in (_RANGE, _SAMPLE):
+            if flag.present:
+                raise ValueError(
+                    f"--{flag.name} is for --images, and --workdir takes images of its own data set"
+                )
+    elif _DATA_DIR.present:
+        raise ValueError("--data_dir is for --workdir; a model has the images of --images")
     source, input_range = model_images.of_flags(_IMAGES.value, _RANGE.value)
     require_writable(_OUTPUT.value)
 

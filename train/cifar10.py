@@ -13,7 +13,7 @@ seed 0: .855 (docs/results.md).
 """
 
 from train import flags
-from train.config import Config
+from train.config import JPEG_FIELDS, Config
 
 DEFAULTS = Config(
     workdir="",
@@ -28,4 +28,4 @@ DEFAULTS = Config(
 )
 
 if __name__ == "__main__":
-    flags.main(DEFAULTS, omit=flags.JPEG_FIELDS)
+    flags.main(DEFAULTS, omit=JPEG_FIELDS)

@@ -32,6 +32,19 @@ _ONLY_OF_KERAS_3 = {"strategy": "one", "mixed_precision": "none"}
 REFERENCES = ("init_from", "teacher")
 """Fields that name another training."""
 
+JPEG_FIELDS = ("image_size", "color")
+"""Fields without meaning for data sets in memory."""
+
+ARRAY_FIELDS = ("shift",)
+"""Fields without meaning for data sets of JPEG images, which are cropped."""
+
+_NEEDS = {
+    "decay_epochs": ("schedule", "step"),
+    "decay_factor": ("schedule", "step"),
+    "replicas": ("strategy", "mirrored"),
+}
+"""Fields that have an effect only where another one has a value."""
+
 _PRETRAINED = "pretrained:"
 
 
@@ -185,6 +198,12 @@ class Config:
                         f"--keras=3 trains with --{name}={only} alone, not {getattr(self, name)}; "
                         "give --keras=2"
                     )
+        is_jpegs = self.dataset == jpegs.NAME
+        for name in ARRAY_FIELDS if is_jpegs else JPEG_FIELDS:
+            if getattr(self, name):
+                raise UserError(f"{name} has no effect on {self.dataset}; leave it out")
+        if is_jpegs and not self.image_size:
+            raise UserError(f"{self.dataset} needs an image_size; 224 is usual")
         if self.schedule == "step" and not self.decay_epochs:
             raise UserError("schedule step needs decay_epochs, the epochs after which it decays")
         if self.ema and not self.bn_images:
@@ -279,6 +298,24 @@ def _rules_difference(recorded: list[Any], rules: list[Any]) -> str:
     number, pair = next((i, pair) for i, pair in enumerate(pairs, start=1) if pair[0] != pair[1])
     one, other = ("none" if rule is None else json.dumps(rule) for rule in pair)
     return f"--rules whose rule {number} is {one}, not {other}"
+
+
+def require_effect(config: Config, given: Iterable[str]) -> None:
+    """Raises UserError for the first of some fields that has no effect beside the others.
+
+    Args:
+        config: The training.
+        given: The fields that the user has set for it.
+    """
+    for name in given:
+        other, value = _NEEDS.get(name, (name, getattr(config, name)))
+        if getattr(config, other) != value:
+            raise UserError(
+                f"--{name} has no effect with --{other}={getattr(config, other)}; leave it out, or "
+                f"give --{other}={value}"
+            )
+        if name in ("teacher_weight", "temperature") and config.teacher is None:
+            raise UserError(f"--{name} has no effect without --teacher; leave it out, or give one")
 
 
 def last_name(place: Any) -> str | None:

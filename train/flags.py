@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from absl import flags, logging
 
 import wrpn_tf
-from train.config import CHECKS, CHOICES, Config, UserError
+from train.config import CHECKS, CHOICES, Config, UserError, require_effect
 from wrpn_tf import command_line, jpegs
 
 _GROUPS = {
@@ -89,12 +89,6 @@ _GROUPS = {
 
 _HELP = {name: text for group in _GROUPS.values() for name, text in group.items()}
 
-JPEG_FIELDS = ("image_size", "color")
-"""Fields without meaning for data sets in memory."""
-
-ARRAY_FIELDS = ("shift",)
-"""Fields without meaning for data sets of JPEG images, which are cropped."""
-
 _FULL = re.compile(rf"(?:\{{\{{.*\}}\}} )?([^;\n]+); ({os.strerror(errno.ENOSPC)})")
 _FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 _PATHS = {"workdir", "data_dir", "init_from", "teacher", "rules"}
@@ -164,7 +158,9 @@ def main(defaults: Config, omit: Collection[str] = ()) -> NoReturn:
     define(defaults, omit)
 
     def program() -> Mapping[str, Any]:
-        config = dataclasses.replace(defaults, **given())
+        fields = given()
+        config = dataclasses.replace(defaults, **fields)
+        require_effect(config, fields)
 
         from train.trainer import train
 

@@ -29,7 +29,7 @@ import re
 from typing import Any
 
 import wrpn_tf
-from train.config import LOCATION_FIELDS, REFERENCES, Config, UserError
+from train.config import LOCATION_FIELDS, REFERENCES, Config, UserError, require_effect
 from train.experiments import experiment_name
 
 _FIELDS = {field.name for field in dataclasses.fields(Config)} - set(LOCATION_FIELDS)
@@ -72,18 +72,21 @@ def read_grids(
     try:
         contents = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
         base, grids = contents["base"], contents["grids"]
-        options = [(grid.pop("name"), base | grid) for grid in grids]
+        options = [(grid.pop("name"), base | grid, grid.keys()) for grid in grids]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} must be a JSON file with 'base' and 'grids', each grid with a 'name' "
             f"({type(error).__name__}: {error})"
         ) from error
     runs: list[Run] = []
-    for name, fields in options:
+    for name, fields, own in options:
         try:
-            runs += [_run(name, point, workdir, data_dir) for point in _points(fields)]
+            found = [_run(name, point, workdir, data_dir) for point in _points(fields)]
+            for run in found:
+                require_effect(run.config, sorted(own & _FIELDS))
         except (TypeError, ValueError) as error:
             raise UserError(f"{path}: grid {name!r}: {error}") from error
+        runs += found
     _require_alike(runs, path)
     runs.sort(key=lambda run: run.config.seed)
     runs = [_resolve(run, runs, path) for run in runs]
@@ -131,6 +134,9 @@ def _run(
     if bits is not None:
         if not re.fullmatch(r"\d+/\d+", str(bits)):
             raise ValueError(f"bits must be activations/weights, as in '4/2', not {bits!r}")
+        twice = sorted({"abits", "wbits"} & point.keys())
+        if twice:
+            raise ValueError(f"bits and {twice[0]} are both given, here or in base; give one")
         point["abits"], point["wbits"] = map(int, bits.split("/"))
     unknown = sorted(point.keys() - _FIELDS)
     if unknown:

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from train import flags
-from train.config import Config, UserError, first_difference
+from train.config import ARRAY_FIELDS, Config, UserError, first_difference, require_effect
 from train.experiments import DEFAULTS, experiment_name, experiments
 
 _RUNS = "runs/imagenet"
@@ -50,7 +50,7 @@ def choose(name: str | None, given: dict[str, Any]) -> Config:
             without `workdir`, it is a folder named by architecture, width and bits.
 
     Raises:
-        UserError: The name is unknown or a field is out of range.
+        UserError: The name is unknown, or a field is out of range or has no effect.
     """
     known = experiments()
     if name is not None and name not in known:
@@ -59,6 +59,7 @@ def choose(name: str | None, given: dict[str, Any]) -> Config:
     if name is None and "abits" in given:
         given = {"wbits": given["abits"], **given}
     config = dataclasses.replace(base, **given)
+    require_effect(config, given)
     if config.workdir:
         return config
     chosen = experiment_name(config.arch, config.width, config.wbits, config.abits)
@@ -142,5 +143,5 @@ def run() -> dict[str, Any] | None:
 
 
 if __name__ == "__main__":
-    flags.define(DEFAULTS, omit=flags.ARRAY_FIELDS, require_workdir=False)
+    flags.define(DEFAULTS, omit=ARRAY_FIELDS, require_workdir=False)
     flags.run(run)

@@ -38,7 +38,7 @@ class Student:
 
     It shares the layers of the network that it is made of. The loss is
     `(1 - weight) * labels + weight * temperature^2 * KL(teacher || network)`, both logits divided
-    by the temperature.
+    by the temperature. What evaluation tells is the labels' alone.
     """
 
     @classmethod
@@ -61,9 +61,11 @@ class Student:
 
     teaching: Any = None
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, **kwargs):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """See the class."""
-        loss = super().compute_loss(x, y, y_pred, sample_weight, **kwargs)  # type: ignore[misc]
+        loss = super().compute_loss(x, y, y_pred, sample_weight)  # type: ignore[misc]
+        if not training:  # Of Keras 3, which tells it; tf_keras reports the labels' loss anyway.
+            return loss
         logits, weight, temperature = self.teaching(x)
         taught = tf.nn.softmax(logits / temperature)
         divergence = keras.losses.kl_divergence(taught, tf.nn.softmax(y_pred / temperature))

@@ -1,5 +1,6 @@
 """The network that a training begins with."""
 
+import glob
 import os
 import pathlib
 import re
@@ -133,8 +134,38 @@ def _start(model: Any, config: Config, path: str | os.PathLike[str]) -> None:
             front=config.front,
         )
         _copy_weights(source, narrow, path)
-        source = wrpn_tf.widen(narrow, config.width / width, seed=config.seed)
+        rules = _width_rules(narrow, model, path)
+        source = wrpn_tf.widen(narrow, config.width / width, rules, seed=config.seed)
     _copy_weights(source, model, path)
+
+
+def _width_rules(narrow: Any, wide: Any, path: str | os.PathLike[str]) -> list[wrpn_tf.WidthRule]:
+    """The factor of each layer: an architecture keeps some, and rounds each width by itself.
+
+    Raises:
+        UserError: The first layer that the wide network alone has, as a ResNet whose first layer
+            is kept has a convolution as the shortcut of its first block.
+    """
+    before, after = _filters(narrow), _filters(wide)
+    added = [name for name in after if name not in before]
+    if added:
+        raise UserError(
+            f"init_from: {path} is narrower, and a {wide.name} of its width has no layer "
+            f"{added[0]!r}, so that it cannot be widened; start from a network of the same width"
+        )
+    return [
+        wrpn_tf.WidthRule(name=glob.escape(name), factor=after[name] / filters)
+        for name, filters in before.items()
+    ]
+
+
+def _filters(model: Any) -> dict[str, int]:
+    """By name, the filters or units of the layers that have some of their own."""
+    found = {
+        layer.name: getattr(layer, "filters", None) or getattr(layer, "units", None)
+        for layer in model.layers
+    }
+    return {name: filters for name, filters in found.items() if filters}
 
 
 def _recorded_width(path: str | os.PathLike[str]) -> float | None:

@@ -13,6 +13,7 @@ from train.experiments import reported
 from train.files import write_bytes
 from wrpn_tf.data.datasets import LabelledImages
 
+_KINDS = {"flags": dict, "history": list, "metrics": dict}
 _PACKAGES = ("numpy", "tensorflow", "keras", "tf_keras", "tensorflow-model-optimization", "wrpn_tf")
 
 
@@ -47,6 +48,9 @@ class Record:
         try:
             contents = json.loads(path.read_text(encoding="utf-8"))
             recorded = dict(contents["flags"])
+            whole = all(isinstance(contents.get(n, kind()), kind) for n, kind in _KINDS.items())
+            if not whole or "dataset" not in recorded:
+                raise ValueError("not what `Record` writes")
         except FileNotFoundError:
             return cls(path, {"flags": config.as_json(), "paper": reported(config)})
         except (OSError, ValueError, KeyError, TypeError) as error:

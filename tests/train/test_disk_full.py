@@ -64,7 +64,7 @@ def test_too_little_room_is_told_before_training(small: pathlib.Path) -> None:
 
 
 def test_a_line_of_metrics_without_room_is_one_sentence(small: pathlib.Path) -> None:
-    lines = MetricsLines(small / "metrics.jsonl", 0, 64, 1)
+    lines = MetricsLines(small / "metrics.jsonl", 0, 64, 1, float)
     network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     network.compile("sgd", "mse")
     lines.set_model(network)

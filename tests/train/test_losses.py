@@ -10,6 +10,7 @@ from tf_keras import layers
 
 from train.config import Config
 from train.losses import LabelLoss, Student
+from wrpn_tf.models.namespaces import keras_named
 
 CLASSES = 5
 LABELS = np.array([3, 0, 4, 1])
@@ -118,6 +119,19 @@ def test_a_step_moves_the_student_by_both_gradients_and_leaves_the_teacher() -> 
     np.testing.assert_allclose(model.get_layer("logits").kernel.numpy(), expected, atol=1e-5)
     for old, weight in zip(before, teacher.weights, strict=True):
         np.testing.assert_array_equal(old, weight.numpy())
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_evaluation_tells_the_loss_of_the_labels(version: int) -> None:
+    config = Config(workdir="", dataset="digits", arch="digits_cnn", keras=version)
+    of = keras_named(config.front)
+    images = of.Input((len(LABELS),))
+    network = of.Model(images, of.layers.Dense(CLASSES, use_bias=False)(images))
+    network.set_weights([logits(0)])
+    model = Student.of(network, dense(logits(1)), config)
+    model.compile("sgd", LabelLoss().call)
+    found = model.evaluate(IMAGES, LABELS, verbose=0)
+    assert found == pytest.approx(cross_entropy(ONE_HOT, logits(0)).mean(), rel=1e-5)
 
 
 def test_a_student_shares_the_layers_of_its_network() -> None:

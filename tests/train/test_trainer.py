@@ -19,7 +19,7 @@ from train.checkpoints import saved_steps
 from train.config import Config, UserError
 from train.deployment import deploy
 from train.losses import Student
-from train.optimizers import make_optimizer
+from train.optimizers import learning_rate, make_optimizer
 from train.record import Record
 from wrpn_tf import datasets, models
 
@@ -81,6 +81,9 @@ def test_it_leaves_a_model_and_a_record(tmp_path: pathlib.Path, bits: dict[str, 
     assert record["flags"] == run.as_json()
     assert record["metrics"] == metrics
     assert [entry["epoch"] for entry in record["history"]] == [1, 2]
+    schedule = learning_rate(run, 5)  # Of the last step of each epoch.
+    expected = pytest.approx([float(schedule(4)), float(schedule(9))])
+    assert [entry["learning_rate"] for entry in record["history"]] == expected
     assert record["dataset"]["class_names"] == list("0123456789")
     assert record["versions"]["tensorflow"]
     assert not list(tmp_path.rglob("*.partial.*"))
@@ -215,6 +218,35 @@ def test_a_narrow_network_is_widened_to_start_a_wide_one(tmp_path: pathlib.Path)
     shares = wide["logits/kernel:0"].reshape(-1, 2, 10)
     np.testing.assert_allclose(shares.sum(axis=1), last, atol=1e-6)
     assert not np.allclose(shares[:, 0], shares[:, 1])
+
+
+def saved_untrained(run: Config, data: datasets.Dataset) -> Any:
+    """Leaves the workdir of a training that has not changed its network; returns that."""
+    shape = data.image_shape
+    model = models.build(
+        run.arch, width=run.width, num_classes=10, input_shape=shape, front="tf_keras"
+    )
+    Record.open(run).resume(0, data)
+    finishing.save_model(model, wrpn_tf.trained_file(run.workdir, run.front))
+    return model
+
+
+def test_a_width_that_was_rounded_starts_a_wider_network(tmp_path: pathlib.Path) -> None:
+    data = datasets.load("digits")
+    narrow = saved_untrained(config(tmp_path / "narrow", width=1.3), data)
+    run = config(tmp_path / "wide", width=2.0, init_from=tmp_path / "narrow")
+    wide = networks.build(run, sources.ArraySource(run, data), starts=True)
+    images = data.normalize(data.test_images[:8])
+    np.testing.assert_allclose(wide(images), narrow(images), atol=1e-5)
+
+
+def test_a_network_that_widening_cannot_give_its_layers_is_named(tmp_path: pathlib.Path) -> None:
+    data = datasets.load("digits")
+    saved_untrained(config(tmp_path / "narrow", arch="resnet18"), data)
+    start = {"init_from": tmp_path / "narrow", "width": 1.25}
+    run = config(tmp_path / "wide", arch="resnet18", **start)
+    with pytest.raises(UserError, match=r"init_from: .*narrow is narrower.*'stage1_block1_short"):
+        networks.build(run, sources.ArraySource(run, data), starts=True)
 
 
 def test_a_training_of_keras_3_starts_and_learns_from_one_of_tf_keras_and_is_exported(

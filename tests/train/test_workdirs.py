@@ -1,6 +1,7 @@
 """Broken workdirs and two trainings in one: a sentence, and nothing is lost."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from train import callbacks, trainer
 from train.config import Config, UserError
 from train.lock import locked
+from train.record import Record
 
 HOLD = """
 import sys, time
@@ -75,18 +77,28 @@ def test_a_bad_line_of_metrics_is_named(tmp_path: pathlib.Path, line: bytes) -> 
     good = b'{"kind": "train", "step": 3}\n'
     path.write_bytes(good + line + b"\n" + good)
     with pytest.raises(UserError, match=r"metrics\.jsonl:2 is no line of metrics; remove"):
-        callbacks.MetricsLines(path, 3, 64, 1)
+        callbacks.MetricsLines(path, 3, 64, 1, float)
     assert path.read_bytes() == good + line + b"\n" + good
     path.write_bytes(good + b'{"kind": "train", "step": 4}\n' + line)  # Killed while it wrote.
-    callbacks.MetricsLines(path, 3, 64, 1)
+    callbacks.MetricsLines(path, 3, 64, 1, float)
     assert path.read_bytes() == good
+
+
+@pytest.mark.parametrize(
+    "change", [{"flags": []}, {"flags": {"epochs": 1}}, {"history": 3}, {"metrics": "good"}]
+)
+def test_a_record_of_something_else_is_named(tmp_path: pathlib.Path, change: dict) -> None:
+    run = Config(workdir=tmp_path, dataset="digits", arch="digits_cnn")
+    (tmp_path / "record.json").write_text(json.dumps({"flags": run.as_json()} | change))
+    with pytest.raises(UserError, match=r"record\.json is not the record of a training"):
+        Record.open(run)
 
 
 def test_metrics_that_are_no_file_are_named(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.mkdir()
     with pytest.raises(UserError, match=rf"Cannot write {path}: Is a directory\."):
-        callbacks.MetricsLines(path, 3, 64, 1)
+        callbacks.MetricsLines(path, 3, 64, 1, float)
 
 
 def test_a_second_training_is_refused_until_the_first_is_killed(tmp_path: pathlib.Path) -> None:

@@ -185,6 +185,10 @@ def choose_bits(
             "distortion='kl' needs logits of several classes: take 'mse'."
         )
     network = read_tensors(model)
+    if not network.fmas:
+        raise ValueError(
+            f"Model {model.name!r} has no convolution or dense layer to choose bits for."
+        )
     _check_can_be_met(network, budget, bits)
     taken = [inputs for inputs, _ in batches(model, images, steps, batch_size)]
     if not taken:

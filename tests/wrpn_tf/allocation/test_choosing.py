@@ -110,6 +110,14 @@ def test_mistakes_are_told_before_images_are_read(budget, options, sentence):
     assert str(caught.value).startswith(sentence)
 
 
+def test_a_model_without_kernels_has_no_bits_to_choose():
+    inputs = keras.Input((4, 4, 2))
+    for outputs in (keras.layers.AveragePooling2D(2)(inputs), keras.layers.ReLU()(inputs)):
+        model = keras.Model(inputs, outputs, name="pool")
+        with pytest.raises(ValueError, match=r"'pool' has no convolution or dense layer to choo"):
+            wrpn_tf.choose_bits(model, None, {"cost": 0.2})
+
+
 def test_probabilities_of_one_class_say_nothing():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, keras.layers.Dense(1)(inputs), name="score")
