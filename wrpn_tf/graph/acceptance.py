@@ -31,6 +31,18 @@ def refuse(model: Any, problems: Iterable[str], verb: str = "quantize") -> None:
         raise ValueError(f"Cannot {verb} model {model.name!r}: {'; '.join(found)}.")
 
 
+def check_copied(front: Any, model: Any, verb: str) -> None:
+    """Raises one ValueError that says what no copy has of a model and its layers, if anything.
+
+    Args:
+      front: that of the model's Keras, see `wrpn_tf.fronts`.
+      model: the user's.
+      verb: what is done with it.
+    """
+    front.check_model(model, verb)
+    refuse(model, front.lost(model, verb), verb)
+
+
 def nested_layers(model: Any, keras: Any) -> Iterator[Any]:
     """The layers of a model and of the models nested in it, and these models."""
     for layer in model.layers:

@@ -4,7 +4,7 @@ from keras.config import backend as backend
 
 from wrpn_tf.keras3 import moving_layers as moving_layers
 from wrpn_tf.keras3.acceptance import check_accepted as check_accepted
-from wrpn_tf.keras3.acceptance import check_copied as check_copied
+from wrpn_tf.keras3.acceptance import lost as lost
 from wrpn_tf.keras3.calls import call_as as call_as
 from wrpn_tf.keras3.calls import layer_call as layer_call
 from wrpn_tf.keras3.calls import rebuild_calls as rebuild_calls

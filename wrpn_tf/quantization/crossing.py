@@ -13,6 +13,7 @@ import numpy as np
 
 from wrpn_tf.arithmetic.quantizer_state import ActivationState
 from wrpn_tf.fronts import front, front_of, package_of
+from wrpn_tf.graph.acceptance import check_copied
 from wrpn_tf.graph.fusion import Fusion
 from wrpn_tf.graph.nodes import Network, Node
 from wrpn_tf.graph.placement import KBit
@@ -76,7 +77,7 @@ def to_float(model: Model) -> Model:
     """
     package = package_of(model, "convert")
     source = front(package)
-    source.check_copied(model, "convert")
+    check_copied(source, model, "convert")
     network = source.read(model)
     views = {node.name: source.view_layer(node) for node in network.nodes}
     kernels = source.named_kernel_quantizers(model)
@@ -86,7 +87,7 @@ def to_float(model: Model) -> Model:
 
 def _crossed(model: Model, package: str) -> Model:
     source, target = front_of(model, "convert"), front(package)
-    source.check_copied(model, "convert")
+    check_copied(source, model, "convert")
     policy = importlib.import_module(package).mixed_precision.global_policy().name
     if policy not in _FLOAT32:
         raise ValueError(

@@ -40,24 +40,13 @@ def check_accepted(model: Any, integer: bool) -> None:
     acceptance.refuse(model, _problems(model, integer))
 
 
-def check_copied(model: Any, verb: str) -> None:
-    """Raises one ValueError that says what no copy has of a model and its layers, if anything.
-
-    Args:
-      model: the user's.
-      verb: what is done with it.
-    """
-    check_model(model, verb)
-    acceptance.refuse(model, _lost(model, verb), verb)
-
-
 def _problems(model: keras.Model, integer: bool) -> Iterator[str]:
     layers = list(acceptance.nested_layers(model, keras))
     quantized = list(acceptance.quantized_already(layers, _QUANTIZED))
     if quantized:
         yield from quantized
         return
-    yield from _lost(model, "quantize")
+    yield from lost(model, "quantize")
     for layer in [model, *layers]:
         if isinstance(layer, keras.Model):
             yield from _graph_problems(layer)
@@ -83,8 +72,13 @@ def _nodes(model: keras.Model) -> Iterator[Any]:
             yield from _nodes(node.layer)
 
 
-def _lost(model: Any, verb: str) -> Iterator[str]:
-    """What no copy has of a model and of the layers and models in it: sentences."""
+def lost(model: Any, verb: str) -> Iterator[str]:
+    """What no copy has of a model and of the layers and models in it: sentences.
+
+    Args:
+      model: the user's.
+      verb: what is done with it.
+    """
     yield from acceptance.shared_weights(acceptance.nested_layers(model, keras), keras)
     for layer in [model, *acceptance.nested_layers(model, keras)]:
         if isinstance(layer, keras.Model):

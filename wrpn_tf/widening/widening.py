@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from wrpn_tf.fronts import front_of
+from wrpn_tf.graph.acceptance import check_copied
 from wrpn_tf.graph.roles import Layer, class_name, operation_name
 from wrpn_tf.graph.rules import decide
 from wrpn_tf.widening.channel_roles import Role, role
@@ -60,7 +61,7 @@ def widen(
         function cannot be preserved.
     """
     front = front_of(model, "widen")
-    front.check_copied(model, "widen")
+    check_copied(front, model, "widen")
     if front.named_kernel_quantizers(model):
         raise ValueError(f"Model {model.name!r} is quantized already; widen the float model.")
     check_factor(factor, "factor")
