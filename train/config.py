@@ -308,12 +308,14 @@ def require_effect(config: Config, given: Iterable[str]) -> None:
         given: The fields that the user has set for it.
     """
     for name in given:
-        other, value = _NEEDS.get(name, (name, getattr(config, name)))
-        if getattr(config, other) != value:
-            raise UserError(
-                f"--{name} has no effect with --{other}={getattr(config, other)}; leave it out, or "
-                f"give --{other}={value}"
-            )
+        if name in _NEEDS:
+            other, value = _NEEDS[name]
+            found = getattr(config, other)
+            if found != value:
+                raise UserError(
+                    f"--{name} has no effect with --{other}={found}; leave it out, or give "
+                    f"--{other}={value}"
+                )
         if name in ("teacher_weight", "temperature") and config.teacher is None:
             raise UserError(f"--{name} has no effect without --teacher; leave it out, or give one")
 

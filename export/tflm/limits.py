@@ -21,12 +21,6 @@ _MOST_PARTS = 10  # micro/kernels/concatenation.cc
 _WORDS: dict[type[Operator], str] = {Transpose: "transposition", Slice: "slice"}
 
 
-def check_graph(graph: IntegerGraph) -> None:
-    """Raises ValueError with the sentence of `refusal`, where there is one."""
-    if reason := refusal(graph):
-        raise ValueError(reason)
-
-
 def refusal(graph: IntegerGraph) -> str:
     """A sentence on the first operator that the interpreter does not run; empty: it runs all.
 

@@ -1,6 +1,7 @@
 """TensorFlow Lite Micro: its interpreter computes the executor's integers, compressed or not."""
 
 import dataclasses
+import re
 import sys
 
 import numpy as np
@@ -65,10 +66,9 @@ def test_every_operator_equals_the_executor(kind):
         if kind == "transpose" and len(graph.tensors["input"].shape) > 5:
             with pytest.raises(ValueError, match="Transpose op only supports 1D-5D input arrays"):
                 MicroRunner(content)
-            with pytest.raises(ValueError, match="'output' is a transposition of 6 axes, which"):
-                limits.check_graph(graph)
+            assert "'output' is a transposition of 6 axes, which" in limits.refusal(graph)
             continue
-        limits.check_graph(graph)
+        assert not limits.refusal(graph)
         found = MicroRunner(content)(inputs)
         assert np.array_equal(found["output"], execute(graph, inputs, "tflm")["output"]), seed
 
@@ -158,8 +158,7 @@ def test_files_that_do_not_load_are_sentences():
     graph = dataclasses.replace(graph, operators=[narrow])
     with pytest.raises(ValueError, match=r"TensorFlow Lite Micro cannot load this model: .*Int4"):
         interpreter.check_loads(writer.to_flatbuffer(graph))
-    with pytest.raises(ValueError, match="a dense layer with INT4 weights and a scale for each"):
-        limits.check_graph(graph)
+    assert "a dense layer with INT4 weights and a scale for each" in limits.refusal(graph)
     with pytest.raises(ValueError, match="not a TFLite model"):
         interpreter.check_loads(b"no model")
 
@@ -198,12 +197,11 @@ def sliced(axes: int) -> IntegerGraph:
     ],
 )
 def test_what_has_too_many_parts_or_axes_is_known_before(taken, refused, sentence):
-    limits.check_graph(taken)
+    assert not limits.refusal(taken)
     interpreter.check_loads(writer.to_flatbuffer(taken))
     with pytest.raises(ValueError, match=interpreter.REFUSED):
         interpreter.check_loads(writer.to_flatbuffer(refused))
-    with pytest.raises(ValueError, match=f"'output' is {sentence}"):
-        limits.check_graph(refused)
+    assert f"'output' is {sentence}" in limits.refusal(refused)
 
 
 @needs_interpreter
@@ -214,7 +212,7 @@ def test_narrow_kernels_that_load_are_let_pass():
         kernel = np.clip(operator.kernel, -7, 7)
         narrow = dataclasses.replace(operator, kernel=kernel, dtype_bits=4)
         graph = dataclasses.replace(graph, operators=[narrow])
-        limits.check_graph(graph)
+        assert not limits.refusal(graph)
         assert_equals_executor(graph)
 
 
@@ -223,8 +221,8 @@ def test_int2_is_refused():
     narrow = dataclasses.replace(
         graph.operators[0], kernel=np.sign(graph.operators[0].kernel), dtype_bits=2
     )
-    with pytest.raises(ValueError, match=r"a layer with INT2 weights .* which TensorFlow"):
-        limits.check_graph(dataclasses.replace(graph, operators=[narrow]))
+    refused = limits.refusal(dataclasses.replace(graph, operators=[narrow]))
+    assert re.search("a layer with INT2 weights .* which TensorFlow", refused)
 
 
 def sigmoid_of_every_code(grid):
