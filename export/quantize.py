@@ -2,6 +2,7 @@
 
     python -m export.quantize --model=net.keras --wbits=4 --abits=4 --input_range=0,1 --images=x.npy
     python -m export.quantize --model=net.keras --input_range=-1,1 --images=photos --output=x.tflite
+    python -m export.quantize --model=net.keras --rules=rules.json --input_range=0,1 --images=photos
 
 Writes the quantized network as a .keras file of the model's own Keras, for `wrpn_tf.load_model`,
 for training or for `wrpn report`. With `--output` the network is settled and exported as well, and
@@ -22,6 +23,7 @@ from absl import flags
 from export.ir.files import require_writable, write_bytes
 from export.tools import model_images
 from wrpn_tf import command_line, methods
+from wrpn_tf.graph.rule_files import read_rules
 from wrpn_tf.terminal import printable
 
 if TYPE_CHECKING:
@@ -31,13 +33,22 @@ _MODEL = flags.DEFINE_string(
     "model", None, "The float model: a .keras file, or a .h5 file of tf_keras.", required=True
 )
 _QUANTIZED = flags.DEFINE_string(
-    "quantized", None, "The .keras file to write; default: beside the model, as net-w4a4.keras."
+    "quantized",
+    None,
+    "The .keras file to write; default: beside the model, as net-w4a4.keras, "
+    "or net-w4a4-rules.keras.",
 )
 _OUTPUT = flags.DEFINE_string(
     "output", None, "Also write this .tflite file, uint8 at its ends, once verified."
 )
 _WBITS = flags.DEFINE_integer("wbits", 8, "Weight bits, 1 to 8; 32 leaves weights in float.")
 _ABITS = flags.DEFINE_integer("abits", 8, "Activation bits, 1 to 8; 32 leaves them in float.")
+_RULES = flags.DEFINE_string(
+    "rules",
+    None,
+    "JSON file of bits for single layers, as `wrpn choose` writes it: they go before --wbits, "
+    "--abits and --first_last.",
+)
 _METHOD = flags.DEFINE_enum(
     "method",
     "learned",
@@ -72,6 +83,7 @@ _SAMPLE = flags.DEFINE_integer("sample", 512, "Images to take of them, spread ev
 def main() -> int:
     """Runs the program; returns 1 if the .tflite file is not verified."""
     quantized = _check_paths()
+    rules = read_rules(_RULES.value) if _RULES.value is not None else ()
     source, input_range = model_images.of_flags(_IMAGES.value, _RANGE.value)
     require_writable(quantized, *filter(None, [_OUTPUT.value]))
 
@@ -92,6 +104,7 @@ def main() -> int:
             model,
             _WBITS.value,
             _ABITS.value,
+            rules,
             first_last=_FIRST_LAST.value,
             method=_METHOD.value,
             per_channel=_PER_CHANNEL.value,
@@ -126,6 +139,8 @@ def _check_paths() -> pathlib.Path:
     if not model.exists():
         raise ValueError(f"--model: there is no file {model}")
     bits = f"w{_WBITS.value}a{_ABITS.value}"
+    if _RULES.value:
+        bits += f"-{pathlib.Path(_RULES.value).stem}"
     quantized = pathlib.Path(_QUANTIZED.value or model.with_name(f"{model.stem}-{bits}.keras"))
     if quantized.suffix != ".keras":
         raise ValueError(f"--quantized={quantized} must end in .keras")
@@ -173,6 +188,8 @@ def _write(network: Any, path: pathlib.Path) -> None:
 def _description(model: Any, network: Any, images: np.ndarray | None) -> str:
     """How far the quantized network is from the float one."""
     bits = f"{_WBITS.value}-bit weights, {_ABITS.value}-bit activations"
+    if _RULES.value:
+        bits += f" but where {printable(_RULES.value)} says otherwise"
     if images is None:
         return f"{bits}; not calibrated: train it, or give --images"
 

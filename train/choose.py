@@ -5,7 +5,7 @@
 
 Each kernel and each layer's activations are quantized alone; an integer program then finds the
 bits of least summed distortion of the outputs. Prints them as a table. The file is for
-`--rules` of the training programs and `wrpn_tf.read_rules`.
+`--rules` of the training programs and of `wrpn quantize`, and for `wrpn_tf.read_rules`.
 """
 
 from __future__ import annotations

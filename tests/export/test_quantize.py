@@ -56,6 +56,16 @@ def test_a_model_becomes_a_verified_file(folder):
     assert [tensor.type for tensor in (*file.inputs, *file.outputs)] == ["UINT8", "UINT8"]
 
 
+def test_rules_go_before_the_bits_of_all(folder):
+    rules = folder / "few.json"
+    wrpn_tf.write_rules(rules, [wrpn_tf.Rule(name="dense*", weight_bits=3)])
+    done = run(folder, f"--rules={rules}", "--input_range=0,1")
+    assert done.returncode == 0, done.stderr
+    quantized = wrpn_tf.load_model(folder / "net-w8a8-few.keras")
+    assert [view.kernel.bits for view in wrpn_tf.view(quantized) if view.kernel] == [8, 3]
+    assert f"8-bit activations but where {rules} says otherwise; not calibrated" in done.stdout
+
+
 def test_a_place_that_cannot_be_written_is_told_before_any_work(folder):
     before = set(folder.rglob("*"))
     output = folder / "net.keras" / "q.tflite"
