@@ -103,6 +103,7 @@ _ACTIVATIONS: dict[str, Kind] = {
     "sigmoid": Kind.SIGMOID,
     "tanh": Kind.AFFINE,  # A line of a sigmoid.
     "softmax": Kind.SOFTMAX,
+    "leaky_relu": Kind.CONCATENATE,  # The larger of a value and a multiple of it.
     # What decomposition splits: a product with a sigmoid, a ReLU of a line, and a product with one.
     "swish": Kind.MULTIPLY,
     "silu": Kind.MULTIPLY,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from wrpn_tf.graph.nodes import Network, Node, Shape
-from wrpn_tf.graph.roles import Kind, Layer, class_name
+from wrpn_tf.graph.roles import Kind, Layer, activation_name, class_name
 
 # What computes each value from those at the same place.
 _ELEMENTWISE = (Kind.AFFINE, Kind.RELU, Kind.SIGMOID, Kind.ADD, Kind.MULTIPLY)
@@ -138,7 +138,8 @@ class _Rewriter:
 
 
 def _elementwise(node: Node) -> bool:
-    return node.kind in _ELEMENTWISE or class_name(node.layer) in _ELEMENTWISE_CLASSES
+    known = node.kind in _ELEMENTWISE or class_name(node.layer) in _ELEMENTWISE_CLASSES
+    return known or activation_name(node.layer) == "leaky_relu"
 
 
 def _image_shape(shape: Shape) -> Shape:

@@ -72,7 +72,10 @@ def _problem(node: Node) -> str | None:
             return f"operation {operation_name(layer)!r}{given}"
         return "class"
     inner = activation_layer(layer)
-    if kind(layer) is Kind.KERNEL and not has_known_activation(layer):
+    is_known = has_known_activation(layer)
+    if inner is not None and kind(inner) is not None and not is_known:
+        return f"activation {activation_name(layer)!r}; call it as a layer of its own"
+    if kind(layer) is Kind.KERNEL and not is_known:
         return f"activation {activation_name(layer)!r}"
     if inner is not None:
         problem = _problem(dataclasses.replace(node, layer=inner))

@@ -435,6 +435,22 @@ case(
     lambda k: activated(k, k.layers.Conv2D(2, 1, activation=hard_sigmoid, name="own")),
     refused=r"own \(Conv2D: activation .*hard_sigmoid",
 )
+case(
+    "a layer with weights as an activation",
+    lambda k: activated(k, k.layers.Activation(k.layers.PReLU(shared_axes=[1, 2]), name="own")),
+    refused=r"own \(Activation: activation 'PReLU'; call it as a layer",
+)
+case(
+    "a layer with weights as a convolution's activation",
+    lambda k: activated(k, k.layers.Conv2D(2, 1, activation=k.layers.PReLU(), name="own")),
+    refused=r"own \(Conv2D: activation 'PReLU'; call it as a layer",
+)
+case("leaky_relu", lambda k: activated(k, k.layers.Activation("leaky_relu")), same_values)
+case(
+    "TensorFlow's leaky_relu",
+    lambda k: activated(k, k.layers.Conv2D(2, 1, activation=tf.nn.leaky_relu)),
+    same_values,
+)
 for name in ("relu", "relu6", "sigmoid", "silu"):
     case(
         f"TensorFlow's {name}",
