@@ -95,10 +95,10 @@ def _problem(node: Node) -> str | None:
     if class_name(layer) == "Clip" and None not in (layer.minimum, layer.maximum):
         if not layer.minimum < layer.maximum:
             return f"limits {layer.minimum:g} and {layer.maximum:g} must grow"
-    if class_name(layer) == "Conv2DTranspose":
+    if class_name(layer) in ("Conv1DTranspose", "Conv2DTranspose"):
         if layer.output_padding is not None:
             return "output_padding must be None"
-        if tuple(layer.dilation_rate) != (1, 1):
+        if max(layer.dilation_rate) > 1:
             return "dilation_rate must be 1"
     if class_name(layer) == "UpSampling2D" and layer.interpolation != "nearest":
         if layer.interpolation != "bilinear":

@@ -631,6 +631,22 @@ case(
     same_losses,
 )
 case(
+    "separable over sequences",
+    lambda k: regularized(
+        k,
+        k.layers.Reshape((36, 2)),
+        k.layers.SeparableConv1D(
+            *(2, 3),
+            depthwise_regularizer=l1_l2(k),
+            pointwise_regularizer=l1_l2(k),
+            bias_regularizer=l1_l2(k),
+            activity_regularizer=l1_l2(k),
+        ),
+        k.layers.Conv1DTranspose(2, 3, activation="relu", kernel_regularizer=l1_l2(k)),
+    ),
+    same_losses,
+)
+case(
     "activity over sequences",
     lambda k: regularized(
         k,
@@ -682,6 +698,15 @@ case(
         ),
         k.layers.Reshape((16, 2)),
         k.layers.Conv1D(2, 3, name="a", kernel_constraint=k.constraints.MaxNorm(0.1, axis=[0, 1])),
+    ),
+    constrained,
+)
+case(
+    "constraints over sequences",
+    lambda k: regularized(
+        k,
+        k.layers.Reshape((36, 2)),
+        k.layers.DepthwiseConv1D(3, depthwise_constraint=k.constraints.MaxNorm(0.1, axis=[0])),
     ),
     constrained,
 )
