@@ -97,6 +97,7 @@ _KINDS: dict[str, Kind] = {
     "RandomRotation": Kind.PASS,
     "RandomZoom": Kind.PASS,
     "RandomContrast": Kind.PASS,
+    "RandomBrightness": Kind.PASS,
 }
 
 _ACTIVATIONS: dict[str, Kind] = {

@@ -1232,6 +1232,7 @@ for layer, *arguments in (
     ("RandomRotation", 0.3),
     ("RandomZoom", 0.3),
     ("RandomContrast", 0.5),
+    ("RandomBrightness", 0.5, (-2.0, 2.0)),
 ):
     case(f"{layer} in training", noisy(layer, *arguments), random_in_training)
 for layer in ("SpatialDropout1D", "AlphaDropout"):
