@@ -1114,6 +1114,26 @@ def dropped_channels(model, quantized):
     assert (dropped == 1).any() and (dropped < 0.5).any()
 
 
+def with_an_unread_output(keras):
+    """Of a nested model's two outputs one is read; the other has a use of a layer with weights."""
+    layers, inner = keras.layers, keras.Input((6, 6, 2))
+    shared = layers.Conv2D(4, 1, name="shared")
+    x = layers.Conv2D(4, 3, name="conv")(inner)
+    unread = layers.Flatten(name="flat")(shared(layers.MaxPooling2D(name="pool")(x)))
+    read = shared(layers.ReLU(name="relu")(layers.BatchNormalization(name="bn")(x)))
+    source = image(keras)
+    _, x = keras.Model(inner, [unread, read])(source)
+    return keras.Model(source, layers.Conv2D(2, 1, name="last")(x))
+
+
+def only_what_is_read(model, quantized):
+    """One operator of convolution, normalization and ReLU, and one use of a shared layer."""
+    views = wrpn_tf.view(quantized)
+    assert [view.layer.name for view in views[2:]] == ["conv", "bn", "relu", "shared_2", "last"]
+    assert [view.grid is None for view in views[2:]] == [True, True, False, False, False]
+    export.lower(quantized)
+
+
 def noisy(layer, *arguments):
     def build(keras):
         source = image(keras)
@@ -1224,6 +1244,7 @@ case(
     ),
     dropped_channels,
 )
+case("an output of a nested model that nothing reads", with_an_unread_output, only_what_is_read)
 for layer, *arguments in (
     ("GaussianNoise", 0.5),
     ("GaussianDropout", 0.3),
