@@ -226,7 +226,7 @@ def build(network: Network, call: Call, enter: Call | None = None) -> tuple[list
       network: the nodes.
       call: called in execution order with each node but the inputs and the further uses of a layer,
         and the tensor that it reads (a list where there are several); returns the output.
-      enter: called with each input that is read, and its tensor; returns what its readers get.
+      enter: called with each input and its tensor; returns what its readers get.
 
     Raises:
       ValueError: for an argument of a call that is not understood.
@@ -256,7 +256,7 @@ def build(network: Network, call: Call, enter: Call | None = None) -> tuple[list
                 batch_shape=node.shape, dtype=node.layer.dtype, name=node.name
             )
             inputs.append(values[node.name])
-            if enter is not None and any(node.name in other.inputs for other in network.nodes):
+            if enter is not None:
                 entered[node.name] = enter(node, values[node.name])
     return inputs, [values[name] for name in network.results]
 

@@ -247,7 +247,7 @@ def build(network: Network, call: Call | None = None, enter: Enter | None = None
       call: called in execution order with each node but the inputs and the further uses of a layer,
         and the tensor that it reads (a list where there are several); returns the output. None:
         `call_node`.
-      enter: called with each input that is read, and its tensor; returns what its readers get.
+      enter: called with each input and its tensor; returns what its readers get.
 
     Raises:
       ValueError: for an argument of a call that is not understood.
@@ -279,7 +279,7 @@ def build(network: Network, call: Call | None = None, enter: Enter | None = None
                 batch_shape=node.shape, dtype=node.layer.dtype, name=node.name
             )
             inputs.append(values[node.name])
-            if enter is not None and any(node.name in other.inputs for other in network.nodes):
+            if enter is not None:
                 entered[node.name] = enter(node, values[node.name])
     outputs = [values[name] for name in network.results]
     return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=network.name)

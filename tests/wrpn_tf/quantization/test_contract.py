@@ -1114,6 +1114,11 @@ def dropped_channels(model, quantized):
     assert (dropped == 1).any() and (dropped < 0.5).any()
 
 
+def with_an_unread_input(keras):
+    source = image(keras)
+    return keras.Model([source, keras.Input((3,), name="other")], keras.layers.ReLU()(source))
+
+
 def with_an_unread_output(keras):
     """Of a nested model's two outputs one is read; the other has a use of a layer with weights."""
     layers, inner = keras.layers, keras.Input((6, 6, 2))
@@ -1267,6 +1272,11 @@ for method in ("predict", "metrics", "compile", "train_on_batch"):
 case("a weight added to a layer", with_added_weight, refused="'head' .Dense. has 3 weights")
 case("a metric of a layer", with_metric_of_a_layer, refused="'conv' has metrics .* .seen.;")
 case("a metric of a model", with_metric_of_the_model, refused=" has metrics .* .seen.;")
+case(
+    "an input that nothing reads",
+    with_an_unread_input,
+    refused="Inputs that nothing reads: other. Build",
+)
 case(
     "an input among the outputs",
     with_its_input,
