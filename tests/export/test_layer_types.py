@@ -40,6 +40,24 @@ def sequences() -> keras.Model:
     return keras.Model(steps, layers.Dense(4, name="logits")(x))
 
 
+def separable_sequences() -> keras.Model:
+    """Depthwise, separable and transposed convolutions over sequences."""
+    steps = keras.Input((25, 3), name="steps")
+    x = layers.Conv1D(4, 3, activation="relu", name="conv")(steps)
+    x = layers.DepthwiseConv1D(
+        5, strides=2, padding="same", depth_multiplier=2, use_bias=False, name="depthwise"
+    )(x)
+    x = layers.Activation("leaky_relu", name="leaky")(layers.BatchNormalization(name="bn")(x))
+    x = layers.SeparableConv1D(
+        6, 3, padding="causal", dilation_rate=2, activation="relu", name="separable1"
+    )(x)
+    x = layers.Conv1DTranspose(4, 3, strides=2, padding="same", activation="relu", name="up1")(x)
+    x = layers.SeparableConv1D(6, 4, strides=3, activation="relu", name="separable2")(x)
+    x = layers.Conv1DTranspose(4, 2, strides=3, name="up2")(x)
+    x = layers.GlobalMaxPooling1D(name="pool")(x)
+    return keras.Model(steps, layers.Dense(4, name="logits")(x))
+
+
 def shuffled(x, groups):
     """The channels of groups in turns."""
     _, height, width, channels = x.shape
@@ -138,6 +156,7 @@ NETWORKS = {
     "learned": learned,
     "leaky": leaky,
     "sequences": sequences,
+    "separable_sequences": separable_sequences,
     "moved": moved,
     "limited": limited,
     "merged": merged,

@@ -21,7 +21,8 @@ RANDOM_MASKS = frozenset({"Dropout", "SpatialDropout2D"})
 _RANDOM = frozenset(
     {
         *("GaussianDropout", "GaussianNoise"),
-        *("RandomFlip", "RandomTranslation", "RandomRotation", "RandomZoom", "RandomContrast"),
+        *("RandomFlip", "RandomTranslation", "RandomRotation", "RandomZoom"),
+        *("RandomContrast", "RandomBrightness"),
     }
 )
 

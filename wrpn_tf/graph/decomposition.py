@@ -321,6 +321,8 @@ def _activation(node: Node, layers: Any, name: str, inputs: tuple[str, ...]) -> 
         case "swish" | "silu":
             yield part(layers.Activation("sigmoid", name=f"{name}_sigmoid"), source)
             yield part(layers.Multiply(name=name), source, f"{name}_sigmoid")
+        case "leaky_relu":
+            yield from _leaky(part(layers.LeakyReLU(0.2, name=name), source), layers)
         case "tanh":  # 2 sigmoid(2 x) - 1: the grid of LOGISTIC becomes that of TANH.
             yield part(layers.Rescaling(2.0, name=f"{name}_twice"), source)
             yield part(layers.Activation("sigmoid", name=f"{name}_sigmoid"), f"{name}_twice")

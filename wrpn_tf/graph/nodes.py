@@ -79,6 +79,28 @@ class Element:
     index: int
 
 
+def needed(nodes: Sequence[Node], results: Iterable[str]) -> tuple[Node, ...]:
+    """The nodes that results come from, and all inputs.
+
+    Of a layer with weights, the first use among them is the first.
+
+    Args:
+      nodes: in execution order.
+      results: names of nodes.
+    """
+    read = set(results)
+    for node in reversed(nodes):
+        if node.name in read:
+            read.update(node.inputs)
+    firsts: dict[str, str] = {}
+    kept = []
+    for node in nodes:
+        if node.name in read or not node.inputs:
+            first = firsts.setdefault(node.use_of or node.name, node.name)
+            kept.append(dataclasses.replace(node, use_of=None if first == node.name else first))
+    return tuple(kept)
+
+
 def check_names(nodes: Iterable[Node]) -> None:
     """Raises ValueError for nodes that have one name: a part of a layer has that of another."""
     found: dict[str, Node] = {}

@@ -167,7 +167,7 @@ def placed(
 
     Raises:
       ValueError: naming layers that cannot be quantized, that `integer` leaves in float, or that
-        have the name of a layer which is added; or inputs that are outputs too.
+        have the name of a layer which is added; or inputs that are outputs too, or not read.
     """
     own = {
         node.name: _own(node, annotated[node.part_of])
@@ -177,7 +177,7 @@ def placed(
     check_supported(network, own)
     if integer:
         _check_all_annotated(network, own)
-        _check_results(network)
+        _check_inputs(network)
     check_names([*network.nodes, *_added(network, own, integer)])
     wanted = {
         name: plan.output if isinstance(plan.output, KBit) else None for name, plan in own.items()
@@ -236,8 +236,8 @@ def _check_all_annotated(network: Network, annotated: Collection[str]) -> None:
         )
 
 
-def _check_results(network: Network) -> None:
-    """Raises ValueError if an input is returned as it came, in float."""
+def _check_inputs(network: Network) -> None:
+    """Raises ValueError if an input is returned as it came, in float, or nothing reads it."""
     returned = [
         node.name for node in network.nodes if not node.inputs and node.name in network.results
     ]
@@ -245,6 +245,12 @@ def _check_results(network: Network) -> None:
         raise ValueError(
             f"Inputs that the model returns as they are: {', '.join(returned)}. An integer-only "
             "network has them quantized: return keras.layers.Identity()(input) instead."
+        )
+    read = {name for node in network.nodes for name in node.inputs}
+    unread = [node.name for node in network.nodes if not node.inputs and node.name not in read]
+    if unread:
+        raise ValueError(
+            f"Inputs that nothing reads: {', '.join(unread)}. Build the model without them."
         )
 
 

@@ -35,9 +35,12 @@ _KINDS: dict[str, Kind] = {
     "InputLayer": Kind.INPUT,
     "Conv2D": Kind.KERNEL,
     "DepthwiseConv2D": Kind.KERNEL,
-    "Conv1D": Kind.KERNEL,
     "SeparableConv2D": Kind.KERNEL,
     "Conv2DTranspose": Kind.KERNEL,
+    "Conv1D": Kind.KERNEL,
+    "DepthwiseConv1D": Kind.KERNEL,
+    "SeparableConv1D": Kind.KERNEL,
+    "Conv1DTranspose": Kind.KERNEL,
     "Dense": Kind.KERNEL,
     "BatchNormalization": Kind.AFFINE,
     "Rescaling": Kind.AFFINE,
@@ -94,6 +97,7 @@ _KINDS: dict[str, Kind] = {
     "RandomRotation": Kind.PASS,
     "RandomZoom": Kind.PASS,
     "RandomContrast": Kind.PASS,
+    "RandomBrightness": Kind.PASS,
 }
 
 _ACTIVATIONS: dict[str, Kind] = {
@@ -103,6 +107,7 @@ _ACTIVATIONS: dict[str, Kind] = {
     "sigmoid": Kind.SIGMOID,
     "tanh": Kind.AFFINE,  # A line of a sigmoid.
     "softmax": Kind.SOFTMAX,
+    "leaky_relu": Kind.CONCATENATE,  # The larger of a value and a multiple of it.
     # What decomposition splits: a product with a sigmoid, a ReLU of a line, and a product with one.
     "swish": Kind.MULTIPLY,
     "silu": Kind.MULTIPLY,

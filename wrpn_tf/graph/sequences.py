@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from wrpn_tf.graph.nodes import Network, Node, Shape
-from wrpn_tf.graph.roles import Kind, Layer, class_name
+from wrpn_tf.graph.roles import Kind, Layer, activation_name, class_name
 
 # What computes each value from those at the same place.
 _ELEMENTWISE = (Kind.AFFINE, Kind.RELU, Kind.SIGMOID, Kind.ADD, Kind.MULTIPLY)
@@ -22,10 +22,7 @@ _ELEMENTWISE_CLASSES = (
     *("LeakyReLU", "PReLU", "Clip", "Maximum", "Minimum"),
     *("Dropout", "GaussianNoise", "Identity", "ActivityRegularization"),
 )
-_SHARED_ARGUMENTS = (
-    *("filters", "use_bias", "groups", "trainable", "activation"),
-    *("kernel_regularizer", "bias_regularizer", "bias_constraint"),
-)
+_SHARED_ARGUMENTS = ("use_bias", "trainable", "activation", "bias_regularizer", "bias_constraint")
 
 
 def over_images(network: Network, layers: Any, names: Collection[str] | None = None) -> Network:
@@ -138,7 +135,8 @@ class _Rewriter:
 
 
 def _elementwise(node: Node) -> bool:
-    return node.kind in _ELEMENTWISE or class_name(node.layer) in _ELEMENTWISE_CLASSES
+    known = node.kind in _ELEMENTWISE or class_name(node.layer) in _ELEMENTWISE_CLASSES
+    return known or activation_name(node.layer) == "leaky_relu"
 
 
 def _image_shape(shape: Shape) -> Shape:
@@ -161,14 +159,52 @@ def _with_a_row(layer: Layer) -> dict[str, Any]:
 
 def _convolution(layer: Layer, layers: Any) -> Layer:
     return layers.Conv2D(
-        kernel_size=(1, *layer.kernel_size),
+        filters=layer.filters,
         strides=(1, *layer.strides),
-        dilation_rate=(1, *layer.dilation_rate),
-        padding="valid" if layer.padding == "causal" else layer.padding,
-        name=layer.name,
-        kernel_constraint=_of_image(layer.kernel_constraint),
-        **{name: getattr(layer, name) for name in _SHARED_ARGUMENTS},
+        groups=layer.groups,
+        **_kernels(layer, "kernel"),
     )
+
+
+def _transposed(layer: Layer, layers: Any) -> Layer:
+    padding = layer.output_padding
+    return layers.Conv2DTranspose(
+        filters=layer.filters,
+        strides=(1, *layer.strides),
+        output_padding=None if padding is None else (0, *padding),
+        **_kernels(layer, "kernel"),
+    )
+
+
+def _depthwise(layer: Layer, layers: Any) -> Layer:
+    return layers.DepthwiseConv2D(
+        strides=2 * layer.strides,  # TensorFlow takes no others than equal ones.
+        depth_multiplier=layer.depth_multiplier,
+        **_kernels(layer, "depthwise"),
+    )
+
+
+def _separable(layer: Layer, layers: Any) -> Layer:
+    return layers.SeparableConv2D(
+        filters=layer.filters,
+        strides=2 * layer.strides,
+        depth_multiplier=layer.depth_multiplier,
+        **_kernels(layer, "depthwise", "pointwise"),
+    )
+
+
+def _kernels(layer: Layer, *kernels: str) -> dict[str, Any]:
+    """What layers with such kernels have in common, for images."""
+    arguments = {
+        "kernel_size": (1, *layer.kernel_size),
+        "dilation_rate": (1, *layer.dilation_rate),
+        "padding": "valid" if layer.padding == "causal" else layer.padding,
+        "name": layer.name,
+    }
+    for kernel in kernels:
+        arguments[f"{kernel}_regularizer"] = getattr(layer, f"{kernel}_regularizer")
+        arguments[f"{kernel}_constraint"] = _of_image(getattr(layer, f"{kernel}_constraint"))
+    return arguments | {name: getattr(layer, name) for name in _SHARED_ARGUMENTS}
 
 
 def _of_image(constraint: Any) -> Any:
@@ -206,6 +242,9 @@ def _single(value: Any) -> tuple[int, ...]:
 
 _OVER_IMAGES: dict[str, Callable[[Layer, Any], Layer]] = {
     "Conv1D": _convolution,
+    "Conv1DTranspose": _transposed,
+    "DepthwiseConv1D": _depthwise,
+    "SeparableConv1D": _separable,
     "MaxPooling1D": _pooling("MaxPooling2D"),
     "AveragePooling1D": _pooling("AveragePooling2D"),
     "ZeroPadding1D": _padded_or_cropped("ZeroPadding2D", "padding"),

@@ -72,7 +72,10 @@ def _problem(node: Node) -> str | None:
             return f"operation {operation_name(layer)!r}{given}"
         return "class"
     inner = activation_layer(layer)
-    if kind(layer) is Kind.KERNEL and not has_known_activation(layer):
+    is_known = has_known_activation(layer)
+    if inner is not None and kind(inner) is not None and not is_known:
+        return f"activation {activation_name(layer)!r}; call it as a layer of its own"
+    if kind(layer) is Kind.KERNEL and not is_known:
         return f"activation {activation_name(layer)!r}"
     if inner is not None:
         problem = _problem(dataclasses.replace(node, layer=inner))
@@ -92,10 +95,10 @@ def _problem(node: Node) -> str | None:
     if class_name(layer) == "Clip" and None not in (layer.minimum, layer.maximum):
         if not layer.minimum < layer.maximum:
             return f"limits {layer.minimum:g} and {layer.maximum:g} must grow"
-    if class_name(layer) == "Conv2DTranspose":
+    if class_name(layer) in ("Conv1DTranspose", "Conv2DTranspose"):
         if layer.output_padding is not None:
             return "output_padding must be None"
-        if tuple(layer.dilation_rate) != (1, 1):
+        if max(layer.dilation_rate) > 1:
             return "dilation_rate must be 1"
     if class_name(layer) == "UpSampling2D" and layer.interpolation != "nearest":
         if layer.interpolation != "bilinear":

@@ -13,7 +13,7 @@ from keras import tree
 from keras.src.ops.core import Cast
 
 from wrpn_tf.graph.acceptance import nested_layers
-from wrpn_tf.graph.nodes import Element, Network, Node, Shape
+from wrpn_tf.graph.nodes import Element, Network, Node, Shape, needed
 from wrpn_tf.graph.support import check_calls
 from wrpn_tf.keras3.operations import layer_of
 
@@ -149,7 +149,7 @@ def _other_arguments(node: Any) -> dict[str, Any]:
 
 
 def read(model: keras.Model) -> Network:
-    """The nodes of a model, flat: nested models are inlined.
+    """The nodes of a model, flat: nested models are inlined, without what no output needs.
 
     A layer that is used several times is several nodes, and several layers of one name have
     different ones. Operations that layers stand for (`wrpn_tf.keras3.operations`) are read as those
@@ -215,10 +215,8 @@ def read(model: keras.Model) -> Network:
         nodes.extend(elements)
         return elements
 
-    results = replay(model, inputs, visit)
-    return Network(
-        name=model.name, nodes=tuple(nodes), results=tuple(result.name for result in results)
-    )
+    results = tuple(result.name for result in replay(model, inputs, visit))
+    return Network(name=model.name, nodes=needed(nodes, results), results=results)
 
 
 def build(network: Network, call: Call, enter: Call | None = None) -> tuple[list[Any], list[Any]]:
@@ -228,7 +226,7 @@ def build(network: Network, call: Call, enter: Call | None = None) -> tuple[list
       network: the nodes.
       call: called in execution order with each node but the inputs and the further uses of a layer,
         and the tensor that it reads (a list where there are several); returns the output.
-      enter: called with each input that is read, and its tensor; returns what its readers get.
+      enter: called with each input and its tensor; returns what its readers get.
 
     Raises:
       ValueError: for an argument of a call that is not understood.
@@ -258,7 +256,7 @@ def build(network: Network, call: Call, enter: Call | None = None) -> tuple[list
                 batch_shape=node.shape, dtype=node.layer.dtype, name=node.name
             )
             inputs.append(values[node.name])
-            if enter is not None and any(node.name in other.inputs for other in network.nodes):
+            if enter is not None:
                 entered[node.name] = enter(node, values[node.name])
     return inputs, [values[name] for name in network.results]
 

@@ -16,7 +16,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_annot
 from tf_keras.src.layers.core import tf_op_layer
 from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
-from wrpn_tf.graph.nodes import Element, Network, Node, Shape
+from wrpn_tf.graph.nodes import Element, Network, Node, Shape, needed
 from wrpn_tf.graph.support import check_calls
 from wrpn_tf.tfmot.interface import with_interface_of
 from wrpn_tf.tfmot.operations import layer_of
@@ -173,7 +173,7 @@ def call_as(
 
 
 def read(model: keras.Model) -> Network:
-    """The nodes of a model, flat: nested models are inlined.
+    """The nodes of a model, flat: nested models are inlined, without what no output needs.
 
     A layer that is used several times is several nodes, and several layers of one name have
     different ones. Operations of TensorFlow that layers stand for (`wrpn_tf.tfmot.operations`) are
@@ -235,10 +235,8 @@ def read(model: keras.Model) -> Network:
         nodes.extend(elements)
         return elements
 
-    results = replay(model, inputs, visit)
-    return Network(
-        name=model.name, nodes=tuple(nodes), results=tuple(result.name for result in results)
-    )
+    results = tuple(result.name for result in replay(model, inputs, visit))
+    return Network(name=model.name, nodes=needed(nodes, results), results=results)
 
 
 def build(network: Network, call: Call | None = None, enter: Enter | None = None) -> keras.Model:
@@ -249,7 +247,7 @@ def build(network: Network, call: Call | None = None, enter: Enter | None = None
       call: called in execution order with each node but the inputs and the further uses of a layer,
         and the tensor that it reads (a list where there are several); returns the output. None:
         `call_node`.
-      enter: called with each input that is read, and its tensor; returns what its readers get.
+      enter: called with each input and its tensor; returns what its readers get.
 
     Raises:
       ValueError: for an argument of a call that is not understood.
@@ -281,7 +279,7 @@ def build(network: Network, call: Call | None = None, enter: Enter | None = None
                 batch_shape=node.shape, dtype=node.layer.dtype, name=node.name
             )
             inputs.append(values[node.name])
-            if enter is not None and any(node.name in other.inputs for other in network.nodes):
+            if enter is not None:
                 entered[node.name] = enter(node, values[node.name])
     outputs = [values[name] for name in network.results]
     return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=network.name)

@@ -182,7 +182,9 @@ def test_layers_that_move_steps_of_sequences(layer):
     np.testing.assert_array_equal(traversal.build(network)(data), model(data))
 
 
-@pytest.mark.parametrize(("activation", "names"), [("silu", 2), ("hard_sigmoid", 2), ("relu", 1)])
+@pytest.mark.parametrize(
+    ("activation", "names"), [("silu", 2), ("leaky_relu", 2), ("hard_sigmoid", 2), ("relu", 1)]
+)
 def test_an_activation_layer_keeps_its_name(activation, names):
     model, network = network_of(layers.Activation(activation, name="act"))
     assert network.results == ("act",)

@@ -435,6 +435,22 @@ case(
     lambda k: activated(k, k.layers.Conv2D(2, 1, activation=hard_sigmoid, name="own")),
     refused=r"own \(Conv2D: activation .*hard_sigmoid",
 )
+case(
+    "a layer with weights as an activation",
+    lambda k: activated(k, k.layers.Activation(k.layers.PReLU(shared_axes=[1, 2]), name="own")),
+    refused=r"own \(Activation: activation 'PReLU'; call it as a layer",
+)
+case(
+    "a layer with weights as a convolution's activation",
+    lambda k: activated(k, k.layers.Conv2D(2, 1, activation=k.layers.PReLU(), name="own")),
+    refused=r"own \(Conv2D: activation 'PReLU'; call it as a layer",
+)
+case("leaky_relu", lambda k: activated(k, k.layers.Activation("leaky_relu")), same_values)
+case(
+    "TensorFlow's leaky_relu",
+    lambda k: activated(k, k.layers.Conv2D(2, 1, activation=tf.nn.leaky_relu)),
+    same_values,
+)
 for name in ("relu", "relu6", "sigmoid", "silu"):
     case(
         f"TensorFlow's {name}",
@@ -615,6 +631,22 @@ case(
     same_losses,
 )
 case(
+    "separable over sequences",
+    lambda k: regularized(
+        k,
+        k.layers.Reshape((36, 2)),
+        k.layers.SeparableConv1D(
+            *(2, 3),
+            depthwise_regularizer=l1_l2(k),
+            pointwise_regularizer=l1_l2(k),
+            bias_regularizer=l1_l2(k),
+            activity_regularizer=l1_l2(k),
+        ),
+        k.layers.Conv1DTranspose(2, 3, activation="relu", kernel_regularizer=l1_l2(k)),
+    ),
+    same_losses,
+)
+case(
     "activity over sequences",
     lambda k: regularized(
         k,
@@ -666,6 +698,15 @@ case(
         ),
         k.layers.Reshape((16, 2)),
         k.layers.Conv1D(2, 3, name="a", kernel_constraint=k.constraints.MaxNorm(0.1, axis=[0, 1])),
+    ),
+    constrained,
+)
+case(
+    "constraints over sequences",
+    lambda k: regularized(
+        k,
+        k.layers.Reshape((36, 2)),
+        k.layers.DepthwiseConv1D(3, depthwise_constraint=k.constraints.MaxNorm(0.1, axis=[0])),
     ),
     constrained,
 )
@@ -1073,6 +1114,31 @@ def dropped_channels(model, quantized):
     assert (dropped == 1).any() and (dropped < 0.5).any()
 
 
+def with_an_unread_input(keras):
+    source = image(keras)
+    return keras.Model([source, keras.Input((3,), name="other")], keras.layers.ReLU()(source))
+
+
+def with_an_unread_output(keras):
+    """Of a nested model's two outputs one is read; the other has a use of a layer with weights."""
+    layers, inner = keras.layers, keras.Input((6, 6, 2))
+    shared = layers.Conv2D(4, 1, name="shared")
+    x = layers.Conv2D(4, 3, name="conv")(inner)
+    unread = layers.Flatten(name="flat")(shared(layers.MaxPooling2D(name="pool")(x)))
+    read = shared(layers.ReLU(name="relu")(layers.BatchNormalization(name="bn")(x)))
+    source = image(keras)
+    _, x = keras.Model(inner, [unread, read])(source)
+    return keras.Model(source, layers.Conv2D(2, 1, name="last")(x))
+
+
+def only_what_is_read(model, quantized):
+    """One operator of convolution, normalization and ReLU, and one use of a shared layer."""
+    views = wrpn_tf.view(quantized)
+    assert [view.layer.name for view in views[2:]] == ["conv", "bn", "relu", "shared_2", "last"]
+    assert [view.grid is None for view in views[2:]] == [True, True, False, False, False]
+    export.lower(quantized)
+
+
 def noisy(layer, *arguments):
     def build(keras):
         source = image(keras)
@@ -1183,6 +1249,7 @@ case(
     ),
     dropped_channels,
 )
+case("an output of a nested model that nothing reads", with_an_unread_output, only_what_is_read)
 for layer, *arguments in (
     ("GaussianNoise", 0.5),
     ("GaussianDropout", 0.3),
@@ -1191,6 +1258,7 @@ for layer, *arguments in (
     ("RandomRotation", 0.3),
     ("RandomZoom", 0.3),
     ("RandomContrast", 0.5),
+    ("RandomBrightness", 0.5, (-2.0, 2.0)),
 ):
     case(f"{layer} in training", noisy(layer, *arguments), random_in_training)
 for layer in ("SpatialDropout1D", "AlphaDropout"):
@@ -1204,6 +1272,11 @@ for method in ("predict", "metrics", "compile", "train_on_batch"):
 case("a weight added to a layer", with_added_weight, refused="'head' .Dense. has 3 weights")
 case("a metric of a layer", with_metric_of_a_layer, refused="'conv' has metrics .* .seen.;")
 case("a metric of a model", with_metric_of_the_model, refused=" has metrics .* .seen.;")
+case(
+    "an input that nothing reads",
+    with_an_unread_input,
+    refused="Inputs that nothing reads: other. Build",
+)
 case(
     "an input among the outputs",
     with_its_input,
