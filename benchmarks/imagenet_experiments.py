@@ -92,6 +92,7 @@ def run_experiment(experiment: Experiment, workdir: pathlib.Path) -> dict[str, A
         f"--bn_images={_BATCH.value}",
         "--epochs=1",
         "--warmup_epochs=0",
+        "--schedule=cosine",
     ]
     try:
         output, line["train_seconds"], line["memory"] = _run([*training, f"--workdir={workdir}"])

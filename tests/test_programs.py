@@ -132,6 +132,12 @@ VALUES = [
     ),
     (
         "train.imagenet",
+        "--epochs=60",
+        "--decay_epochs=60,90,100 would come after the end with --epochs=60; give earlier ones, or "
+        "--schedule=cosine",
+    ),
+    (
+        "train.imagenet",
         "--temperature=2",
         "--temperature has no effect without --teacher; leave it out, or give one",
     ),

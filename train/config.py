@@ -303,10 +303,19 @@ def _rules_difference(recorded: list[Any], rules: list[Any]) -> str:
 def require_effect(config: Config, given: Iterable[str]) -> None:
     """Raises UserError for the first of some fields that has no effect beside the others.
 
+    Decays that a training would not live to see are an error whoever has set them: with fewer
+    epochs a recipe's learning rate would stay where it is.
+
     Args:
         config: The training.
         given: The fields that the user has set for it.
     """
+    late = [str(epoch) for epoch in config.decay_epochs if epoch >= config.epochs]
+    if config.schedule == "step" and late:
+        raise UserError(
+            f"--decay_epochs={','.join(late)} would come after the end with "
+            f"--epochs={config.epochs}; give earlier ones, or --schedule=cosine"
+        )
     for name in given:
         if name in _NEEDS:
             other, value = _NEEDS[name]

@@ -48,6 +48,12 @@ _ALEXNET: dict[str, Any] = {
 }
 _RECIPES: dict[str, dict[str, Any]] = {"alexnet": _ALEXNET}
 
+
+def recipe(arch: str) -> dict[str, Any]:
+    """The fields that an architecture's recipe sets; the ResNets' where it has none of its own."""
+    return {name: getattr(DEFAULTS, name) for name in _ALEXNET} | _RECIPES.get(arch, {})
+
+
 # Architecture, width, activation and weight bits. Of the AlexNet the paper says that it is at par
 # with the float one, without a figure; the ResNets are not in the paper.
 _WITHOUT_ACCURACY = (
@@ -94,7 +100,7 @@ class Experiment:
             width=self.width,
             abits=self.abits,
             wbits=self.wbits,
-            **_RECIPES.get(self.arch, {}),
+            **recipe(self.arch),
         )
 
     @property

@@ -118,6 +118,9 @@ def _require_alike(runs: list[Run], path: str | os.PathLike[str]) -> None:
 
 def _points(fields: dict[str, Any]) -> list[dict[str, Any]]:
     """Every combination of the fields' values."""
+    empty = [name for name, value in fields.items() if value == []]
+    if empty:
+        raise ValueError(f"{empty[0]} is an empty list, which makes no training; give a value")
     values = [value if isinstance(value, list) else [value] for value in fields.values()]
     return [dict(zip(fields, point, strict=True)) for point in itertools.product(*values)]
 

@@ -6,9 +6,11 @@ r"""ImageNet (ILSVRC-2012): the experiments of WRPN, and any network of wrpn_tf.
     python -m train.imagenet --mode=eval --workdir=runs/imagenet/resnet34-2x-w4a4
 
 The second and the third are the same: the architecture is a ResNet-34 and `--wbits` is as `--abits`
-unless given. `--data_dir` is a folder of prepared TensorFlow Datasets with `imagenet2012`, or one
-with `train/<class>/*.JPEG` and `val/<class>/*.JPEG`. A finished network that is integer throughout
-is exported as `model.tflite` in the workdir and verified. docs/imagenet.md has the rest.
+unless given. `--arch` brings its recipe, as `--config` does.
+
+`--data_dir` is a folder of prepared TensorFlow Datasets with `imagenet2012`, or one with
+`train/<class>/*.JPEG` and `val/<class>/*.JPEG`. A finished network that is integer throughout is
+exported as `model.tflite` in the workdir and verified. docs/imagenet.md has the rest.
 """
 
 import dataclasses
@@ -22,7 +24,7 @@ from rich.table import Table
 
 from train import flags
 from train.config import ARRAY_FIELDS, Config, UserError, first_difference, require_effect
-from train.experiments import DEFAULTS, experiment_name, experiments
+from train.experiments import DEFAULTS, experiment_name, experiments, recipe
 
 _RUNS = "runs/imagenet"
 _NAMING = ("arch", "width", "wbits", "abits")  # Fields that name an experiment.
@@ -46,8 +48,9 @@ def choose(name: str | None, given: dict[str, Any]) -> Config:
 
     Args:
         name: An experiment's, or None for the defaults.
-        given: The fields that flags set. Without `wbits`, weights get as many bits as activations;
-            without `workdir`, it is a folder named by architecture, width and bits.
+        given: The fields that flags set. `arch` brings its recipe; without `wbits`, weights get as
+            many bits as activations; without `workdir`, it is a folder named by architecture,
+            width and bits.
 
     Raises:
         UserError: The name is unknown, or a field is out of range or has no effect.
@@ -58,7 +61,7 @@ def choose(name: str | None, given: dict[str, Any]) -> Config:
     base = known[name].config if name is not None else DEFAULTS
     if name is None and "abits" in given:
         given = {"wbits": given["abits"], **given}
-    config = dataclasses.replace(base, **given)
+    config = dataclasses.replace(base, **recipe(given.get("arch", base.arch)) | given)
     require_effect(config, given)
     if config.workdir:
         return config

@@ -37,8 +37,9 @@ def publish(workdir: str, name: str, folder: str | None = None) -> pathlib.Path:
     """Writes the two files of a network; returns the path of the .npz file.
 
     Raises:
-        UserError: The workdir holds no finished training, the name is none, the network is not
-            what it was after it has been read again, or the files cannot be written.
+        UserError: The workdir holds no finished training, the name is none or a network has it,
+            the network is not what it was after it has been read again, or the files cannot be
+            written.
     """
     from train import networks
     from train.record import Record
@@ -46,6 +47,10 @@ def publish(workdir: str, name: str, folder: str | None = None) -> pathlib.Path:
 
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
         raise UserError(f"--name must be lower-case letters, digits, dots and dashes, not {name!r}")
+    target = pathlib.Path(folder or published.folder()) / f"{name}.npz"
+    described = target.with_suffix(".json")
+    if described.exists():
+        raise UserError(f"{described} is a network already; give another name, or remove it first")
     path = pathlib.Path(workdir) / "record.json"
     config = Record.read_config(path)
     contents = json.loads(path.read_text(encoding="utf-8"))
@@ -61,10 +66,9 @@ def publish(workdir: str, name: str, folder: str | None = None) -> pathlib.Path:
         raise UserError(f"{workdir}: codes and scales do not say all of a network of its method")
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-    target = pathlib.Path(folder or published.folder()) / f"{name}.npz"
     record["sha256"] = hashlib.sha256(stream.getvalue()).hexdigest()
     write_bytes(target, stream.getvalue())
-    write_bytes(target.with_suffix(".json"), (json.dumps(record, indent=1) + "\n").encode())
+    write_bytes(described, (json.dumps(record, indent=1) + "\n").encode())
     return target
 
 

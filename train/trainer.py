@@ -1,9 +1,12 @@
 """The one trainer: read `train` from top to bottom."""
 
+import contextlib
 import pathlib
 import sys
+from collections.abc import Iterator
 
 import tensorflow as tf
+from tensorflow.python.framework import config as determinism
 
 import wrpn_tf
 from train import callbacks, finishing, networks, sources, strategies
@@ -42,12 +45,26 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
     if finished:
         return finished
     strategy = strategies.connect(config)
-    if not strategies.is_chief(strategy):
-        return _train(config, Record.open(config), strategy, verbose)
-    require_writable(config.workdir)
-    with locked(config.workdir):
-        record = Record.open(config)  # Another process may have written it since.
-        return _finished(record) or _train(config, record, strategy, verbose)
+    with _operations(config):
+        if not strategies.is_chief(strategy):
+            return _train(config, Record.open(config), strategy, verbose)
+        require_writable(config.workdir)
+        with locked(config.workdir):
+            record = Record.open(config)  # Another process may have written it since.
+            return _finished(record) or _train(config, record, strategy, verbose)
+
+
+@contextlib.contextmanager
+def _operations(config: Config) -> Iterator[None]:
+    """Has deterministic operations for a training that wants them, and not for the next one."""
+    if not config.deterministic or determinism.is_op_determinism_enabled():
+        yield
+        return
+    tf.config.experimental.enable_op_determinism()
+    try:
+        yield
+    finally:
+        determinism.disable_op_determinism()
 
 
 def _finished(record: Record) -> dict[str, float] | None:
@@ -72,8 +89,6 @@ def _train(
             f"training programs run on TensorFlow, and Keras's backend is "
             f"{keras.backend.backend()}; set KERAS_BACKEND=tensorflow, or train with model.fit"
         )
-    if config.deterministic:
-        tf.config.experimental.enable_op_determinism()
     is_chief = strategies.is_chief(strategy)
     source = sources.load(config)
     steps = source.train_size // config.batch_size

@@ -258,6 +258,19 @@ def test_every_experiment_is_a_config() -> None:
         imagenet.choose("vgg", {})
 
 
+def test_an_architecture_brings_its_recipe() -> None:
+    network: dict[str, Any] = {"arch": "alexnet", "width": 2.0, "abits": 4}
+    chosen = imagenet.choose("alexnet-2x-w4a4", {})
+    assert (chosen.optimizer, chosen.epochs, chosen.decay_epochs) == ("adam", 90, (60, 75))
+    assert imagenet.choose(None, network) == chosen
+    assert imagenet.choose("resnet34-2x-w4a4", {"arch": "alexnet"}) == chosen
+    assert imagenet.choose("alexnet-2x-w4a4", {"arch": "resnet34"}) == imagenet.choose(
+        "resnet34-2x-w4a4", {}
+    )
+    assert imagenet.choose(None, network | {"optimizer": "sgd"}).optimizer == "sgd"
+    assert imagenet.choose(None, {"arch": "mobilenet_v1"}).optimizer == "sgd"
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

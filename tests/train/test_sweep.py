@@ -106,6 +106,11 @@ def test_a_grid_of_one_width_starts_all_widths(tmp_path: pathlib.Path) -> None:
         ({"name": "a", "color": 0.4}, "grid 'a': color has no effect on digits; leave it out"),
         ({"name": "a", "dataset": "imagenet2012"}, "grid 'a': imagenet2012 needs an image_size"),
         ({"name": "a", "decay_factor": 0.2}, "--decay_factor has no effect with --schedule=cosine"),
+        (
+            {"name": "a", "schedule": "step", "decay_epochs": [[1]]},
+            "grid 'a': --decay_epochs=1 would come after the end with --epochs=1; give",
+        ),
+        ({"name": "a", "seed": []}, "grid 'a': seed is an empty list, which makes no training"),
         ({"name": 3}, "grid 3: its name must be a text"),
         ({"name": "a", "epochs": [1, 2]}, r"in one row of .*, which has --epochs=1, not 2; give"),
         ({"name": "a", "init_from": "grid:b"}, "'b' has 0"),

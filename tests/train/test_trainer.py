@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 from rich.console import Console
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 import export
 import wrpn_tf
@@ -59,6 +60,22 @@ def assert_same_weights(left: pathlib.Path, right: pathlib.Path) -> None:
 
 class Interrupted(Exception):
     """Stands for the end of the process."""
+
+
+def test_deterministic_operations_end_with_their_training(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+
+    def evaluate(*_: Any) -> None:
+        found.append(is_op_determinism_enabled())
+        raise Interrupted
+
+    monkeypatch.setattr(finishing, "evaluate", evaluate)
+    for wanted in (True, False):
+        with pytest.raises(Interrupted):
+            train(config(tmp_path / str(wanted), epochs=1, deterministic=wanted))
+    assert found == [True, False]
 
 
 @pytest.fixture

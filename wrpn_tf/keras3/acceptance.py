@@ -54,9 +54,6 @@ def _problems(model: keras.Model, integer: bool) -> Iterator[str]:
     yield from acceptance.other_policies(layers, keras, keras.config.dtype_policy(), ("float32",))
     inputs = [(tensor._keras_history.operation, tensor) for tensor in model.inputs]
     yield from acceptance.unusual_inputs(layer for layer, _ in inputs)
-    adapted = [layer.name for layer in layers if getattr(layer, "lora_enabled", False)]
-    if adapted:
-        yield f"layers have LoRA weights ({', '.join(adapted)}); merge them into the kernels first"
     if integer:
         yield from acceptance.sizes_of_images((layer.name, tensor) for layer, tensor in inputs)
 
@@ -93,8 +90,15 @@ def lost(model: Any, verb: str) -> Iterator[str]:
       model: the user's.
       verb: what is done with it.
     """
-    yield from acceptance.shared_weights(acceptance.nested_layers(model, keras), keras)
-    for layer in [model, *acceptance.nested_layers(model, keras)]:
+    layers = list(acceptance.nested_layers(model, keras))
+    yield from acceptance.shared_weights(layers, keras)
+    adapted = [layer.name for layer in layers if getattr(layer, "lora_enabled", False)]
+    if adapted:
+        yield f"layers have LoRA weights ({', '.join(adapted)}); merge them into the kernels first"
+    by_keras = [layer.name for layer in layers if layer.quantization_mode]
+    if by_keras:
+        yield f"layers are quantized by Keras ({', '.join(by_keras)}); {verb} the float model"
+    for layer in [model, *layers]:
         if isinstance(layer, keras.Model):
             yield from acceptance.own_metrics(layer, layer._metrics)
             yield from acceptance.own_methods(layer, keras, _OF_KERAS, _OWN_METHODS, verb)

@@ -160,6 +160,12 @@ def role(layer: Layer) -> Role | None:
     return _ROLE_OF.get(name)
 
 
+def fits_one_width(layer: Layer) -> bool:
+    """Whether the layer's weights or its configuration fit a number of channels."""
+    sized = class_name(layer) == "Reshape" and layer.target_shape[-1] != -1
+    return sized or role(layer) in (Role.CHOOSE, Role.DEPTHWISE, Role.FOLLOW)
+
+
 def standing_for(call: LayerCall) -> Layer:
     """The layer that is called, or the layer that stands for an operation with other constants."""
     plain = role(call.called) is Role.MERGE and not call.has_vectors

@@ -167,7 +167,7 @@ class _Tracer:
     def share(self, call: Call) -> None:
         """Ties what the calls of a layer read and return, where its weights or sizes fit them."""
         first = self.first_calls.setdefault(call.layer, call)
-        if first is call or role(call.layer) in (Role.PASS, Role.MERGE, Role.CONCATENATE):
+        if first is call or not (call.shuffle or channel_roles.fits_one_width(call.layer)):
             return
         for one, other in zip(
             (*first.inputs, *first.outputs), (*call.inputs, *call.outputs), strict=True

@@ -49,7 +49,8 @@ def widen(
         over copies share the original's value. It needs factors of at least 1. 'fresh' initializes
         every layer anew, as it is configured; layers that normalize inputs keep their statistics.
       first_layer: 'keep' leaves the layers that read the model's inputs at their width, and the
-        layers whose outputs are added to theirs. WRPN's cost tables have it so for ResNet-34.
+        layers whose outputs are added to theirs: in a ResNet-34 the sums of its first stage, which
+        the paper's wide one widens (`models.build` with a width).
       noise: standard deviation of the shares of copies, relative to equal ones; the function stays
         the same. At 0 copies are equal, have equal gradients and never become different.
       seed: makes the noise repeatable.

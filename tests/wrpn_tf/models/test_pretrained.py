@@ -89,12 +89,16 @@ def test_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         publish(str(tmp_path / "run"), "No Name", str(tmp_path))
     with pytest.raises(UserError, match=r"^Cannot write .*tiny\.npz"):
         publish(str(tmp_path / "run"), "tiny", str(path))
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"tiny\.json is a network already; give another name"):
+        publish(str(tmp_path / "run"), "tiny", str(tmp_path))
+    assert path.read_bytes() == before
     record = tmp_path / "run" / "record.json"
     contents = json.loads(record.read_text())
     del contents["metrics"]
     record.write_text(json.dumps(contents))
     with pytest.raises(UserError, match="run: the training has not finished"):
-        publish(str(tmp_path / "run"), "tiny", str(tmp_path))
+        publish(str(tmp_path / "run"), "tinier", str(tmp_path))
 
 
 def test_a_published_float_network_is_where_trainings_start(

@@ -182,3 +182,16 @@ def test_a_quantized_model_is_refused():
     model = wrpn_tf.quantize_model(keras.Sequential([keras.Input((4,)), layers.Dense(3)]), 4, 4)
     with pytest.raises(ValueError, match="is quantized already; widen the float model"):
         wrpn_tf.widen(model, 2)
+
+
+def test_weights_that_are_not_the_kernel_alone_are_named():
+    adapted, rounded = (
+        keras.Sequential([keras.Input((4,)), layers.Dense(3, name="first"), layers.Dense(2)])
+        for _ in range(2)
+    )
+    adapted.get_layer("first").enable_lora(2)
+    with pytest.raises(ValueError, match=r"Cannot widen .*LoRA weights \(first\); merge"):
+        wrpn_tf.widen(adapted, 2)
+    rounded.quantize("int8")
+    with pytest.raises(ValueError, match=r"by Keras \(first, dense\w*\); widen the float model"):
+        wrpn_tf.widen(rounded, 2)

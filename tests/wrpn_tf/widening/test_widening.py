@@ -230,6 +230,20 @@ def shared():
     return model, {"conv": 4, "own": 4, "narrow": 4}
 
 
+def shared_by_sizes():
+    """Layers without weights, called on maps of different sizes and channels."""
+    inputs = image()
+    flat, line = layers.Flatten(name="flat"), layers.Reshape((-1,), name="line")
+    x = layers.Conv2D(4, 1, name="conv1")(inputs)
+    y = layers.Conv2D(6, 1, name="conv2")(layers.MaxPooling2D(name="half")(x))
+    both = [
+        layers.Concatenate(name=name)([use(x), use(y)]) for name, use in (("a", flat), ("b", line))
+    ]
+    outputs = layers.Dense(5, name="logits")(layers.Add(name="add")(both))
+    model = randomize(keras.Model(inputs, outputs, name="shared_by_sizes"))
+    return model, {"conv1": 4, "conv2": 6}
+
+
 def nested():
     inner = keras.Sequential(
         [
@@ -286,6 +300,7 @@ STRUCTURES = [
     attention_over_pixels,
     operators,
     shared,
+    shared_by_sizes,
     nested,
     normalized_inputs,
     channels_as_positions,
@@ -544,7 +559,8 @@ def test_a_layer_that_moves_channels_can_be_kept():
 def test_channels_first_can_only_be_kept():
     inputs = keras.Input((3, 4, 5))
     x = layers.Conv2D(7, 1, data_format="channels_first", name="conv")(inputs)
-    model = keras.Model(inputs, layers.Dense(2)(layers.Dense(3, name="dense")(x)))
+    x = layers.Dense(3, name="dense")(x)
+    model = keras.Model(inputs, layers.Dense(2, name="logits")(x))
     with pytest.raises(ValueError, match=r"conv \(Conv2D: data_format must be channels_last\)"):
         widen(model, 2)
     widened = widen(model, 2, [WidthRule(name="conv", factor=1)])
