@@ -40,7 +40,7 @@ LAYERS: dict[str, set[str]] = {
     "export/flatbuffer": {"ir", "kernel_sets"},
     "export/runtime": {"flatbuffer"},
     "export/tflm": {"flatbuffer", "ir", "kernel_sets", "runtime"},
-    "export/edge_tpu": {"flatbuffer", "kernel_sets", "runtime"},
+    "export/edge_tpu": {"flatbuffer", "ir", "kernel_sets", "runtime"},
     "export/ethos_u": {"flatbuffer"},
     "export/c99": {"ir", "kernel_sets"},
     "export/tools": {"alignment", "flatbuffer", "ir", "lowering", "realization", "runtime"},
