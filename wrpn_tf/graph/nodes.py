@@ -99,3 +99,27 @@ def consumers(nodes: Sequence[Node]) -> dict[str, list[Node]]:
         for name in node.inputs:
             readers[name].append(node)
     return readers
+
+
+def copy_weights(node: Node, layer: Layer) -> None:
+    """Gives a built layer the weights of its node; a kernel over sequences has no height.
+
+    Raises:
+      ValueError: naming the layer, if it has another number of weights.
+    """
+    if not node.weights:
+        return
+    values = node.origin.get_weights()
+    if len(node.weights) != len(layer.weights):
+        raise ValueError(
+            f"Layer {node.name!r} ({type(node.layer).__name__}) has {len(node.weights)} weights, "
+            f"and of its configuration {len(layer.weights)}; keep what was added outside of it."
+        )
+    layer.set_weights(
+        [
+            value[None] if (1, *value.shape) == tuple(weight.shape) else value
+            for weight, value in zip(
+                layer.weights, (values[position] for position in node.weights), strict=True
+            )
+        ]
+    )

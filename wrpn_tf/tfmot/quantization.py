@@ -13,7 +13,7 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
     quantize_annotate as annotation,
 )
 
-from wrpn_tf.graph.nodes import Network, Node
+from wrpn_tf.graph.nodes import Network, Node, copy_weights
 from wrpn_tf.graph.plan import LayerPlan, without_annotations
 from wrpn_tf.tfmot import traversal
 from wrpn_tf.tfmot.acceptance import check_accepted
@@ -102,7 +102,7 @@ def _quantized(
         layer = traversal.new_layer(node)
         with tf.name_scope(layer.name):
             layer.build(tf.nest.map_structure(lambda tensor: tensor.shape, inputs))
-        traversal.copy_weights(node, layer)  # Calls leave a tensor in the place of the kernel.
+        copy_weights(node, layer)  # Calls leave a tensor in the place of the kernel.
         wrapper = QuantizeWrapperV2(layer, planned[node.name])
         wrappers[node.name] = wrapper
         return wrapper(inputs, **traversal.call_arguments(node, wrapper))
