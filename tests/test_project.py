@@ -2,6 +2,7 @@
 
 import ast
 import collections
+import functools
 import graphlib
 import importlib
 from collections.abc import Iterator
@@ -70,6 +71,7 @@ ABOVE = {  # Who must not be imported, by package.
 }
 
 
+@functools.cache
 def parse(module: Path) -> ast.Module:
     return ast.parse((ROOT / module).read_text(encoding="utf-8"))
 
@@ -123,6 +125,7 @@ def typed(package: str) -> dict[str, str]:
     return dict(found) | whole
 
 
+@functools.cache
 def public_face() -> set[str]:
     """The names of `wrpn_tf`, and the modules among them by where they are."""
     names = table("wrpn_tf")
@@ -151,6 +154,7 @@ def module_of(dotted: str) -> Path | None:
     return None
 
 
+@functools.cache
 def dependencies(module: Path) -> set[Path]:
     """The other modules of ours that a module imports, inside functions too."""
     found = {module_of(name) for _, name in imports(parse(module))}
