@@ -16,7 +16,7 @@ integers:
                                 library, no heap
 
 Where an operator has no C form, the program says so and writes the array alone; where TensorFlow
-Lite Micro does not run the file, the plain C alone.
+Lite Micro does not run the file, the plain C alone, unless another export of the network would run.
 """
 
 from __future__ import annotations
@@ -52,9 +52,8 @@ def main() -> None:
     generator.check_name(name)
     graph = load(_GRAPH.value)
     refused, missing = limits.refusal(graph), generator.without_form(graph)
-    narrow = any(operator.dtype_bits < 8 for operator in graph.weighted)
-    if refused and (missing or narrow or _COMPRESS.value):
-        raise ValueError(refused)
+    if refused and (missing or refused.has_remedy or _COMPRESS.value):
+        raise ValueError(refused.sentence)
     texts: dict[str, str] = {}
     if missing:
         said = f"{missing}: the array is written alone"
@@ -66,7 +65,7 @@ def main() -> None:
             f"{name}_run: {source.arena:,} bytes of memory, {source.constants:,} bytes of constants"
         )
     if refused:
-        said += f"; {refused}: the plain C is written alone"
+        said += f"; {refused.sentence}: the plain C is written alone"
     else:
         array, report = _array(f"{name}_tflite", to_flatbuffer(graph))
         texts = array | texts

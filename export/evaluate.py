@@ -50,14 +50,7 @@ _BATCH_VALUES = 2**25  # Of larger images a batch has fewer.
 def main(paths: list[str]) -> None:
     """Runs the program."""
     (path,) = command_line.model_files("export.evaluate", paths, _MODEL.value, most=1)
-    if bool(_DATASET.value) == bool(_FOLDER.value):
-        raise ValueError("give --dataset=NAME or --folder=PATH")
-    if _FOLDER.value and (_SPLIT.present or _DATA_DIR.present):
-        raise ValueError("--split and --data_dir are those of --dataset, and --folder has neither")
-    if _RESIZE.value == "squash" and _FRACTION.present:
-        raise ValueError("--crop_fraction is for --resize=crop; squash takes all of an image")
-    if not 0 < _FRACTION.value <= 1:
-        raise ValueError("--crop_fraction must be above 0 and at most 1")
+    _check_flags()
     logging.set_verbosity(logging.WARNING)  # TFDS reports at INFO what it reads.
     model = reader.read_path(path)
     try:
@@ -113,6 +106,18 @@ def main(paths: list[str]) -> None:
             f"{printable(path)} on {printable(data.name)}: {accuracy.images:,} images, "
             f"top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} ({seconds:.1f} s)"
         )
+
+
+def _check_flags() -> None:
+    """Raises ValueError for flags that do not go together."""
+    if bool(_DATASET.value) == bool(_FOLDER.value):
+        raise ValueError("give --dataset=NAME or --folder=PATH")
+    if _FOLDER.value and (_SPLIT.present or _DATA_DIR.present):
+        raise ValueError("--split and --data_dir are those of --dataset, and --folder has neither")
+    if _RESIZE.value == "squash" and _FRACTION.present:
+        raise ValueError("--crop_fraction is for --resize=crop; squash takes all of an image")
+    if not 0 < _FRACTION.value <= 1:
+        raise ValueError("--crop_fraction must be above 0 and at most 1")
 
 
 def _normalization() -> classifier.Normalization | None:

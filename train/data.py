@@ -6,7 +6,7 @@ resumed at any step sees what an uninterrupted one would have seen.
 
 import tensorflow as tf
 
-from wrpn_tf.data.datasets import Dataset
+from wrpn_tf.data.datasets import Dataset, LabelledImages
 
 ALONE = tf.distribute.InputContext()
 """The one reader of a training without distribution."""
@@ -75,7 +75,7 @@ def training_batches(
         pixels = tf.gather(images, index)
         pixels = tf.gather(pixels, rows, axis=1, batch_dims=1)
         pixels = tf.gather(pixels, columns, axis=2, batch_dims=1)
-        return _normalize(data, pixels), tf.gather(labels, index)
+        return to_real(data, pixels), tf.gather(labels, index)
 
     plans = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_plan)
     return plans.map(batch, num_parallel_calls=1).prefetch(2)
@@ -88,9 +88,17 @@ def test_batches(
     pairs = tf.data.Dataset.from_tensor_slices((data.test_images, data.test_labels))
     pairs = pairs.shard(reader.num_input_pipelines, reader.input_pipeline_id)
     pairs = pairs.batch(batch_size)
-    return pairs.map(lambda pixels, label: (_normalize(data, pixels), label))
+    return pairs.map(lambda pixels, label: (to_real(data, pixels), label))
 
 
-def _normalize(data: Dataset, pixels: tf.Tensor) -> tf.Tensor:
-    """`Dataset.normalize` on tensors; exact, because the scale is a power of two."""
+def to_real(data: LabelledImages, pixels: tf.Tensor) -> tf.Tensor:
+    """`LabelledImages.normalize` on tensors; exact, because the scale is a power of two.
+
+    Args:
+        data: Says what pixels stand for.
+        pixels: uint8 or float32 of any shape, 0 to 255.
+
+    Returns:
+        float32 of the same shape.
+    """
     return (tf.cast(pixels, tf.float32) - data.zero_point) * data.scale

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from train.config import UserError
-from train.data import ALONE
+from train.data import ALONE, to_real
 from wrpn_tf.data.jpegs import JpegDataset, central_crop, resize
 
 _CHUNK = 16  # Images that are decoded one after the other on one thread.
@@ -172,11 +172,6 @@ def sample_window(jpeg: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.concat([begin[:2], size[:2]], 0)
 
 
-def to_real(data: JpegDataset, pixels: tf.Tensor) -> tf.Tensor:
-    """Real values of uint8 pixels; exact, because the scale is a power of two."""
-    return (tf.cast(pixels, tf.float32) - data.zero_point) * data.scale
-
-
 def change_colors(data: JpegDataset, pixels: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
     """Real values of pixels after a change of brightness, contrast and saturation.
 
@@ -194,7 +189,7 @@ def change_colors(data: JpegDataset, pixels: tf.Tensor, factors: tf.Tensor) -> t
     mean = tf.reduce_mean(grey, axis=[1, 2], keepdims=True)
     blended = saturation * values + (1 - saturation) * grey
     changed = brightness * (contrast * blended + (1 - contrast) * mean)
-    return (tf.clip_by_value(changed, 0.0, 255.0) - data.zero_point) * data.scale
+    return to_real(data, tf.clip_by_value(changed, 0.0, 255.0))
 
 
 def _decode(chunks, decode, image_size: int, corrupt: CorruptImages) -> tf.data.Dataset:

@@ -241,7 +241,7 @@ class _Settler:
           limit: how far the bias of each channel may move, ``[channels]``.
 
         Returns:
-          bool ``[channels]``: not where a threshold could come out of the reach or go into it.
+          bool ``[channels]``: not where a threshold could leave the accumulator range or enter it.
         """
         accumulators, most = self._accumulators, limit.astype(np.int64)
         first = rounding.positions(target, self._bias + most)[0]

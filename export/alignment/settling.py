@@ -96,13 +96,7 @@ def settle(
     before = None if images is None else _top1(model, images)
     moves = []
     fusion = wrpn_tf.fusion_groups(model)
-    lines = [
-        group.end.name
-        for group in fusion.groups
-        if _bias_owner(group) is None
-        and (group.affine is group.body or group.body.kind is Kind.RELU)
-    ]
-    if factors := settle_output_scales(model, trained, lines):
+    if factors := settle_output_scales(model, trained, _lines(fusion)):
         trained = lower(model)
         moves = [
             LayerMoves(name=name, channels=1, recoded=1, largest_gain=abs(factor - 1))
@@ -115,7 +109,8 @@ def settle(
     with ProgressLine("settle", channels, shown=progress) as line:
         for operator in operators:
             line.begin(f"settle {operator.output}")
-            moves += _settle_operator(model, fusion, graph, operator, kernel_sets)
+            moved = _settle_operator(model, fusion, graph, operator, kernel_sets)
+            moves += [] if moved is None else [moved]
             line.advance(len(operator.bias))
     if before is None:
         return Settlement(layers=tuple(moves))
@@ -129,43 +124,84 @@ def settle(
     return Settlement(layers=tuple(moves), images=len(before), top1_changed=changed)
 
 
+def _lines(fusion: Fusion[LayerView]) -> list[str]:
+    """The layers at the ends of lines: see `export.alignment.lines`."""
+    return [
+        group.end.name
+        for group in fusion.groups
+        if _bias_owner(group) is None
+        and (group.affine is group.body or group.body.kind is Kind.RELU)
+    ]
+
+
 def _settle_operator(
     model: Any,
     fusion: Fusion[LayerView],
     graph: IntegerGraph,
     operator: Weighted,
     kernel_sets: Sequence[str],
-) -> list[LayerMoves]:
-    """Settles the layers of one operator; returns what moved."""
+) -> LayerMoves | None:
+    """Settles the layers of one operator; returns what moved, or None where nothing can."""
     group = fusion.group(graph.provenance.layers[operator.output])
-    owner, old = _bias_owner(group), operator.trained
-    if owner is None:
-        quantized = wrpn_tf.named_kernel_quantizers(model)
-        if (kernel := group.body.name) not in quantized:
-            return []
-        quantizer, weights, variables = quantized[kernel]
-        before = quantizer.codes(weights.numpy(), variables)[1]
-        settle_scales(graph, operator, quantizer, weights, variables, kernel_sets)
-        after = quantizer.codes(weights.numpy(), variables)[1]
-        factors = np.broadcast_to((after / before).reshape(-1), len(operator.bias))
-        return [
-            LayerMoves(
-                name=operator.output,
-                channels=len(factors),
-                recoded=int(np.count_nonzero(factors != 1)),
-                largest_gain=float(np.abs(factors - 1).max()),
-            )
-        ]
+    if (owner := _bias_owner(group)) is not None:
+        return _settle_offset(graph, operator, group, owner, kernel_sets)
+    kernel = wrpn_tf.named_kernel_quantizers(model).get(group.body.name)
+    return None if kernel is None else _settle_kernel(graph, operator, kernel, kernel_sets)
+
+
+def _settle_kernel(
+    graph: IntegerGraph,
+    operator: Weighted,
+    kernel: tuple[Any, Any, dict[str, Any]],
+    kernel_sets: Sequence[str],
+) -> LayerMoves:
+    """Settles the scales of a kernel without an offset behind it.
+
+    Args:
+      graph: the graph.
+      operator: the kernel's.
+      kernel: its entry in `wrpn_tf.named_kernel_quantizers`.
+      kernel_sets: see `settle`.
+    """
+    quantizer, weights, variables = kernel
+    before = quantizer.codes(weights.numpy(), variables)[1]
+    settle_scales(graph, operator, quantizer, weights, variables, kernel_sets)
+    after = quantizer.codes(weights.numpy(), variables)[1]
+    factors = np.broadcast_to((after / before).reshape(-1), len(operator.bias))
+    return LayerMoves(
+        name=operator.output,
+        channels=len(factors),
+        recoded=int(np.count_nonzero(factors != 1)),
+        largest_gain=float(np.abs(factors - 1).max()),
+    )
+
+
+def _settle_offset(
+    graph: IntegerGraph,
+    operator: Weighted,
+    group: Group[LayerView],
+    owner: LayerView,
+    kernel_sets: Sequence[str],
+) -> LayerMoves:
+    """Settles the offset of an operator, and its gain where that trains.
+
+    Args:
+      graph: the graph.
+      operator: the operator.
+      group: the layers of the operator.
+      owner: the one of them that has the offset.
+      kernel_sets: see `settle`.
+    """
+    old = operator.trained
     assert old is not None
     # Gains that move would be no single scale any more.
     one_scale = is_per_tensor(type(operator), operator.kernel_scale, operator.dtype_bits)
     has_gain = owner.kind is Kind.AFFINE and owner.layer.scale and not one_scale
+    new = settled(graph, operator, gains=has_gain, kernel_sets=kernel_sets)
     if owner.kind is Kind.USE:
-        new = settled(graph, operator, kernel_sets=kernel_sets)
         move = new["offset"] - old["offset"]
         owner.layer.offset.assign(np.asarray(owner.layer.offset, np.float64) + move)
     else:
-        new = settled(graph, operator, gains=has_gain, kernel_sets=kernel_sets)
         offset = owner.layer.bias if owner.kind is Kind.KERNEL else owner.layer.beta
         before_line = owner.kind is Kind.KERNEL and group.affine is not None
         offset.assign(_bias(operator, new["offset"]) if before_line else new["offset"])
@@ -173,15 +209,13 @@ def _settle_operator(
             owner.layer.gamma.assign(new["gain"])
     scale = graph.tensors[operator.output].quantization.scale
     safe = np.where(old["gain"] == 0, 1, np.abs(old["gain"]))
-    return [
-        LayerMoves(
-            name=operator.output,
-            channels=len(new),
-            recoded=int(np.count_nonzero(recoded(graph, operator, new))),
-            largest_offset=float((np.abs(new["offset"] - old["offset"]) / scale).max()),
-            largest_gain=float((np.abs(new["gain"] - old["gain"]) / safe).max()),
-        )
-    ]
+    return LayerMoves(
+        name=operator.output,
+        channels=len(new),
+        recoded=int(np.count_nonzero(recoded(graph, operator, new))),
+        largest_offset=float((np.abs(new["offset"] - old["offset"]) / scale).max()),
+        largest_gain=float((np.abs(new["gain"] - old["gain"]) / safe).max()),
+    )
 
 
 def _bias(operator: Weighted, offset: np.ndarray) -> np.ndarray:

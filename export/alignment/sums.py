@@ -28,7 +28,6 @@ MOST_CHANGE = 2.0**-8
 """Scales move by at most this share: half an output code at 128 codes from 0."""
 
 _TRIED = 128  # Scales on either side.
-_VECTOR = 16  # Elements; what is left over is rounded as in the reference kernel.
 
 
 def settle_output_scales(model: Any, graph: Graph, lines: Collection[str] = ()) -> dict[str, float]:
@@ -192,7 +191,8 @@ class _Pairs:
         )
         self._inputs = one, other
         left, right = every_pair(one, other)
-        size = left.size + -left.size % _VECTOR
+        # Whole vectors: what is left over is rounded as in the reference kernel.
+        size = left.size + -left.size % addition.VECTOR
         self._codes = np.resize(left, size), np.resize(right, size)
         steps = [
             part.astype(np.int64) - each.zero_point

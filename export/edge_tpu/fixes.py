@@ -114,7 +114,7 @@ def _draw(tensor: reader.Tensor, random: np.random.Generator) -> np.ndarray:
 
 
 def _inline_buffers(model: Model, say: Callable[[str], None], parsed: Any) -> None:
-    """`tflite_edit.edit` writes every buffer inline."""
+    """`export.flatbuffer.editing.edit` writes every buffer inline."""
     outside = [tensor.name for tensor in model.main.tensors if tensor.external]
     if outside:
         say(f"{len(outside)} constants moved into the flatbuffer.")

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from export.edge_tpu.rules import MAPPED_VERSIONS, RULES, Rule, Site, Verdict, rule
-from wrpn_tf import QuantizationParameters
+from export.ir.operators import PROBABILITIES
 
 # Operators that move codes, or choose among them, without computing new ones.
 _SAME_GRID = frozenset(
@@ -24,7 +24,6 @@ _CONCATENATION_MAPS, _CONCATENATION_FAILS = 17_680, 300_000
 _RESIZE_MAPS = {"RESIZE_BILINEAR": 48 * 48 * 24, "RESIZE_NEAREST_NEIGHBOR": 819_200}
 _RESIZE_FAILS = 513 * 513
 _SOFTMAX_LONGEST = 16_000
-_PROBABILITIES = QuantizationParameters(scale=1 / 256, low=0, high=255, bits=8)
 
 
 @rule(
@@ -180,7 +179,7 @@ def _softmax_shape(site: Site) -> bool:
     "LOGISTIC",
 )
 def _probability_grid(site: Site) -> bool:
-    return site.outputs[0].quantization != _PROBABILITIES
+    return site.outputs[0].quantization != PROBABILITIES
 
 
 @rule(

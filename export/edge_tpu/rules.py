@@ -101,7 +101,7 @@ class Rule:
         return (not self.operators or site.operator.name in self.operators) and self.broken(site)
 
 
-# In the order in which they are asked; `edgetpu_operator_rules` adds to them.
+# In the order in which they are asked; `export.edge_tpu.operator_rules` adds to them.
 RULES: list[Rule] = []
 
 SUPPORTED = frozenset(

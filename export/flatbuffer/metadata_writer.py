@@ -23,12 +23,11 @@ _NORMALIZATION_OPTIONS, _THRESHOLDING_OPTIONS = 1, 3
 _COLOR_SPACES = {3: 1, 1: 2}  # channels: RGB, GRAYSCALE
 
 
-def model_metadata(graph: IntegerGraph, outputs: Sequence[str]) -> bytes:
+def model_metadata(graph: IntegerGraph) -> bytes:
     """The ModelMetadata flatbuffer.
 
     Args:
       graph: the graph; its metadata may hold 'name', 'description', 'labels' and 'normalization'.
-      outputs: the written model's outputs, in order.
 
     Raises:
       ValueError: the labels do not match the first output's last axis.
@@ -59,7 +58,7 @@ def model_metadata(graph: IntegerGraph, outputs: Sequence[str]) -> bytes:
             None,
             LABELS_FILE if labels is not None and name == graph.outputs[0] else None,
         )
-        for name in outputs
+        for name in graph.outputs
     ]
     subgraph = _table(
         builder,

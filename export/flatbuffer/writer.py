@@ -41,16 +41,13 @@ _TYPES = {
 }
 
 
-def to_flatbuffer(graph: IntegerGraph, *, expose_all: bool = False) -> bytes:
+def to_flatbuffer(graph: IntegerGraph) -> bytes:
     """The graph as the bytes of a .tflite file.
 
     Args:
       graph: the graph; validated first. ``graph.metadata`` may hold 'name', 'description',
         'labels' and 'normalization' (by input, ``{'mean': [...], 'std': [...]}``) for the file's
         metadata.
-      expose_all: make every tensor that an operator writes an output of the model. XNNPACK keeps
-        the tensors between its nodes to itself, so a reader of intermediate codes needs this
-        variant; its operators, constants and arithmetic are those of the plain file.
 
     Returns:
       A flatbuffer with identifier TFL3, with the labels (if any) appended as a zip archive.
@@ -61,15 +58,14 @@ def to_flatbuffer(graph: IntegerGraph, *, expose_all: bool = False) -> bytes:
     """
     check_integers(graph)
     validate(graph)
-    return _Writer(graph, expose_all).write()
+    return _Writer(graph).write()
 
 
 class _Writer:
     """Collects buffers, tensors and operators of one model."""
 
-    def __init__(self, graph: IntegerGraph, expose_all: bool) -> None:
+    def __init__(self, graph: IntegerGraph) -> None:
         self._graph = graph
-        self._expose_all = expose_all
         self._buffers: list[Any] = [schema.BufferT()]  # buffer 0 is the empty one
         self._tensors: list[Any] = []
         self._codes: dict[tuple[int, int], int] = {}
@@ -88,21 +84,17 @@ class _Writer:
         subgraph.tensors = self._tensors
         subgraph.operators = operators
         subgraph.inputs = [self._index[name] for name in graph.inputs]
-        outputs = list(graph.outputs)
-        if self._expose_all:
-            written = (operator.output for operator in graph.operators)
-            outputs += [name for name in written if name not in graph.outputs]
-        subgraph.outputs = [self._index[name] for name in outputs]
+        subgraph.outputs = [self._index[name] for name in graph.outputs]
 
         model = schema.ModelT()
         model.version = _SCHEMA_VERSION
         model.description = graph.metadata.get("description") or graph.metadata.get("name") or ""
         model.operatorCodes = [_operator_code(*code) for code in self._codes]
         model.subgraphs = [subgraph]
-        model.signatureDefs = [self._signature(outputs)]
+        model.signatureDefs = [self._signature()]
         model.metadata = [
             self._metadata("min_runtime_version", self._runtime_version().ljust(16, b"\0")),
-            self._metadata("TFLITE_METADATA", metadata_writer.model_metadata(graph, outputs)),
+            self._metadata("TFLITE_METADATA", metadata_writer.model_metadata(graph)),
         ]
         model.buffers = self._buffers
         return metadata_writer.append_labels(pack(model), graph)
@@ -146,12 +138,12 @@ class _Writer:
         entry.buffer = self._buffer(data)
         return entry
 
-    def _signature(self, outputs: list[str]) -> Any:
+    def _signature(self) -> Any:
         signature = schema.SignatureDefT()
         signature.signatureKey = SIGNATURE
         signature.subgraphIndex = 0
         signature.inputs = [self._tensor_map(name) for name in self._graph.inputs]
-        signature.outputs = [self._tensor_map(name) for name in outputs]
+        signature.outputs = [self._tensor_map(name) for name in self._graph.outputs]
         return signature
 
     def _tensor_map(self, name: str) -> Any:

@@ -22,13 +22,15 @@ from export.ir.tensors import Tensor
 from wrpn_tf import QuantizationParameters
 
 _INT32_MAX = 2**31 - 1
-_PRODUCT_MAX = 2**31 - 2**10  # A zero point and the rounding of float32 less.
 _INT16_MAX = 2**15 - 1
 _MULTIPLIER_LIMIT = 256
 _BLOCK = 1 << 24  # Codes that are looked at together.
 _MOST_AXES = 6  # With more, XNNPACK refuses a model, or leaves operators to other kernels.
 # Others do not fit the fixed-point positions of the built-in kernels.
 _BILINEAR_FACTORS = frozenset(2**power for power in range(7))
+
+PRODUCT_MAX = 2**31 - 2**10
+"""The most output steps that kernels keep: int32, less a zero point and float32's rounding."""
 
 PROBABILITIES = QuantizationParameters(scale=1 / 256, low=0, high=255, bits=8)
 """Of what LOGISTIC and SOFTMAX give, the only parameters that their kernels take."""
@@ -196,7 +198,7 @@ class Weighted(Operator):
             channel = int(step.argmin())
             raise ValueError(f"one accumulator step of channel {channel} rounds to 0 output steps")
         reach = self._magnitude() * step.astype(np.float64)
-        if reach.max() > _PRODUCT_MAX:
+        if reach.max() > PRODUCT_MAX:
             channel = int(reach.argmax())
             raise ValueError(
                 f"the accumulator of channel {channel} reaches {reach[channel]:.0f} output steps; "

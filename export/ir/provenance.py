@@ -20,7 +20,8 @@ TRAINED = np.dtype(
 with `codes` as trained: before the code multiplier, and before they are negated where the gain is
 negative. Batch normalization has its gamma in `gain`, its beta in `offset`, its variance with
 epsilon in `variance`; `shift` is the layer's own bias less the mean. All are sums or copies of
-trained float32 numbers, so that nothing was rounded. `digest` is `digest` of the codes.
+trained float32 numbers, so that nothing was rounded. `digest` is that of the codes by
+`export.kernel_sets.ideal.digest`.
 """
 
 

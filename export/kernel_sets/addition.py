@@ -17,8 +17,9 @@ from export.kernel_sets.rules import family
 from wrpn_tf import QuantizationParameters
 
 _ADD_SHIFT = 20
-_ADD_VECTOR = 16  # elements that the vector loop of the optimized kernel takes at a time
 _ADD_PART = 1 << 18  # elements worked on at once
+VECTOR = 16
+"""Elements that the vector loops of the optimized kernels, that of MUL too, take at a time."""
 
 Parameters = tuple[QuantizationParameters, QuantizationParameters, QuantizationParameters]
 """Those of left, right and output."""
@@ -55,7 +56,7 @@ def add_codes(
         "reference": _add_scalar,
     }[kernel_set]
     size = left.size
-    whole = size - size % _ADD_VECTOR
+    whole = size - size % VECTOR
     parts = [(start, min(start + _ADD_PART, whole), rule) for start in range(0, whole, _ADD_PART)]
     parts.append((whole, size, _add_scalar if kernel_set == "optimized" else rule))
     result = np.empty(size, np.int8)

@@ -15,8 +15,6 @@ from fractions import Fraction
 
 import numpy as np
 
-from export.ir.trained import TrainedGraph, TrainedKernel
-
 BEYOND = 1 << 40
 """Larger than any accumulator: the threshold of a code that is never reached."""
 
@@ -91,20 +89,6 @@ def thresholds(
         exact_tie = Fraction(2 * int(levels[level]) - 1, 2) * Fraction(output_scale)
         result[level, channel] = exact.threshold(exact_tie, int(nearest[level, channel]))
     return np.where(flat, np.where(trained["offset"] >= tie, -BEYOND, BEYOND), result)
-
-
-def kernel_thresholds(graph: TrainedGraph, kernel: TrainedKernel) -> np.ndarray:
-    """`thresholds` of one of a trained graph's kernels, for each output code above the lowest.
-
-    Returns:
-      int64 ``[levels, channels]``; the levels are the codes, zero point subtracted, from the one
-      after `low` to `high` of the output as trained.
-    """
-    source, output = (
-        graph.provenance.quantization[name] for name in (kernel.inputs[0], kernel.output)
-    )
-    levels = np.arange(output.low + 1, output.high + 1)
-    return thresholds(kernel.parameters, source.scale, output.scale, levels)
 
 
 class Channel:

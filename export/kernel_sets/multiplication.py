@@ -7,12 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from export.ir.operators import Multiply
-from export.kernel_sets.addition import Parameters
+from export.kernel_sets.addition import VECTOR, Parameters
 from export.kernel_sets.requantization import requantize, to_codes
 from export.kernel_sets.rules import check_kernel_set, family
-
-VECTOR = 16
-"""Elements that the vector loop of the optimized kernel takes at a time."""
 
 _XNNPACK_RULES = {"xnnpack": "float_even", "xnnpack_arm": "single_up"}
 

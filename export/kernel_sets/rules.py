@@ -40,7 +40,7 @@ from typing import Any
 
 import numpy as np
 
-from export.ir.graph import IntegerGraph
+from export.ir.graph import Graph
 from export.ir.operators import (
     Add,
     Concatenate,
@@ -96,7 +96,7 @@ def family(kernel_set: str) -> str:
     return kernel_set.removesuffix("_arm").removesuffix("_2_14")
 
 
-def effective_kernel_set(graph: IntegerGraph, operator: Operator, kernel_set: str) -> str:
+def effective_kernel_set(graph: Graph, operator: Operator, kernel_set: str) -> str:
     """The kernel set that runs `operator` when `kernel_set` is asked for.
 
     XNNPACK leaves to the built-in kernels what `TAKEN_BY_XNNPACK` says. (It leaves some operators

@@ -6,11 +6,11 @@ import functools
 
 import numpy as np
 
+from export.ir.operators import PRODUCT_MAX
 from export.kernel_sets.ideal import BEYOND
 from export.kernel_sets.requantization import quantize_multiplier, requantize, rounds_half_up
 
 _INT32_MAX, _INT64_MAX = 2**31 - 1, 2**63 - 1
-_PRODUCT_MAX = 2**31 - 2**10  # Room for the zero point, and for the rounding of float32.
 
 
 def domain(rule: str, multiplier: np.ndarray) -> np.ndarray:
@@ -23,7 +23,7 @@ def domain(rule: str, multiplier: np.ndarray) -> np.ndarray:
     Returns:
       int64 ``[channels]``.
     """
-    product = _PRODUCT_MAX / multiplier.astype(np.float64)
+    product = PRODUCT_MAX / multiplier.astype(np.float64)
     limit = np.minimum(product, _INT32_MAX).astype(np.int64)
     if rule.startswith("double"):  # The accumulator is shifted left before it is multiplied.
         _, shift = quantize_multiplier(multiplier)

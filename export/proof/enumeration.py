@@ -63,7 +63,7 @@ def prove_pairs(
     triple = (one, other, graph.tensors[operator.output].quantization)
     shapes = [graph.tensors[name].shape for name in operator.inputs]
     runs = multiplication.run_length(*shapes)
-    has_vectors = shapes[0] == shapes[1] or runs >= multiplication.VECTOR
+    has_vectors = shapes[0] == shapes[1] or runs >= addition.VECTOR
     different, worst = {}, {}
     for name in TARGETS:
         # XNNPACK runs by default on either machine.
@@ -73,7 +73,7 @@ def prove_pairs(
         if any(rules.family(each) == "optimized" for each in kernels):
             # The last elements of a tensor are computed as in the reference.
             sets = dict.fromkeys(("optimized", "reference") if has_vectors else ("reference",))
-        whole = left.size + -left.size % 16
+        whole = left.size + -left.size % addition.VECTOR
         gap = np.zeros(left.size, np.int64)
         for each in sets:
             found = rule(operator, np.resize(left, whole), np.resize(right, whole), triple, each)

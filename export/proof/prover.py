@@ -41,7 +41,7 @@ from export.ir.operators import (
     Weighted,
 )
 from export.ir.weight_dtypes import LARGEST
-from export.kernel_sets import ideal, rules
+from export.kernel_sets import ideal
 from export.kernel_sets.ideal import BEYOND
 from export.kernel_sets.rules import TARGETS
 from export.lowering.network import lower
@@ -192,7 +192,7 @@ def _prove_weighted(
         ]
         different[name], worst[name] = len(wrong), max(gaps, default=0)
         channels[name] = tuple(map(int, wrong))
-    if rules.effective_kernel_set(graph, operator, "xnnpack") != "xnnpack":
+    if not context.delegated:
         # What XNNPACK leaves runs on the optimized kernel of the machine.
         machines = ("optimized", "optimized_arm")
         left = sorted({channel for name in machines for channel in channels[name]})

@@ -105,7 +105,7 @@ class AccumulatorRange:
         return self._around
 
     def select(self, channels: np.ndarray | slice) -> AccumulatorRange:
-        """The reach of some of the channels, by index."""
+        """The accumulators of some of the channels, by index."""
         chosen = object.__new__(AccumulatorRange)
         chosen.least, chosen.most = self.least[channels], self.most[channels]
         chosen.has_no_gaps = self.has_no_gaps[channels]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from export.ir.graph import IntegerGraph
+from export.ir.graph import Graph
 from export.ir.operators import Weighted
 from export.kernel_sets import rules
 from export.kernel_sets.rules import TARGETS
@@ -40,7 +40,7 @@ class RequantizationContext:
     @classmethod
     def of(
         cls,
-        graph: IntegerGraph,
+        graph: Graph,
         operator: Weighted,
         kernel_sets: Sequence[str] = TARGETS,
         *,

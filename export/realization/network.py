@@ -14,7 +14,7 @@ from export.ir.operators import Operator, Weighted
 from export.ir.provenance import SplitConvolution
 from export.ir.trained import TrainedGraph, TrainedKernel
 from export.ir.weight_dtypes import check_weights
-from export.kernel_sets import narrow_weights, rules
+from export.kernel_sets import narrow_weights
 from export.kernel_sets.narrow_weights import Storage
 from export.kernel_sets.rules import TARGETS
 from export.realization import channels, grouped_convolutions, im2col
@@ -162,29 +162,16 @@ def _realized(
     kernel_sets: tuple[str, ...],
 ) -> tuple[Weighted, dict[str, int]]:
     """One operator with integers, and how many of its channels are inexact by target."""
-    image = trained.tensors[kernel.inputs[0]]
-    source = image.quantization
-    target = trained.provenance.quantization[kernel.output]
     count = len(kernel.codes)
     draft = kernel.operator(
         stored.operator,
         kernel.codes,
         kernel_scale=np.ones(count, np.float32),
         bias=np.zeros(count, np.int32),
+        relu=trained.provenance.quantization[kernel.output].low == 0,
         dtype_bits=stored.dtype_bits,
     )
-    form, rows = stored.operator, kernel.codes
-    if split_groups:
-        form, rows = grouped_convolutions.part(draft, image.shape[-1])
-    context = RequantizationContext(
-        operator=form,
-        vector_product=rules.is_vector_product(rows, trained.tensors[kernel.output].shape),
-        source=source,
-        target=target,
-        dtype_bits=stored.dtype_bits,
-        delegated=rules.TAKEN_BY_XNNPACK[stored.operator](draft, (source,), target),
-        kernel_sets=kernel_sets,
-    )
+    context = RequantizationContext.of(trained, draft, kernel_sets, split_groups=split_groups)
     fitted = channels.fit(kernel.codes, kernel.parameters, context)
     operator = kernel.operator(
         stored.operator,

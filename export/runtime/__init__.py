@@ -1,4 +1,4 @@
 """Running .tflite files in the Interpreter, in a process of their own where they are not ours.
 
-Imports `export.flatbuffer`.
+Imports nothing else of `export`.
 """

@@ -108,8 +108,8 @@ def run(
 ) -> dict[str, np.ndarray]:
     """Runs a model on one batch.
 
-    XNNPACK does not fill the tensors between its nodes: to read them, run a file written with
-    ``to_flatbuffer(graph, expose_all=True)``, in which all of them are outputs.
+    XNNPACK does not fill the tensors between its nodes: to read them, run what
+    `export.flatbuffer.editing.expose_tensors` makes of it, in which all of them are outputs.
 
     Args:
       model: the bytes of a .tflite file.

@@ -1,4 +1,4 @@
-"""What the programs for .tflite files of any origin share: classifying, measuring, plotting.
+"""What programs share: classifiers, measurements and their plots, images, a model to a file.
 
-Imports `export.flatbuffer`, `export.lowering`, `export.realization` and `export.runtime`.
+Imports `export.alignment`, `export.flatbuffer`, `export.runtime` and what is below them.
 """

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from export.flatbuffer.metadata_reader import read_metadata
+from export.flatbuffer.metadata_reader import Metadata, read_metadata
 from export.flatbuffer.reader import Model, Tensor
 from export.runtime import runner
 
@@ -71,6 +71,28 @@ def interface(model: Model, normalization: Normalization | None = None) -> Inter
     if len(model.inputs) != 1 or not model.outputs:
         raise ValueError(f"the model has {len(model.inputs)} inputs; a classifier has one image")
     source, scores = model.inputs[0], model.outputs[0]
+    _check_image(source)
+    if not scores.shape or scores.size != scores.shape[-1] or scores.size < 2:
+        raise ValueError(
+            f"the output {scores.name!r} has the shape {list(scores.shape)}; a classifier's has "
+            "one dimension beside the batch"
+        )
+    metadata = read_metadata(model)
+    return Interface(
+        input_name=source.name,
+        output_name=scores.name,
+        image_shape=(source.shape[1], source.shape[2], source.shape[3]),
+        classes=scores.size,
+        labels=metadata.labels,
+        normalization=_normalization(source, metadata, normalization),
+        scale=float(source.scale[0]) if len(source.scale) else 0.0,
+        zero_point=int(source.zero_point[0]) if len(source.zero_point) else 0,
+        dtype=source.dtype.name,
+    )
+
+
+def _check_image(source: Tensor) -> None:
+    """Raises ValueError where a tensor is no image of a fixed size."""
     if len(source.shape) != 4 or source.shape[0] != 1 or source.shape[3] not in (1, 3):
         raise ValueError(
             f"the input {source.name!r} has the shape {list(source.shape)}; an image has "
@@ -89,13 +111,17 @@ def interface(model: Model, normalization: Normalization | None = None) -> Inter
         )
     if source.type not in ("UINT8", "INT8", "FLOAT32"):
         raise ValueError(f"the input {source.name!r} is {source.type}; not UINT8, INT8 or FLOAT32")
-    if not scores.shape or scores.size != scores.shape[-1] or scores.size < 2:
-        raise ValueError(
-            f"the output {scores.name!r} has the shape {list(scores.shape)}; a classifier's has "
-            "one dimension beside the batch"
-        )
-    metadata = read_metadata(model)
-    found = normalization
+
+
+def _normalization(
+    source: Tensor, metadata: Metadata, given: Normalization | None
+) -> Normalization | None:
+    """See `Interface`: as the user says, else as the file's metadata do.
+
+    Raises:
+      ValueError: neither says it of a float input, or it is of another number of channels.
+    """
+    found = given
     if found is None and metadata.mean is not None and metadata.std is not None:
         found = metadata.mean, metadata.std
     quantized = source.type != "FLOAT32"
@@ -107,19 +133,9 @@ def interface(model: Model, normalization: Normalization | None = None) -> Inter
             "--mean and --std, real = (pixel - mean) / std"
         )
     # Files of quantized models often say mean 0, std 1 where they mean codes as they are.
-    if quantized and (not len(source.scale) or (normalization is None and _is_identity(found))):
+    if quantized and (not len(source.scale) or (given is None and _is_identity(found))):
         found = None
-    return Interface(
-        input_name=source.name,
-        output_name=scores.name,
-        image_shape=(source.shape[1], source.shape[2], source.shape[3]),
-        classes=scores.size,
-        labels=metadata.labels,
-        normalization=found,
-        scale=float(source.scale[0]) if len(source.scale) else 0.0,
-        zero_point=int(source.zero_point[0]) if len(source.zero_point) else 0,
-        dtype=source.dtype.name,
-    )
+    return found
 
 
 def _check_channels(normalization: Normalization, source: Tensor) -> None:

@@ -17,7 +17,7 @@ _FLOAT_BYTES = 4
 
 
 def transport(graph: IntegerGraph, path: str | os.PathLike[str]) -> str:
-    """The size of a file that `IntegerGraph.save` wrote, beside float32 kernels and biases."""
+    """The size of a file that `export.save` wrote, beside float32 kernels and biases."""
     size = os.path.getsize(path)
     reals = _FLOAT_BYTES * sum(op.kernel.size + op.bias.size for op in graph.weighted)
     return f"{path}: {size:,} bytes, 1/{reals / size:.1f} of the weights in float32"

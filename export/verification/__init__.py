@@ -1,4 +1,4 @@
 """A .tflite file against the training it came from, on real data.
 
-Imports everything but the tools for files of any origin.
+Imports `export.alignment`, `export.executor`, `export.tflm` and what is below them.
 """

@@ -286,6 +286,28 @@ def test_plain_c_is_written_where_the_interpreter_does_not_run_the_file(tmp_path
     assert {path.name for path in tmp_path.glob("*.[ch]")} == names
 
 
+def test_plain_c_is_written_beside_kernels_in_int4_that_the_interpreter_takes(tmp_path):
+    conv = random_graphs.one_operator("conv", 1)
+    names = {"input": "image", "output": "codes"}
+    (operator,) = conv.operators
+    narrow = dataclasses.replace(
+        operator,
+        inputs=("image",),
+        output="codes",
+        kernel=np.clip(operator.kernel, -7, 7),
+        dtype_bits=4,
+    )
+    joined = concatenation(11)
+    graph = dataclasses.replace(
+        joined,
+        tensors=joined.tensors | {new: conv.tensors[old] for old, new in names.items()},
+        operators=[narrow, *joined.operators],
+        inputs=(*joined.inputs, "image"),
+        outputs=("output", "codes"),
+    )
+    assert "the plain C is written alone" in export_c(graph, tmp_path)
+
+
 def test_a_file_that_the_interpreter_does_not_load_is_refused(tmp_path):
     model = small_networks.quantize(small_networks.network(3), 3, weight_bits=2, activation_bits=4)
     graph = export.realize(export.lower(model), weights="int4")

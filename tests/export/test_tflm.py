@@ -66,7 +66,7 @@ def test_every_operator_equals_the_executor(kind):
         if kind == "transpose" and len(graph.tensors["input"].shape) > 5:
             with pytest.raises(ValueError, match="Transpose op only supports 1D-5D input arrays"):
                 MicroRunner(content)
-            assert "'output' is a transposition of 6 axes, which" in limits.refusal(graph)
+            assert "'output' is a transposition of 6 axes, which" in limits.refusal(graph).sentence
             continue
         assert not limits.refusal(graph)
         found = MicroRunner(content)(inputs)
@@ -158,7 +158,7 @@ def test_files_that_do_not_load_are_sentences():
     graph = dataclasses.replace(graph, operators=[narrow])
     with pytest.raises(ValueError, match=r"TensorFlow Lite Micro cannot load this model: .*Int4"):
         interpreter.check_loads(writer.to_flatbuffer(graph))
-    assert "a dense layer with INT4 weights and a scale for each" in limits.refusal(graph)
+    assert "a dense layer with INT4 weights and a scale for each" in limits.refusal(graph).sentence
     with pytest.raises(ValueError, match="not a TFLite model"):
         interpreter.check_loads(b"no model")
 
@@ -201,7 +201,7 @@ def test_what_has_too_many_parts_or_axes_is_known_before(taken, refused, sentenc
     interpreter.check_loads(writer.to_flatbuffer(taken))
     with pytest.raises(ValueError, match=interpreter.REFUSED):
         interpreter.check_loads(writer.to_flatbuffer(refused))
-    assert f"'output' is {sentence}" in limits.refusal(refused)
+    assert f"'output' is {sentence}" in limits.refusal(refused).sentence
 
 
 @needs_interpreter
@@ -222,7 +222,7 @@ def test_int2_is_refused():
         graph.operators[0], kernel=np.sign(graph.operators[0].kernel), dtype_bits=2
     )
     refused = limits.refusal(dataclasses.replace(graph, operators=[narrow]))
-    assert re.search("a layer with INT2 weights .* which TensorFlow", refused)
+    assert re.search("a layer with INT2 weights .* which TensorFlow", refused.sentence)
 
 
 def sigmoid_of_every_code(grid):

@@ -19,6 +19,7 @@ from train import callbacks, deployment, finishing, flags, imagenet, jpeg_input
 from train import trainer as trainer_module
 from train.checkpoints import saved_steps
 from train.config import Config, UserError
+from train.data import to_real
 from train.experiments import experiments, reported
 from wrpn_tf import command_line, jpegs, paper
 
@@ -128,7 +129,7 @@ def test_pixels_become_real_values_through_colors_that_do_not_change(
     data = jpegs.load_jpegs(folder, 32)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     expected = (pixels.astype(np.float32) - data.zero_point) * data.scale
-    np.testing.assert_array_equal(jpeg_input.to_real(data, pixels), expected)
+    np.testing.assert_array_equal(to_real(data, pixels), expected)
     same = jpeg_input.change_colors(data, tf.constant(pixels), tf.ones([2, 3]))
     np.testing.assert_array_equal(same, expected)
     grey = jpeg_input.change_colors(data, tf.constant(pixels), tf.constant([[1.0, 1.0, 0.0]] * 2))

@@ -17,7 +17,7 @@ from wrpn_tf.fronts import front_of
 from wrpn_tf.graph.canonical import canonical
 from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.fusion import Fusion, Group
-from wrpn_tf.graph.nodes import Node, Shape
+from wrpn_tf.graph.nodes import Node, Shape, known_sizes
 from wrpn_tf.graph.placement import RANGE_BITS, KBit, Placement
 from wrpn_tf.graph.roles import SAME_SCALE, Kind, Layer, class_name, operation_name
 from wrpn_tf.graph.rules import FirstLast, assign_bits
@@ -242,7 +242,7 @@ def _multiplies(layer: Layer) -> bool:
 
 
 def _known(name: str, shape: Shape) -> tuple[int, ...]:
-    sizes = tuple(size for size in shape[1:] if size is not None)
+    sizes = known_sizes(shape)
     if len(sizes) < len(shape) - 1:
         raise ValueError(
             f"The output of {name!r} has no fixed size ({shape}); build the model with the height "

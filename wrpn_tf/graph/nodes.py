@@ -79,28 +79,6 @@ class Element:
     index: int
 
 
-def needed(nodes: Sequence[Node], results: Iterable[str]) -> tuple[Node, ...]:
-    """The nodes that results come from, and all inputs.
-
-    Of a layer with weights, the first use among them is the first.
-
-    Args:
-      nodes: in execution order.
-      results: names of nodes.
-    """
-    read = set(results)
-    for node in reversed(nodes):
-        if node.name in read:
-            read.update(node.inputs)
-    firsts: dict[str, str] = {}
-    kept = []
-    for node in nodes:
-        if node.name in read or not node.inputs:
-            first = firsts.setdefault(node.use_of or node.name, node.name)
-            kept.append(dataclasses.replace(node, use_of=None if first == node.name else first))
-    return tuple(kept)
-
-
 def check_names(nodes: Iterable[Node]) -> None:
     """Raises ValueError for nodes that have one name: a part of a layer has that of another."""
     found: dict[str, Node] = {}
@@ -121,3 +99,27 @@ def consumers(nodes: Sequence[Node]) -> dict[str, list[Node]]:
         for name in node.inputs:
             readers[name].append(node)
     return readers
+
+
+def copy_weights(node: Node, layer: Layer) -> None:
+    """Gives a built layer the weights of its node; a kernel over sequences has no height.
+
+    Raises:
+      ValueError: naming the layer, if it has another number of weights.
+    """
+    if not node.weights:
+        return
+    values = node.origin.get_weights()
+    if len(node.weights) != len(layer.weights):
+        raise ValueError(
+            f"Layer {node.name!r} ({type(node.layer).__name__}) has {len(node.weights)} weights, "
+            f"and of its configuration {len(layer.weights)}; keep what was added outside of it."
+        )
+    layer.set_weights(
+        [
+            value[None] if (1, *value.shape) == tuple(weight.shape) else value
+            for weight, value in zip(
+                layer.weights, (values[position] for position in node.weights), strict=True
+            )
+        ]
+    )

@@ -147,6 +147,28 @@ def of_all_uses(network: Network, annotated: Mapping[str, LayerPlan]) -> dict[st
     return {**annotated, **again}
 
 
+def without_annotations(network: Network, annotated: Collection[str]) -> Network:
+    """A network with the layers that were annotated in the places of their annotations.
+
+    Args:
+      network: of a model.
+      annotated: names of the nodes whose layers are annotations.
+
+    Raises:
+      ValueError: if there are none.
+    """
+    if not annotated:
+        raise ValueError(
+            f"Model {network.name!r} has no annotated layers; mark some with "
+            "wrpn_tf.quantize_annotate, or use wrpn_tf.quantize_model."
+        )
+    nodes = tuple(
+        dataclasses.replace(node, layer=node.layer.layer) if node.name in annotated else node
+        for node in network.nodes
+    )
+    return dataclasses.replace(network, nodes=nodes)
+
+
 def placed(
     network: Network,
     annotated: Mapping[str, LayerPlan],

@@ -16,6 +16,7 @@ from wrpn_tf.graph.plan import (
     input_quantizer_name,
     of_all_uses,
     placed,
+    without_annotations,
 )
 from wrpn_tf.graph.roles import Kind, class_name
 from wrpn_tf.graph.support import check_supported
@@ -100,16 +101,7 @@ def apply(
         for node in network.nodes
         if isinstance(node.layer, AnnotatedLayer)
     }
-    if not annotated:
-        raise ValueError(
-            f"Model {model.name!r} has no annotated layers; mark some with "
-            "wrpn_tf.quantize_annotate, or use wrpn_tf.quantize_model."
-        )
-    nodes = tuple(
-        dataclasses.replace(node, layer=node.layer.layer) if node.name in annotated else node
-        for node in network.nodes
-    )
-    network = dataclasses.replace(network, nodes=nodes)
+    network = without_annotations(network, annotated)
     return quantize(model, network, annotated, integer, input_range)
 
 

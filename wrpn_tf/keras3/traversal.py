@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,8 +11,10 @@ import numpy as np
 from keras import tree
 from keras.src.ops.core import Cast
 
+from wrpn_tf.graph import nodes
 from wrpn_tf.graph.acceptance import nested_layers
-from wrpn_tf.graph.nodes import Element, Network, Node, Shape, needed
+from wrpn_tf.graph.nodes import Element, Network, Node, Shape
+from wrpn_tf.graph.reading import NodeCollector
 from wrpn_tf.graph.support import check_calls
 from wrpn_tf.keras3.operations import layer_of
 
@@ -156,67 +157,17 @@ def read(model: keras.Model) -> Network:
     layers. Nothing is built, and no weight's value is read.
     """
     check_model(model)
-    frozen = set(_frozen_layers(model))
-    inputs = []
-    for tensor in model.inputs:
-        layer = tensor._keras_history.operation
-        inputs.append(
-            Node(name=layer.name, layer=layer, inputs=(), shape=_shape(tensor), origin=layer)
-        )
-    nodes = list(inputs)
-    names = set(_names(model))
-    uses: dict[str, int] = {}
-    firsts: dict[int, str] = {}  # By the id of a layer with weights: the node of its first use.
-
-    def unique(name: str) -> str:
-        count = uses[name] = uses.get(name, 0) + 1
-        if count == 1:
-            return name
-        candidates = (f"{name}_{index}" for index in itertools.count(count))
-        name = next(candidate for candidate in candidates if candidate not in names)
-        names.add(name)
-        return name
+    inputs = [(tensor._keras_history.operation, _shape(tensor)) for tensor in model.inputs]
+    collector = NodeCollector(inputs, _names(model), _frozen_layers(model))
 
     def visit(
         keras_node: Any, sources: list[Node], arguments: Mapping[str, Any]
     ) -> Node | list[Node]:
-        origin = keras_node.operation
-        layer = layer_of(keras_node)
-        if layer is not origin:  # It stands for the constants of the operation too.
-            arguments = {name: arguments[name] for name in ("training",) if name in arguments}
+        origin, layer = keras_node.operation, layer_of(keras_node)
         shapes = _output_shapes(keras_node, layer, [source.shape for source in sources])
-        whole = layer is origin and isinstance(layer, keras.layers.Layer)
-        name = unique(origin.name)
-        first = firsts.setdefault(id(origin), name) if getattr(origin, "weights", ()) else name
-        node = Node(
-            name=name,
-            layer=layer,
-            inputs=tuple(source.name for source in sources),
-            shape=shapes[0],
-            origin=origin,
-            weights=tuple(range(len(layer.weights))) if whole else (),
-            trainable=id(origin) not in frozen,
-            arguments=arguments,
-            use_of=None if first == name else first,
-        )
-        nodes.append(node)
-        if len(shapes) == 1:
-            return node
-        elements = [
-            Node(
-                name=f"{node.name}:{index}",
-                layer=Element(index),
-                inputs=(node.name,),
-                shape=shape,
-                origin=origin,
-            )
-            for index, shape in enumerate(shapes)
-        ]
-        nodes.extend(elements)
-        return elements
+        return collector.add_call(origin, layer, origin.name, sources, shapes, arguments)
 
-    results = tuple(result.name for result in replay(model, inputs, visit))
-    return Network(name=model.name, nodes=needed(nodes, results), results=results)
+    return collector.network(model.name, replay(model, list(collector.nodes), visit))
 
 
 def build(network: Network, call: Call, enter: Call | None = None) -> tuple[list[Any], list[Any]]:
@@ -318,24 +269,9 @@ def new_layer(node: Node) -> Any:
 
 
 def copy_weights(node: Node, layer: Any) -> None:
-    """Gives a built layer the weights of its node; a kernel over sequences has no height."""
-    if not node.weights:
-        return
-    values = node.origin.get_weights()
-    if len(node.weights) != len(layer.weights):
-        raise ValueError(
-            f"Layer {node.name!r} ({type(node.layer).__name__}) has {len(node.weights)} weights, "
-            f"and of its configuration {len(layer.weights)}; keep what was added outside of it."
-        )
-    layer.set_weights(
-        [
-            value[None] if (1, *value.shape) == tuple(weight.shape) else value
-            for weight, value in zip(
-                layer.weights, (values[position] for position in node.weights), strict=True
-            )
-        ]
-    )
-    if isinstance(layer, keras.layers.Normalization):
+    """`wrpn_tf.graph.nodes.copy_weights`, and what Normalization computes of its weights."""
+    nodes.copy_weights(node, layer)
+    if node.weights and isinstance(layer, keras.layers.Normalization):
         layer.finalize_state()  # It computes with copies of its weights.
 
 

@@ -1,4 +1,4 @@
 """What people read: tables, summaries, plots, results of trainings.
 
-Imports everything else of `wrpn_tf`; nothing of `wrpn_tf` imports it but the programs.
+Imports `wrpn_tf.costs`, `wrpn_tf.graph`, `wrpn_tf.models` and `wrpn_tf.quantization`.
 """

@@ -6,34 +6,16 @@ Models that are read get them in the place of such operations (`wrpn_tf.tfmot.op
 from __future__ import annotations
 
 import types
-from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
 
-Part = int | tuple[int | None, int | None, int | None]
-"""An index, or start, stop and step of a slice."""
-
-
-class _Blocks(keras.layers.Layer):
-    """A layer that moves values between blocks of pixels and channels.
-
-    Args:
-      block_size: height and width of a block, at least 2.
-    """
-
-    def __init__(self, block_size: int, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.block_size = block_size
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments, serialized."""
-        return super().get_config() | {"block_size": self.block_size}
+from wrpn_tf.graph import moving_layers
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
-class DepthToSpace(_Blocks):
+class DepthToSpace(moving_layers.Blocks, keras.layers.Layer):
     """``[batch, h, w, c * b * b]`` becomes ``[batch, h * b, w * b, c]``: `tf.nn.depth_to_space`."""
 
     def call(self, inputs: Any) -> Any:
@@ -50,7 +32,7 @@ class DepthToSpace(_Blocks):
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
-class SpaceToDepth(_Blocks):
+class SpaceToDepth(moving_layers.Blocks, keras.layers.Layer):
     """``[batch, h * b, w * b, c]`` becomes ``[batch, h, w, c * b * b]``: `tf.nn.space_to_depth`."""
 
     def call(self, inputs: Any) -> Any:
@@ -67,50 +49,17 @@ class SpaceToDepth(_Blocks):
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
-class Slice(keras.layers.Layer):
-    """A part of each image, whatever the batch: ``inputs[:, start:stop:step, index, ...]``.
-
-    Args:
-      slices: for each axis but the batch ``(start, stop, step)``, as Python's slices take them,
-        None where one is left out; or an index, which drops the axis.
-    """
-
-    def __init__(self, slices: Sequence[int | Sequence[int | None]], **kwargs: Any):
-        super().__init__(**kwargs)
-        self.slices: tuple[Part, ...] = tuple(
-            part if isinstance(part, int) else (part[0], part[1], part[2]) for part in slices
-        )
-
-    def call(self, inputs: Any) -> Any:
-        """Selects the part."""
-        parts = [part if isinstance(part, int) else slice(*part) for part in self.slices]
-        return inputs[(slice(None), *parts)]
+class Slice(moving_layers.Slice, keras.layers.Layer):
+    """See `wrpn_tf.graph.moving_layers.Slice`."""
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         """The shape that is given; every size must be known."""
-        batch, *sizes = input_shape
-        axes = zip(self.slices, sizes, strict=True)
-        kept = [(slice(*part), size) for part, size in axes if not isinstance(part, int)]
-        return tf.TensorShape([batch, *(len(range(size)[part]) for part, size in kept)])
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments, serialized."""
-        return super().get_config() | {"slices": self.slices}
+        return tf.TensorShape(super().compute_output_shape(input_shape))
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
-class Clip(keras.layers.Layer):
-    """``min(max(inputs, minimum), maximum)``.
-
-    Args:
-      minimum: a number, or None for no lower bound.
-      maximum: a number, or None for no upper bound.
-    """
-
-    def __init__(self, minimum: float | None = None, maximum: float | None = None, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.minimum = minimum
-        self.maximum = maximum
+class Clip(moving_layers.Clip, keras.layers.Layer):
+    """See `wrpn_tf.graph.moving_layers.Clip`."""
 
     def call(self, inputs: Any) -> Any:
         """Limits the values."""
@@ -118,128 +67,36 @@ class Clip(keras.layers.Layer):
             inputs = tf.maximum(inputs, self.minimum)
         return inputs if self.maximum is None else tf.minimum(inputs, self.maximum)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """That of the input."""
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments, serialized."""
-        return super().get_config() | {"minimum": self.minimum, "maximum": self.maximum}
-
 
 @keras.saving.register_keras_serializable("wrpn_tf")
-class Stack(keras.layers.Layer):
-    """Tensors side by side along an axis that is new.
-
-    Args:
-      axis: of the output, counted with the batch as 0.
-    """
-
-    def __init__(self, axis: int, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.axis = axis
+class Stack(moving_layers.Stack, keras.layers.Layer):
+    """See `wrpn_tf.graph.moving_layers.Stack`."""
 
     def call(self, inputs: Any) -> Any:
         """Puts them side by side."""
         return tf.stack(inputs, self.axis)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """With the new axis."""
-        first = tuple(input_shape[0])
-        return (*first[: self.axis], len(input_shape), *first[self.axis :])
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments, serialized."""
-        return super().get_config() | {"axis": self.axis}
+@keras.saving.register_keras_serializable("wrpn_tf")
+class Slopes(moving_layers.Slopes, keras.layers.Layer):
+    """See `wrpn_tf.graph.moving_layers.Slopes`."""
+
+    keras = keras
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
-class Slopes(keras.layers.Layer):
-    """Multiplies each channel by a trained number: what a PReLU does to values below 0.
-
-    Args:
-      shared: whether all channels have one number.
-      alpha_regularizer: of the numbers.
-      alpha_constraint: likewise.
-    """
-
-    def __init__(
-        self,
-        shared: bool = False,
-        alpha_regularizer: Any = None,
-        alpha_constraint: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        self.shared = shared
-        self.alpha_regularizer = keras.regularizers.get(alpha_regularizer)
-        self.alpha_constraint = keras.constraints.get(alpha_constraint)
-
-    def build(self, input_shape: Any) -> None:
-        """Adds the numbers."""
-        *others, channels = input_shape[1:]
-        self.alpha = self.add_weight(
-            name="alpha",
-            shape=[*(1 for _ in others), 1 if self.shared else channels],
-            initializer="zeros",
-            regularizer=self.alpha_regularizer,
-            constraint=self.alpha_constraint,
-        )
-        super().build(input_shape)
-
-    def call(self, inputs: Any) -> Any:
-        """Multiplies."""
-        return inputs * self.alpha
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """That of the input."""
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments, serialized."""
-        return super().get_config() | {
-            "shared": self.shared,
-            "alpha_regularizer": keras.regularizers.serialize(self.alpha_regularizer),
-            "alpha_constraint": keras.constraints.serialize(self.alpha_constraint),
-        }
-
-
-@keras.saving.register_keras_serializable("wrpn_tf")
-class Ramp(keras.layers.Layer):
-    """The first of two tensors where it is not negative, else the second."""
+class Ramp(moving_layers.Ramp, keras.layers.Layer):
+    """See `wrpn_tf.graph.moving_layers.Ramp`."""
 
     def call(self, inputs: Any) -> Any:
         """Chooses."""
         values, others = inputs
         return tf.where(values >= 0, values, others)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """That of each input."""
-        return input_shape[0]
-
 
 @keras.saving.register_keras_serializable("wrpn_tf")
-class Use(keras.layers.Layer):
-    """What one use of a layer with weights has for itself, if the layer is used several times.
-
-    An offset of each channel, 0 until `export.settle` moves it, and not trained; and the quantizer
-    of the output. The layer has one kernel with one scale, whatever reads its outputs.
-    """
-
-    def build(self, input_shape: Any) -> None:
-        """Adds the offset of each channel."""
-        self.offset = self.add_weight(
-            name="offset", shape=input_shape[-1:], initializer="zeros", trainable=False
-        )
-        super().build(input_shape)
-
-    def call(self, inputs: Any) -> Any:
-        """Adds the offset."""
-        return inputs + self.offset
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """That of the input."""
-        return input_shape
+class Use(moving_layers.Use, keras.layers.Layer):
+    """See `wrpn_tf.graph.moving_layers.Use`."""
 
 
 NAMESPACE = types.SimpleNamespace(**vars(keras.layers), Use=Use, Slopes=Slopes, Ramp=Ramp)

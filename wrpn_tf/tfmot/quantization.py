@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -14,8 +13,8 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
     quantize_annotate as annotation,
 )
 
-from wrpn_tf.graph.nodes import Network, Node
-from wrpn_tf.graph.plan import LayerPlan
+from wrpn_tf.graph.nodes import Network, Node, copy_weights
+from wrpn_tf.graph.plan import LayerPlan, without_annotations
 from wrpn_tf.tfmot import traversal
 from wrpn_tf.tfmot.acceptance import check_accepted
 from wrpn_tf.tfmot.inspection import NAME_PREFIX
@@ -67,16 +66,7 @@ def apply(
         for node in network.nodes
         if isinstance(node.layer, annotation.QuantizeAnnotate)
     }
-    if not annotated:
-        raise ValueError(
-            f"Model {model.name!r} has no annotated layers; mark some with "
-            "wrpn_tf.quantize_annotate, or use wrpn_tf.quantize_model."
-        )
-    nodes = tuple(
-        dataclasses.replace(node, layer=node.layer.layer) if node.name in annotated else node
-        for node in network.nodes
-    )
-    network = dataclasses.replace(network, nodes=nodes)
+    network = without_annotations(network, annotated)
     configs = {name: layer.quantize_config for name, layer in annotated.items()}
     return _quantized(model, network, configs, integer, input_range)
 
@@ -112,7 +102,7 @@ def _quantized(
         layer = traversal.new_layer(node)
         with tf.name_scope(layer.name):
             layer.build(tf.nest.map_structure(lambda tensor: tensor.shape, inputs))
-        traversal.copy_weights(node, layer)  # Calls leave a tensor in the place of the kernel.
+        copy_weights(node, layer)  # Calls leave a tensor in the place of the kernel.
         wrapper = QuantizeWrapperV2(layer, planned[node.name])
         wrappers[node.name] = wrapper
         return wrapper(inputs, **traversal.call_arguments(node, wrapper))

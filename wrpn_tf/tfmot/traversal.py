@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -16,7 +15,8 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_annot
 from tf_keras.src.layers.core import tf_op_layer
 from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
-from wrpn_tf.graph.nodes import Element, Network, Node, Shape, needed
+from wrpn_tf.graph.nodes import Element, Network, Node, Shape, copy_weights
+from wrpn_tf.graph.reading import NodeCollector
 from wrpn_tf.graph.support import check_calls
 from wrpn_tf.tfmot.interface import with_interface_of
 from wrpn_tf.tfmot.operations import layer_of
@@ -180,63 +180,17 @@ def read(model: keras.Model) -> Network:
     read as those layers. Nothing is built, and no weight's value is read.
     """
     check_model(model)
-    frozen = set(_frozen_layers(model))
-    inputs = [
-        Node(name=layer.name, layer=layer, inputs=(), shape=_shape(tensor), origin=layer)
-        for tensor, layer in zip(model.inputs, model._input_layers, strict=True)
-    ]
-    nodes = list(inputs)
-    names = set(_layer_names(model))
-    uses: dict[str, int] = {}
-    firsts: dict[int, str] = {}  # By the id of a layer with weights: the node of its first use.
-
-    def unique(name: str) -> str:
-        count = uses[name] = uses.get(name, 0) + 1
-        if count == 1:
-            return name
-        candidates = (f"{name}_{index}" for index in itertools.count(count))
-        name = next(candidate for candidate in candidates if candidate not in names)
-        names.add(name)
-        return name
+    inputs = zip(model._input_layers, map(_shape, model.inputs), strict=True)
+    collector = NodeCollector(inputs, _layer_names(model), _frozen_layers(model))
 
     def visit(
         keras_node: Any, sources: list[Node], arguments: Mapping[str, Any]
     ) -> Node | list[Node]:
-        layer = layer_of(keras_node)
-        if layer is not keras_node.layer:  # It stands for the constants of the operation too.
-            arguments = {name: arguments[name] for name in ("training",) if name in arguments}
+        origin, layer = keras_node.layer, layer_of(keras_node)
         shapes = _output_shapes(keras_node, layer, [source.shape for source in sources])
-        name = unique(own_name(keras_node.layer))
-        first = firsts.setdefault(id(keras_node.layer), name) if keras_node.layer.weights else name
-        node = Node(
-            name=name,
-            layer=layer,
-            inputs=tuple(source.name for source in sources),
-            shape=shapes[0],
-            origin=keras_node.layer,
-            weights=tuple(range(len(layer.weights))) if layer is keras_node.layer else (),
-            trainable=id(keras_node.layer) not in frozen,
-            arguments=arguments,
-            use_of=None if first == name else first,
-        )
-        nodes.append(node)
-        if len(shapes) == 1:
-            return node
-        elements = [
-            Node(
-                name=f"{node.name}:{index}",
-                layer=Element(index),
-                inputs=(node.name,),
-                shape=shape,
-                origin=keras_node.layer,
-            )
-            for index, shape in enumerate(shapes)
-        ]
-        nodes.extend(elements)
-        return elements
+        return collector.add_call(origin, layer, own_name(origin), sources, shapes, arguments)
 
-    results = tuple(result.name for result in replay(model, inputs, visit))
-    return Network(name=model.name, nodes=needed(nodes, results), results=results)
+    return collector.network(model.name, replay(model, list(collector.nodes), visit))
 
 
 def build(network: Network, call: Call | None = None, enter: Enter | None = None) -> keras.Model:
@@ -323,26 +277,6 @@ def new_layer(node: Node) -> keras.layers.Layer:
             "Keras does not copy; put a tf_keras.layers.ActivityRegularization behind it."
         )
     return layer
-
-
-def copy_weights(node: Node, layer: keras.layers.Layer) -> None:
-    """Gives a built layer the weights of its node; a kernel over sequences has no height."""
-    if not node.weights:
-        return
-    values = node.origin.get_weights()
-    if len(node.weights) != len(layer.weights):
-        raise ValueError(
-            f"Layer {node.name!r} ({type(node.layer).__name__}) has {len(node.weights)} weights, "
-            f"and of its configuration {len(layer.weights)}; keep what was added outside of it."
-        )
-    layer.set_weights(
-        [
-            value[None] if (1, *value.shape) == tuple(weight.shape) else value
-            for weight, value in zip(
-                layer.weights, (values[position] for position in node.weights), strict=True
-            )
-        ]
-    )
 
 
 def _layer_names(model: keras.Model) -> Iterator[str]:

@@ -170,7 +170,8 @@ def test_thresholds_are_those_of_brute_force_and_of_keras(seed, weight_bits, act
     kernel = graph.kernels[0]
     assert kernel.output == "relu"
     source, output = (graph.tensors[name].grid for name in ("image", "relu"))
-    found = ideal.kernel_thresholds(graph, kernel)
+    levels = np.arange(output.low + 1, output.high + 1)
+    found = ideal.thresholds(kernel.parameters, source.scale, output.scale, levels)
     assert found.shape == (2**activation_bits - 1, 6)
     accumulators = np.arange(-3000, 3001)
     for channel, record in enumerate(kernel.parameters):
