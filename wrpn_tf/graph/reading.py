@@ -121,6 +121,7 @@ def _needed(nodes: Sequence[Node], results: Iterable[str]) -> tuple[Node, ...]:
             continue
         if getattr(node.origin, "weights", ()) and not isinstance(node.layer, Element):
             first = firsts.setdefault(id(node.origin), node.name)
-            node = dataclasses.replace(node, use_of=None if first == node.name else first)
+            if first != node.name:
+                node = dataclasses.replace(node, use_of=first)
         kept.append(node)
     return tuple(kept)

@@ -17,7 +17,8 @@ from wrpn_tf.quantization.inspection import (
 )
 
 _VALUES_PER_BATCH = 65536
-_FAR = 10  # Widths of the input range: pixels are 127 of [-1, 1].
+_ROOM = 0.5  # Widths of the input range that augmentation may leave it by; [0, 1] by mean and
+# deviation of ImageNet leaves (-1, 1) by 0.8.
 _NEAR = 0.01  # The same: images of [0, 1] are 0.004 of (0, 255).
 
 
@@ -42,7 +43,8 @@ def calibrate(
 
     Raises:
       ValueError: if there are no batches, they do not end or do not fit the model, a layer's
-        output is not finite, or inputs are far larger or smaller than the model's `input_range`.
+        output is not finite, or inputs leave the model's `input_range` by more than half of its
+        width, or are far smaller.
     """
     front, entries = front_of(model, "calibrate"), output_quantizers(model)
     names = list(named_output_quantizers(model))
@@ -96,9 +98,11 @@ def _check_range(values: Sequence[np.ndarray], fixed: tuple[float, float]) -> No
     """Raises ValueError for inputs that cannot be what an input range was given for."""
     least, most = float(min(map(np.min, values))), float(max(map(np.max, values)))
     largest, (low, high) = max(-least, most), fixed
-    if largest > _FAR * (high - low) or 0 < largest < _NEAR * (high - low):
+    width = high - low
+    is_cut = max(low - least, most - high) > _ROOM * width
+    if is_cut or 0 < largest < _NEAR * width:
         raise ValueError(
             f"The data reach from {least:.4g} to {most:.4g}, and the model's input_range is "
             f"{low:g} to {high:g}; give the data as the float model takes them, not as pixels of "
-            "another range."
+            "another range; values outside of it are cut off."
         )

@@ -96,18 +96,26 @@ def test_logits_are_measured_behind_unquantized_pooling():
 def test_a_fixed_input_range_stays():
     model = quantized(input_range=(-1.0, 0.9921875))
     before = grids(model)["quantize_image"]
-    wrpn_tf.calibrate(model, [5 * images(model, 16)])
+    wider = np.random.default_rng(0).uniform(-1.9, 1.9, images(model, 16).shape)
+    wrpn_tf.calibrate(model, [wider.astype(np.float32)])
     assert grids(model)["quantize_image"] == before
     assert (before.scale, before.zero_point) == (1 / 128, 0)
 
 
 @pytest.mark.parametrize(
-    ("input_range", "factor", "told"), [((0, 1), 255, "0 to 1"), ((0, 255), 1, "0 to 255")]
+    ("input_range", "bounds", "told"),
+    [
+        ((0, 1), (0, 255), "0 to 1"),
+        ((0, 1), (0.1, 1.51), "0 to 1"),
+        ((-1, 1), (-2.1, 1), "-1 to 1"),
+        ((0, 255), (0, 1), "0 to 255"),
+    ],
 )
-def test_data_of_another_range_than_the_inputs_are_named(input_range, factor, told):
+def test_data_of_another_range_than_the_inputs_are_named(input_range, bounds, told):
     model = quantized(input_range=input_range)
     before = grids(model)
-    pixels = factor * np.random.default_rng(0).uniform(size=images(model, 8).shape)
+    pixels = np.random.default_rng(0).uniform(*bounds, images(model, 8).shape)
+    pixels.flat[:2] = bounds
     with pytest.raises(ValueError, match=rf"and the model's input_range is {told}; give the data"):
         wrpn_tf.calibrate(model, [pixels.astype(np.float32)])
     assert grids(model) == before
