@@ -87,6 +87,8 @@ def read_grids(
         except (TypeError, ValueError) as error:
             raise UserError(f"{path}: grid {name!r}: {error}") from error
         runs += found
+    if not runs:
+        raise UserError(f"{path}: 'grids' is empty; give at least one training")
     _require_alike(runs, path)
     runs.sort(key=lambda run: run.config.seed)
     runs = [_resolve(run, runs, path) for run in runs]

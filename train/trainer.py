@@ -64,7 +64,7 @@ def _operations(config: Config) -> Iterator[None]:
     try:
         yield
     finally:
-        determinism.disable_op_determinism()
+        determinism.disable_op_determinism()  # TensorFlow has no public way.
 
 
 def _finished(record: Record) -> dict[str, float] | None:

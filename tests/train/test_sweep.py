@@ -139,6 +139,8 @@ def test_a_file_that_is_none_is_named(tmp_path: pathlib.Path) -> None:
             path.write_text(text)
         with pytest.raises(UserError, match=r"grids\.json must be a JSON file"):
             read_grids(path, tmp_path, None)
+    with pytest.raises(UserError, match=r"grids\.json: 'grids' is empty; give at least one"):
+        read_grids(write(tmp_path), tmp_path, None)
 
 
 def sweep(path: pathlib.Path, workdir: pathlib.Path) -> subprocess.CompletedProcess[str]:
