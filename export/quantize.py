@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from absl import flags
 
+import wrpn_tf
 from export.ir.files import require_writable, write_bytes
 from export.tools import model_images
 from wrpn_tf import command_line, methods
-from wrpn_tf.graph.rule_files import read_rules
 from wrpn_tf.terminal import printable
 
 if TYPE_CHECKING:
@@ -83,11 +83,9 @@ _SAMPLE = flags.DEFINE_integer("sample", 512, "Images to take of them, spread ev
 def main() -> int:
     """Runs the program; returns 1 if the .tflite file is not verified."""
     quantized = _check_paths()
-    rules = read_rules(_RULES.value) if _RULES.value is not None else ()
+    rules = wrpn_tf.read_rules(_RULES.value) if _RULES.value is not None else ()
     source, input_range = model_images.of_flags(_IMAGES.value, _RANGE.value)
     require_writable(quantized, *filter(None, [_OUTPUT.value]))
-
-    import wrpn_tf
 
     model = wrpn_tf.load_model(_MODEL.value)
     images = None
@@ -194,8 +192,6 @@ def _description(model: Any, network: Any, images: np.ndarray | None) -> str:
         return f"{bits}; not calibrated: train it, or give --images"
 
     import numpy as np
-
-    import wrpn_tf
 
     tops = []
     for each in (model, network):

@@ -188,8 +188,9 @@ def placed(
       plan.
 
     Raises:
-      ValueError: naming layers that cannot be quantized, that `integer` leaves in float, or that
-        have the name of a layer which is added; or inputs that are outputs too, or not read.
+      ValueError: naming layers that cannot be quantized, that `integer` leaves in float, that no
+        output needs but for a penalty, or that have the name of a layer which is added; or inputs
+        that are outputs too, or not read.
     """
     own = {
         node.name: _own(node, annotated[node.part_of])
@@ -197,6 +198,7 @@ def placed(
         if node.part_of in annotated
     }
     check_supported(network, own)
+    _check_penalties(network)
     if integer:
         _check_all_annotated(network, own)
         _check_inputs(network)
@@ -255,6 +257,18 @@ def _check_all_annotated(network: Network, annotated: Collection[str]) -> None:
         raise ValueError(
             f"Layers without annotation: {', '.join(floats)}. An integer-only network needs "
             "wrpn_tf.quantize_annotate for every layer; or leave out integer=True."
+        )
+
+
+def _check_penalties(network: Network) -> None:
+    """Raises ValueError for layers that were kept for an activity_regularizer alone."""
+    read = {name for node in network.nodes for name in node.inputs}
+    ends = [node for node in network.nodes if node.inputs and node.name not in network.results]
+    penalties = [node.part_of for node in ends if node.name not in read]
+    if penalties:
+        raise ValueError(
+            f"Layers with an activity_regularizer that no output needs: {', '.join(penalties)}. "
+            "Build the model without them."
         )
 
 

@@ -88,7 +88,8 @@ class NodeCollector:
     def network(self, name: str, results: Iterable[Node]) -> Network:
         """The network of the model's name whose outputs are those of the nodes `results`.
 
-        It has all inputs, and of the calls those that the outputs come from.
+        It has all inputs, and of the calls those that the outputs come from or that may do more
+        than return something.
         """
         names = tuple(result.name for result in results)
         return Network(name=name, nodes=_needed(self.nodes, names), results=names)
@@ -104,13 +105,13 @@ class NodeCollector:
 
 
 def _needed(nodes: Sequence[Node], results: Iterable[str]) -> tuple[Node, ...]:
-    """The inputs, and the nodes that results come from; of one layer with weights, its uses.
+    """See `NodeCollector.network`; the first use of a layer with weights is so among these.
 
     Args:
       nodes: in execution order.
       results: names of nodes.
     """
-    read = set(results)
+    read = {*results, *(node.name for node in nodes if _may_add_losses(node))}
     for node in reversed(nodes):
         if node.name in read:
             read.update(node.inputs)
@@ -125,3 +126,10 @@ def _needed(nodes: Sequence[Node], results: Iterable[str]) -> tuple[Node, ...]:
                 node = dataclasses.replace(node, use_of=first)
         kept.append(node)
     return tuple(kept)
+
+
+def _may_add_losses(node: Node) -> bool:
+    """Whether a call adds to the losses of its model, or what it does is not known."""
+    if isinstance(node.layer, Element):
+        return False
+    return node.kind is None or getattr(node.layer, "activity_regularizer", None) is not None

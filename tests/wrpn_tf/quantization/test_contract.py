@@ -1131,6 +1131,20 @@ def with_an_unread_output(keras):
     return keras.Model(source, layers.Conv2D(2, 1, name="last")(x))
 
 
+def beside_the_output(layer, **arguments):
+    """A layer of a nested model whose output nothing reads."""
+
+    def build(keras):
+        inner, source = keras.Input((6, 6, 2)), image(keras)
+        x = keras.layers.Conv2D(4, 3, activation="relu", name="conv")(inner)
+        given = {name: make(keras) for name, make in arguments.items()}
+        unread = getattr(keras.layers, layer)(name="unread", **given)(x)
+        _, x = keras.Model(inner, [unread, x])(source)
+        return keras.Model(source, keras.layers.Conv2D(2, 1, name="last")(x))
+
+    return build
+
+
 def only_what_is_read(model, quantized):
     """One operator of convolution, normalization and ReLU, and one use of a shared layer."""
     views = wrpn_tf.view(quantized)
@@ -1250,6 +1264,16 @@ case(
     dropped_channels,
 )
 case("an output of a nested model that nothing reads", with_an_unread_output, only_what_is_read)
+case(
+    "the penalty of an output that nothing reads",
+    beside_the_output("DepthwiseConv2D", kernel_size=lambda _: 1, activity_regularizer=l1_l2),
+    refused="activity_regularizer that no output needs: unread. Build",
+)
+case(
+    "a layer that is not known and that nothing reads",
+    beside_the_output("LayerNormalization"),
+    refused="unread .LayerNormalization: class",
+)
 for layer, *arguments in (
     ("GaussianNoise", 0.5),
     ("GaussianDropout", 0.3),
