@@ -73,11 +73,13 @@ def build(
         front: The Keras: 'keras' (Keras 3) or 'tf_keras'.
 
     Raises:
-        ValueError: The architecture or the front is unknown, or the width or the image size out of
-            range.
+        ValueError: The architecture or the front is unknown, or the width, the classes or the image
+            size out of range.
     """
     if arch not in ARCHITECTURES:
         raise ValueError(f"unknown arch {arch!r}; known: {', '.join(ARCHITECTURES)}")
+    if num_classes is not None and num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, not {num_classes}")
     given = {"num_classes": num_classes, "input_shape": input_shape}
     own = {name: value for name, value in given.items() if value is not None}
     return ARCHITECTURES[arch](width=width, front=front, **own)

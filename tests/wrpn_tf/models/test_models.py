@@ -242,6 +242,11 @@ def test_an_unknown_arch_lists_the_known_ones():
         models.build("vgg")
 
 
+def test_there_are_classes():
+    with pytest.raises(ValueError, match="num_classes must be at least 1, not 0"):
+        models.build("resnet8", num_classes=0)
+
+
 def test_depth_must_fit():
     with pytest.raises(ValueError, match="6n"):
         models.resnet_cifar(18)
