@@ -50,7 +50,7 @@ class ProgressLine:
         """Says what is being done now."""
         self._bar.update(self._task, description=printable(what))
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: float) -> None:
         """So much more is done."""
         self._bar.advance(self._task, count)
 

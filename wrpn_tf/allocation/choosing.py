@@ -145,6 +145,7 @@ def choose_bits(
     distortion: Distortion = "mse",
     steps: int | None = None,
     batch_size: int = BATCH_SIZE,
+    progress: bool | None = None,
 ) -> BitChoice:
     """Chooses the bits of each kernel and of each layer's activations of a trained float network.
 
@@ -167,6 +168,7 @@ def choose_bits(
         divergence of the classes' probabilities, for outputs that are logits of two or more.
       steps: how many batches to take at most; None: all there are.
       batch_size: images in a batch of an array.
+      progress: whether to show how far it is; None: where the standard error is a terminal.
 
     Raises:
       ValueError: for a budget, bit-width or model that is not supported, or a budget that cannot be
@@ -193,7 +195,7 @@ def choose_bits(
     taken = [inputs for inputs, _ in batches(model, images, steps, batch_size)]
     if not taken:
         raise ValueError("Choosing bits needs at least one batch of images; got none.")
-    distortions = measure_distortions(model, taken, bits, distortion)
+    distortions = measure_distortions(model, taken, bits, distortion, progress=progress)
     return solve(network, distortions, budget)
 
 

@@ -18,6 +18,7 @@ from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.placement import RANGE_BITS
 from wrpn_tf.graph.roles import Kind, class_name
 from wrpn_tf.graph.rules import Rule
+from wrpn_tf.progress import ProgressLine
 from wrpn_tf.quantization.calibration import calibrate
 from wrpn_tf.quantization.inspection import Model, infer, named_output_quantizers, own_names
 from wrpn_tf.quantization.quantizing import quantize_model
@@ -71,12 +72,17 @@ def read_tensors(model: Model) -> Tensors:
 
 
 def measure_distortions(
-    model: Model, images: Sequence[Batch], bits: Sequence[int], distortion: Distortion
+    model: Model,
+    images: Sequence[Batch],
+    bits: Sequence[int],
+    distortion: Distortion,
+    *,
+    progress: bool | None = None,
 ) -> dict[Tensor, dict[int, float]]:
     """How far the outputs of a float model are from themselves when one tensor is quantized.
 
     Kernels have their scales of least squared error, activations those of `calibrate`; all else is
-    in float.
+    in float. `progress` is that of `wrpn_tf.choose_bits`.
 
     Returns:
       By tensor, in execution order, and by bits: the mean over all images.
@@ -91,13 +97,16 @@ def measure_distortions(
             "images and at the model's weights."
         )
     found: dict[Tensor, dict[int, float]] = {}
-    for width in bits:
-        probe = _Probe(model, width)
-        probe.calibrate(images)
-        for tensor in probe.network.tensors:
-            with probe.quantized(tensor):
-                outputs = [infer(probe.model, batch) for batch in images]
-            found.setdefault(tensor, {})[width] = _distance(expected, outputs, distortion)
+    with ProgressLine("measure distortions", len(bits), shown=progress) as line:
+        for width in bits:
+            line.begin(f"measure distortions of {width} bits")
+            probe = _Probe(model, width)
+            probe.calibrate(images)
+            for tensor in probe.network.tensors:
+                with probe.quantized(tensor):
+                    outputs = [infer(probe.model, batch) for batch in images]
+                found.setdefault(tensor, {})[width] = _distance(expected, outputs, distortion)
+                line.advance(1 / len(probe.network.tensors))
     return found
 
 

@@ -79,11 +79,13 @@ def test_sensitivities_are_those_of_the_quantized_tensor_alone(front):
     assert by_name["activations", "relu1"] > 0 < by_name["activations", "conv2"]
 
 
-def test_choose_bits_gives_more_bits_to_what_matters():
+def test_choose_bits_gives_more_bits_to_what_matters(capfd):
     model = both_keras.twins("tiny")[0]
+    images = small_models.images(model, 16)
     choice = wrpn_tf.choose_bits(
-        model, small_models.images(model, 16), {"cost": 0.2}, (2, 8), distortion="kl"
+        model, images, {"cost": 0.2}, (2, 8), distortion="kl", progress=True
     )
+    assert "measure distortions of 8 bits" in capfd.readouterr().err
     assert choice.cost <= 0.2
     assert {decision.bits for decision in choice.decisions} == {2, 8}
     few = [decision for decision in choice.decisions if decision.bits == 2]
