@@ -44,7 +44,7 @@ def main(_: list[str]) -> None:
 
     print(f"float: {_accuracy(network, data):.2%}", flush=True)
     tensors, whole = read_tensors(network), wrpn_tf.measure_cost(network).compute
-    batches = [[images[start : start + 128]] for start in range(0, len(images), 128)]
+    batches = [inputs for inputs, _ in wrpn_tf.batches(network, images, batch_size=128)]
     measured = {
         kind: measure_distortions(network, batches, _CHOICES, kind) for kind in get_args(Distortion)
     }

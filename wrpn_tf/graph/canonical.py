@@ -14,6 +14,7 @@ from wrpn_tf.graph.roles import (
     Layer,
     activation_name,
     class_name,
+    has_penalty,
     is_elementwise,
     is_gain,
     relu_maximum,
@@ -125,7 +126,7 @@ class _Rewriter:
 
     def _is_alone(self, before: Node, node: Node) -> bool:
         """Whether nothing but `node` sees what `before` gives, and nothing penalizes the two."""
-        if _has_penalty(before) or _has_penalty(node):
+        if has_penalty(before.layer) or has_penalty(node.layer):
             return False
         return self._readers[before.name] == 1 and before.name not in self._results
 
@@ -148,7 +149,7 @@ class _Rewriter:
         for index, other in enumerate(others[1:], start=1):
             shape = _broadcast(self.nodes[total].shape, self.nodes[other].shape)
             name = f"{node.name}_part{index}"
-            without = {"activity_regularizer": None} if _has_penalty(node) else {}
+            without = {"activity_regularizer": None} if has_penalty(node.layer) else {}
             changes = {**node.changes, **without}
             part = dataclasses.replace(
                 node, name=name, inputs=(total, other), shape=shape, changes=changes
@@ -164,10 +165,6 @@ def _maximum(node: Node) -> float:
     """The upper bound of a ReLU, infinite for none."""
     maximum = relu_maximum(node.layer)
     return math.inf if maximum is None else maximum
-
-
-def _has_penalty(node: Node) -> bool:
-    return getattr(node.layer, "activity_regularizer", None) is not None
 
 
 def _is_average(node: Node) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from wrpn_tf.graph.fusion import Fusable, Fusion, Item
-from wrpn_tf.graph.roles import Kind, class_name
+from wrpn_tf.graph.roles import Kind, class_name, has_penalty
 
 _BYTE = 8
 _SUMS = (Kind.ADD, Kind.MULTIPLY)
@@ -33,9 +33,7 @@ def is_repeatable(layer: Fusable) -> bool:
     Not so for layers that are not known, that draw random numbers other than masks, or that
     penalize their outputs; nor for what an input passes, which the model is given.
     """
-    penalizes = class_name(layer.layer) == "ActivityRegularization" or (
-        getattr(layer.layer, "activity_regularizer", None) is not None
-    )
+    penalizes = class_name(layer.layer) == "ActivityRegularization" or has_penalty(layer.layer)
     known = layer.kind not in (None, Kind.INPUT) and class_name(layer.layer) not in _RANDOM
     return known and not penalizes
 

@@ -22,7 +22,7 @@ from wrpn_tf.arithmetic.methods import (
     has_bits,
 )
 from wrpn_tf.graph.fusion import Fusion
-from wrpn_tf.graph.nodes import Network, Node, check_names
+from wrpn_tf.graph.nodes import Network, Node, check_names, consumers
 from wrpn_tf.graph.placement import KBit, Placement, Range
 from wrpn_tf.graph.roles import SAME_SCALE, Kind, Layer, class_name, kind
 from wrpn_tf.graph.rules import FirstLast, Rule, assign_bits, edge_layers
@@ -260,11 +260,19 @@ def _check_all_annotated(network: Network, annotated: Collection[str]) -> None:
         )
 
 
+def _unread(network: Network) -> list[Node]:
+    """What no layer reads and the model does not return."""
+    readers = consumers(network.nodes)
+    return [
+        node
+        for node in network.nodes
+        if not readers[node.name] and node.name not in network.results
+    ]
+
+
 def _check_penalties(network: Network) -> None:
     """Raises ValueError for layers that were kept for an activity_regularizer alone."""
-    read = {name for node in network.nodes for name in node.inputs}
-    ends = [node for node in network.nodes if node.inputs and node.name not in network.results]
-    penalties = [node.part_of for node in ends if node.name not in read]
+    penalties = [node.part_of for node in _unread(network) if node.inputs]
     if penalties:
         raise ValueError(
             f"Layers with an activity_regularizer that no output needs: {', '.join(penalties)}. "
@@ -282,8 +290,7 @@ def _check_inputs(network: Network) -> None:
             f"Inputs that the model returns as they are: {', '.join(returned)}. An integer-only "
             "network has them quantized: return keras.layers.Identity()(input) instead."
         )
-    read = {name for node in network.nodes for name in node.inputs}
-    unread = [node.name for node in network.nodes if not node.inputs and node.name not in read]
+    unread = [node.name for node in _unread(network) if not node.inputs]
     if unread:
         raise ValueError(
             f"Inputs that nothing reads: {', '.join(unread)}. Build the model without them."

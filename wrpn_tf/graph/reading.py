@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from wrpn_tf.graph.nodes import Element, Network, Node, Shape
-from wrpn_tf.graph.roles import Layer
+from wrpn_tf.graph.roles import Layer, has_penalty
 
 
 class NodeCollector:
@@ -132,4 +132,4 @@ def _may_add_losses(node: Node) -> bool:
     """Whether a call adds to the losses of its model, or what it does is not known."""
     if isinstance(node.layer, Element):
         return False
-    return node.kind is None or getattr(node.layer, "activity_regularizer", None) is not None
+    return node.kind is None or has_penalty(node.layer)

@@ -219,12 +219,17 @@ def l1_l2(regularizer: Any) -> tuple[float, float] | None:
     return float(getattr(regularizer, "l1", 0.0)), float(getattr(regularizer, "l2", 0.0))
 
 
+def has_penalty(layer: Layer) -> bool:
+    """Whether the layer has an activity regularizer."""
+    return getattr(layer, "activity_regularizer", None) is not None
+
+
 def penalty_is_apart(layer: Layer) -> bool:
     """Whether another layer has the activity regularizer of a layer in a quantized network.
 
     It is so where several layers stand for one, or one that holds a quantizer of its own.
     """
-    if getattr(layer, "activity_regularizer", None) is None:
+    if not has_penalty(layer):
         return False
     role = kind(layer)
     if role is Kind.KERNEL:

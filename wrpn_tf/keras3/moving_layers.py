@@ -53,12 +53,7 @@ class SpaceToDepth(moving_layers.Blocks, keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("wrpn_tf")
 class Slice(moving_layers.Slice, keras.layers.Layer):
-    """A part of each image, whatever the batch: ``inputs[:, start:stop:step, index, ...]``.
-
-    Args:
-      slices: for each axis but the batch ``(start, stop, step)``, as Python's slices take them,
-        None where one is left out; or an index, which drops the axis.
-    """
+    """See `wrpn_tf.graph.moving_layers.Slice`."""
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
