@@ -94,8 +94,7 @@ def _given(model: Any, source: model_images.ImageSource) -> tuple[np.ndarray, np
 
     if len(model.inputs) != 1:
         raise ValueError(f"{_MODEL.value} has {len(model.inputs)} inputs; a report is of one")
-    quantizers = wrpn_tf.input_quantizers(model)
-    input_range = quantizers[0].fixed if quantizers else None
+    (input_range,) = [state.fixed for state in wrpn_tf.input_quantizers(model).values()] or [None]
     if source.are_pixels and input_range is None:
         raise ValueError(
             f"{_IMAGES.value} holds pixels, and the model has no input_range; give floats"

@@ -2,6 +2,7 @@
 
 import functools
 
+import keras as keras3
 import numpy as np
 import pytest
 import tf_keras as keras
@@ -151,3 +152,64 @@ def test_an_observed_symmetric_range_has_no_pixel_between_two_codes():
     assert np.abs(steps - np.floor(steps) - 0.5).min() > 1e-3
     codes = codes_of(model, "quantize_image", fed[:1], tensor)
     np.testing.assert_array_equal(codes, np.rint(steps).astype(int))
+
+
+def two_inputs(package):
+    """An image, and two numbers that come with it."""
+    layers = package.layers
+    image = package.Input((4, 4, 1), name="image")
+    numbers = package.Input((2,), name="numbers")
+    x = layers.Flatten()(layers.Conv2D(3, 3, activation="relu", name="conv")(image))
+    y = layers.Dense(3, activation="relu", name="dense")(numbers)
+    both = layers.Concatenate()([x, y])
+    return package.Model([image, numbers], layers.Dense(3, name="logits")(both))
+
+
+@pytest.mark.parametrize("package", [keras, keras3])
+def test_inputs_with_ranges_of_their_own(package):
+    model = two_inputs(package)
+    ranges = {"image": (0, 255), "numbers": None}
+    random = np.random.default_rng(0)
+    fed = {
+        "image": random.integers(0, 256, (16, 4, 4, 1)).astype(np.float32),
+        "numbers": random.uniform(-2, 6, (16, 2)).astype(np.float32),
+    }
+    fed["numbers"][:2] = [[-2, 0], [0, 6]]
+    quantized = wrpn_tf.quantize_model(model, 4, 4, input_range=ranges)
+    states = wrpn_tf.input_quantizers(quantized)
+    assert {name: state.fixed for name, state in states.items()} == {
+        "image": (0, 255),
+        "numbers": None,
+    }
+    wrpn_tf.calibrate(quantized, fed)
+    export.settle(quantized)
+    graph = export.lower(quantized)
+    scales = {name: graph.tensors[name].quantization.scale for name in graph.inputs}
+    assert scales == {"image": 1, "numbers": np.float32(8 / 255)}
+    assert export.verify(quantized, export.to_tflite(quantized), fed).verified
+    other = wrpn_tf.from_tf_keras if package is keras else wrpn_tf.to_tf_keras
+    assert export.to_tflite(other(quantized)) == export.to_tflite(quantized)
+
+
+@pytest.mark.parametrize("package", [keras, keras3])
+def test_ranges_of_inputs_that_there_are_not_are_named(package):
+    with pytest.raises(ValueError, match=r"names pixels; the inputs of .* are image, numbers"):
+        wrpn_tf.quantize_model(two_inputs(package), input_range={"image": (0, 1), "pixels": (0, 1)})
+
+
+@pytest.mark.parametrize("package", [keras, keras3])
+def test_a_rescaling_behind_one_of_two_inputs_has_the_range_of_its_own_input(package):
+    layers = package.layers
+    image, other = (package.Input((2, 2, 1), name=name) for name in ("image", "other"))
+    x = layers.Rescaling(2.0, -1.0, name="twice")(image)
+    y = layers.Rescaling(4.0, -1.0, name="four_times")(other)
+    x = layers.Add()(
+        [layers.Conv2D(1, 3, padding="same")(x), layers.Conv2D(1, 3, padding="same")(y)]
+    )
+    model = package.Model([image, other], x)
+    quantized = wrpn_tf.quantize_model(model, 4, 4, input_range={"image": (0, 1), "other": (0, 2)})
+    grids = {view.name.removeprefix("quant_"): view.grid for view in wrpn_tf.view(quantized)}
+    scales = [
+        grids[name].scale for name in ("quantize_image", "twice", "quantize_other", "four_times")
+    ]
+    assert scales == [np.float32(size / 255) for size in (1, 2, 2, 8)]

@@ -30,6 +30,12 @@ from wrpn_tf.graph.support import check_supported
 
 DEFAULT_BITS = 4
 
+InputRange = tuple[float, float] | Mapping[str, tuple[float, float] | None] | None
+"""The fixed real ``(minimum, maximum)`` of a model's inputs: one for all, or by the input's name.
+
+None, and a name that is not there, observe it.
+"""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KernelPlan:
@@ -173,7 +179,7 @@ def placed(
     network: Network,
     annotated: Mapping[str, LayerPlan],
     integer: bool,
-    input_range: tuple[float, float] | None,
+    input_range: InputRange,
 ) -> tuple[Network, dict[str, LayerPlan]]:
     """What each layer of a decomposed network carries, by name, if anything.
 
@@ -181,7 +187,7 @@ def placed(
       network: decomposed.
       annotated: what the layers that it was made of are asked to have, by name.
       integer: whether to add all that an integer-only network needs.
-      input_range: fixed real range of the inputs, or None to observe it.
+      input_range: fixed real ranges of the inputs.
 
     Returns:
       The network, with what shares a scale frozen where all activations behind it are, and the
@@ -208,19 +214,28 @@ def placed(
     }
     fusion = Fusion(network.nodes, network.results)
     placement = Placement(fusion, wanted, integer)
-    inputs = {node.name for node in network.nodes if not node.inputs}
+    ranges = {
+        node.name: fixed
+        for node in network.nodes
+        if not node.inputs and (fixed := fixed_range(input_range, node.name))
+    }
     plans = {}
     for node in network.nodes:
         if node.use_of is not None:  # The first use has what all have.
             continue
         weight = own[node.name].weight if node.name in own else None
         output = placement.output(node.name)
-        if output and input_range and node.inputs[0] in inputs:
-            output = _rescaled_input(node.layer, input_range) or output
+        if output and node.inputs[0] in ranges:
+            output = _rescaled_input(node.layer, ranges[node.inputs[0]]) or output
         if weight or output:
             plans[node.name] = LayerPlan(weight=weight, output=output)
     nodes = tuple(_freezing_with_sources(node, fusion) for node in network.nodes)
     return dataclasses.replace(network, nodes=nodes), plans
+
+
+def fixed_range(input_range: InputRange, name: str) -> tuple[float, float] | None:
+    """The range of the named input, or None where it is observed."""
+    return input_range.get(name) if isinstance(input_range, Mapping) else input_range
 
 
 def input_quantizer_name(name: str) -> str:

@@ -11,7 +11,9 @@ import keras
 from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.nodes import Network, Node
 from wrpn_tf.graph.plan import (
+    InputRange,
     LayerPlan,
+    fixed_range,
     flattening_name,
     input_quantizer_name,
     of_all_uses,
@@ -41,7 +43,7 @@ def quantize(
     network: Network,
     annotated: Mapping[str, LayerPlan],
     integer: bool,
-    input_range: tuple[float, float] | None,
+    input_range: InputRange,
 ) -> keras.Model:
     """The quantized copy of a model.
 
@@ -62,8 +64,8 @@ def quantize(
     network, plans = placed(decomposed(network, NAMESPACE, asked), asked, integer, input_range)
 
     def on_grid(node: Node, tensor: Any) -> Any:
-        name = input_quantizer_name(node.name)
-        return QuantizedInput(RangeQuantizer(input_range), name=name)(tensor)
+        quantizer = RangeQuantizer(fixed_range(input_range, node.name))
+        return QuantizedInput(quantizer, name=input_quantizer_name(node.name))(tensor)
 
     def call(node: Node, tensors: Any) -> Any:
         return _call(node, tensors, plans.get(node.name))
@@ -90,9 +92,7 @@ def annotate(layer: keras.layers.Layer, plan: LayerPlan) -> keras.layers.Layer:
     )
 
 
-def apply(
-    model: keras.Model, integer: bool, input_range: tuple[float, float] | None
-) -> keras.Model:
+def apply(model: keras.Model, integer: bool, input_range: InputRange) -> keras.Model:
     """See `wrpn_tf.quantize_apply`."""
     check_accepted(model, integer)
     network = traversal.read(model)

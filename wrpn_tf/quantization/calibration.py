@@ -87,14 +87,14 @@ def calibrate(
             "data and at the model's weights."
         )
     seen = {id(entry[0]): values for entry, values in zip(entries, samples, strict=True)}
-    for quantizer in input_quantizers(model):
+    for name, quantizer in input_quantizers(model).items():
         if quantizer.fixed:
-            _check_range(seen[id(quantizer)], quantizer.fixed)
+            _check_range(name, seen[id(quantizer)], quantizer.fixed)
     for (quantizer, variables), values in zip(entries, samples, strict=True):
         quantizer.calibrate(np.concatenate(values), variables)
 
 
-def _check_range(values: Sequence[np.ndarray], fixed: tuple[float, float]) -> None:
+def _check_range(name: str, values: Sequence[np.ndarray], fixed: tuple[float, float]) -> None:
     """Raises ValueError for inputs that cannot be what an input range was given for."""
     least, most = float(min(map(np.min, values))), float(max(map(np.max, values)))
     largest, (low, high) = max(-least, most), fixed
@@ -102,7 +102,8 @@ def _check_range(values: Sequence[np.ndarray], fixed: tuple[float, float]) -> No
     is_cut = max(low - least, most - high) > _ROOM * width
     if is_cut or 0 < largest < _NEAR * width:
         raise ValueError(
-            f"The data reach from {least:.4g} to {most:.4g}, and the model's input_range is "
-            f"{low:g} to {high:g}; give the data as the float model takes them, not as pixels of "
-            "another range; values outside of it are cut off."
+            f"The data of input {name!r} reach from {least:.4g} to {most:.4g}, and its input_range "
+            f"is {low:g} to {high:g}, outside of which they are cut off; give them as the float "
+            "model takes them, not as pixels of another range, or quantize with a range of its own "
+            f"for this input: input_range={{{name!r}: …}}."
         )

@@ -108,8 +108,8 @@ def _crossed(model: Model, package: str) -> Model:
     integer = bool(ranges := input_quantizers(model))
     if not integer:
         annotated = {name: plan for name, plan in annotated.items() if plan != LayerPlan()}
-    input_range = ranges[0].fixed if integer else None
-    crossed = target.quantize(shell, plain, annotated, integer, input_range)
+    fixed = {name: state.fixed for name, state in ranges.items() if state.fixed}
+    crossed = target.quantize(shell, plain, annotated, integer, fixed)
     for entries, found in (
         (outputs, target.named_output_quantizers(crossed)),
         (kernels, target.named_kernel_quantizers(crossed)),

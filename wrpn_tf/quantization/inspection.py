@@ -41,15 +41,18 @@ def named_kernel_quantizers(model: Model) -> dict[str, KernelEntry]:
     return front_of(model, "read").named_kernel_quantizers(model)
 
 
-def input_quantizers(model: Model) -> list[RangeState]:
-    """The quantizers of a model's inputs, of which `fixed` is the `input_range`; [] if in float."""
+def input_quantizers(model: Model) -> dict[str, RangeState]:
+    """The quantizers of a model's inputs by the inputs' names; none where these are in float.
+
+    Their `fixed` is the input's range as `quantize_model` was given it.
+    """
     front = front_of(model, "read")
     quantizers = front.named_output_quantizers(model)
-    return [
-        quantizers[node.name][0]
+    return {
+        node.inputs[0]: quantizers[node.name][0]
         for node in front.read(model).nodes
         if front.unwrapped(node.layer)[1] is Kind.INPUT and node.inputs
-    ]
+    }
 
 
 def own_name(model: Model, name: str) -> str:

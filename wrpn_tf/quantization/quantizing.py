@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,14 @@ from wrpn_tf.arithmetic.bits import check_bits
 from wrpn_tf.arithmetic.methods import ActivationMethod, Method, WeightMethod
 from wrpn_tf.fronts import front_of
 from wrpn_tf.graph.canonical import canonical
-from wrpn_tf.graph.plan import DEFAULT_BITS, both_methods, layer_plan, layer_plans
+from wrpn_tf.graph.plan import (
+    DEFAULT_BITS,
+    InputRange,
+    both_methods,
+    fixed_range,
+    layer_plan,
+    layer_plans,
+)
 from wrpn_tf.graph.roles import Layer
 from wrpn_tf.graph.rules import FirstLast, Rule
 from wrpn_tf.graph.support import check_supported
@@ -33,7 +40,7 @@ def quantize_model(
     weight_method: WeightMethod | None = None,
     activation_method: ActivationMethod | None = None,
     per_channel: bool = True,
-    input_range: tuple[float, float] | None = None,
+    input_range: InputRange = None,
 ) -> Model:
     """A copy of `model` that trains with k-bit weights and k-bit activations.
 
@@ -58,14 +65,15 @@ def quantize_model(
       activation_method: another one for the activations, see there; None: `method`.
       per_channel: a scale for each output channel of a convolution; False: one for its kernel.
       input_range: real values of image codes 0 and 255, which fixes the input's grid; (0, 255) for
-        an input of integers. None observes the input's range.
+        an input of integers. None observes the input's range. A dictionary has one or the other by
+        the input's name, and observes those that it does not name.
 
     Raises:
       ValueError: for a model, bit-width, policy or method that is not supported, layers that cannot
         be quantized (all are listed), or a rule that decides for no layer.
     """
     front = front_of(model)
-    input_range = _range(input_range, model)
+    input_range = _checked(input_range, model)
     methods = both_methods(method, weight_method, activation_method, weight_bits)
     front.check_accepted(model, first_last == "integer")
     network = canonical(front.read(model), front.layers)
@@ -115,7 +123,7 @@ def quantize_apply(
     model: Model,
     *,
     integer: bool = False,
-    input_range: tuple[float, float] | None = None,
+    input_range: InputRange = None,
 ) -> Model:
     """Quantizes the annotated layers of a model and leaves the others in float.
 
@@ -132,11 +140,33 @@ def quantize_apply(
       ValueError: for a model that is not supported.
       RuntimeError: if a layer lost the configuration that it was meant to carry.
     """
-    return front_of(model).apply(model, integer, _range(input_range, model))
+    return front_of(model).apply(model, integer, _checked(input_range, model))
 
 
-def _range(value: Any, model: Model) -> tuple[float, float] | None:
-    """An `input_range` as two floats; raises ValueError for one that is none of the model's."""
+def _checked(input_range: Any, model: Model) -> InputRange:
+    """An `input_range` of floats; raises ValueError for one that is none of the model's."""
+    tensors = getattr(model, "inputs", None) or ()  # A model that is not built is refused later.
+    names = front_of(model).input_names(model) if tensors else []
+    if isinstance(input_range, Mapping):
+        if tensors and (unknown := [str(name) for name in input_range if name not in names]):
+            raise ValueError(
+                f"input_range names {', '.join(unknown)}; the inputs of model {model.name!r} are "
+                f"{', '.join(names)}."
+            )
+        checked: InputRange = {name: _pair(value) for name, value in input_range.items()}
+    else:
+        checked = _pair(input_range)
+    for name, tensor in zip(names, tensors, strict=True):
+        if takes_integers(tensor) and fixed_range(checked, name) not in (None, (0, 255)):
+            raise ValueError(
+                f"Input {name!r} takes pixels as integers, so that 0 and 255 are 0 and 255 to the "
+                f"model: input_range must be (0, 255) or None; got {input_range!r}."
+            )
+    return checked
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    """The range of an input as two floats; raises ValueError for what is none."""
     if value is None:
         return None
     is_pair = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
@@ -149,11 +179,5 @@ def _range(value: Any, model: Model) -> tuple[float, float] | None:
         raise ValueError(
             "input_range must contain 0: it is the real values of the pixels 0 and 255, as in "
             f"(0, 255), (0, 1) or (-1, 1); got {value!r}."
-        )
-    inputs = getattr(model, "inputs", None) or ()  # A model that is not built is refused later.
-    if (minimum, maximum) != (0, 255) and any(map(takes_integers, inputs)):
-        raise ValueError(
-            f"Model {model.name!r} takes pixels as integers, so that 0 and 255 are 0 and 255 to "
-            f"it: input_range must be (0, 255) or None; got {value!r}."
         )
     return minimum, maximum

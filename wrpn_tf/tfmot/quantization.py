@@ -14,7 +14,7 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 )
 
 from wrpn_tf.graph.nodes import Network, Node, copy_weights
-from wrpn_tf.graph.plan import LayerPlan, without_annotations
+from wrpn_tf.graph.plan import InputRange, LayerPlan, without_annotations
 from wrpn_tf.tfmot import traversal
 from wrpn_tf.tfmot.acceptance import check_accepted
 from wrpn_tf.tfmot.inspection import NAME_PREFIX
@@ -29,7 +29,7 @@ def quantize(
     network: Network,
     annotated: Mapping[str, LayerPlan],
     integer: bool,
-    input_range: tuple[float, float] | None,
+    input_range: InputRange,
 ) -> keras.Model:
     """The quantized copy of a model.
 
@@ -55,9 +55,7 @@ def annotate(layer: keras.layers.Layer, plan: LayerPlan) -> keras.layers.Layer:
     return tfmot.quantization.keras.quantize_annotate_layer(layer, config)
 
 
-def apply(
-    model: keras.Model, integer: bool, input_range: tuple[float, float] | None
-) -> keras.Model:
+def apply(model: keras.Model, integer: bool, input_range: InputRange) -> keras.Model:
     """See `wrpn_tf.quantize_apply`."""
     check_accepted(model, integer)
     network = traversal.read(model)
@@ -76,7 +74,7 @@ def _quantized(
     network: Network,
     configs: Mapping[str, WRPNQuantizeConfig | None],
     integer: bool,
-    input_range: tuple[float, float] | None,
+    input_range: InputRange,
 ) -> keras.Model:
     """The quantized copy of a model, built once.
 

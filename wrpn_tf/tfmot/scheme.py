@@ -15,7 +15,9 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.nodes import Network, Node
 from wrpn_tf.graph.plan import (
+    InputRange,
     LayerPlan,
+    fixed_range,
     flattening_name,
     input_quantizer_name,
     layer_plan,
@@ -53,10 +55,10 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
     Args:
       registry: receives the plan.
       integer: whether to add all that an integer-only network needs.
-      input_range: fixed real range of the model's inputs, or None to observe it.
+      input_range: fixed real ranges of the model's inputs, see `wrpn_tf.quantize_model`.
     """
 
-    def __init__(self, registry: WRPNRegistry, integer: bool, input_range=None):
+    def __init__(self, registry: WRPNRegistry, integer: bool, input_range: InputRange = None):
         self._registry = registry
         self._integer = integer
         self._input_range = input_range
@@ -104,7 +106,7 @@ class WRPNLayoutTransform(quantize_layout_transform.QuantizeLayoutTransform):
         """
 
         def on_grid(node, tensor):
-            quantizer = RangeQuantizer(self._input_range)
+            quantizer = RangeQuantizer(fixed_range(self._input_range, node.name))
             return QuantizeLayer(quantizer, name=input_quantizer_name(node.name))(tensor)
 
         def call_any(node, tensors):
@@ -121,10 +123,10 @@ class WRPNScheme(quantize_scheme.QuantizeScheme):
     Args:
       integer: add the 8-bit ranges that an integer-only network needs, and refuse layers that have
         no integer form.
-      input_range: fixed real range of the inputs, or None to observe it.
+      input_range: fixed real ranges of the inputs, see `wrpn_tf.quantize_model`.
     """
 
-    def __init__(self, integer: bool = False, input_range: tuple[float, float] | None = None):
+    def __init__(self, integer: bool = False, input_range: InputRange = None):
         self._registry = WRPNRegistry()
         self._layout = WRPNLayoutTransform(self._registry, integer, input_range)
 

@@ -73,14 +73,14 @@ def test_a_layer_used_twice_and_one_channel_of_results():
     images = np.random.default_rng(0).normal(size=(8, 6, 6, 2)).astype(np.float32)
     quantized = wrpn_tf.quantize_model(model, 4, 4)
     wrpn_tf.calibrate(quantized, images)
-    assert [state.fixed for state in wrpn_tf.input_quantizers(quantized)] == [None]
+    assert [state.fixed for state in wrpn_tf.input_quantizers(quantized).values()] == [None]
     found = facts.gather(quantized, images, np.arange(8) % 2, curves={}, floats={})
     assert [network.accuracy for network in found.networks] == [None, None]
     names = {signal.layer for signal in found.signals}
     assert {"twice_relu", "twice_2_relu"} <= names
 
     quantized = wrpn_tf.quantize_model(map_of_scores, 4, 4, input_range=(-1, 1))
-    assert [state.fixed for state in wrpn_tf.input_quantizers(quantized)] == [(-1.0, 1.0)]
+    assert [state.fixed for state in wrpn_tf.input_quantizers(quantized).values()] == [(-1.0, 1.0)]
     with pytest.raises(ValueError, match="has 36 positions; leave them out"):
         facts.gather(quantized, images, np.arange(8) % 2, curves={}, floats={})
 

@@ -116,7 +116,7 @@ def test_data_of_another_range_than_the_inputs_are_named(input_range, bounds, to
     before = grids(model)
     pixels = np.random.default_rng(0).uniform(*bounds, images(model, 8).shape)
     pixels.flat[:2] = bounds
-    with pytest.raises(ValueError, match=rf"and the model's input_range is {told}; give the data"):
+    with pytest.raises(ValueError, match=rf"input 'image' .* its input_range is {told}, outside"):
         wrpn_tf.calibrate(model, [pixels.astype(np.float32)])
     assert grids(model) == before
 

@@ -52,7 +52,7 @@ def test_quantized_models_cross_with_their_scales(options):
         other = crossed(quantized)
         assert_same_function(other, quantized, images)
         for copy in (quantized, other):
-            ranges = [quantizer.fixed for quantizer in wrpn_tf.input_quantizers(copy)]
+            ranges = [state.fixed for state in wrpn_tf.input_quantizers(copy).values()]
             is_integer = options.get("first_last") != "paper"
             assert ranges == ([options.get("input_range")] if is_integer else [])
         if options.get("first_last") != "paper":
