@@ -167,11 +167,14 @@ def planned_dataflow(
         if node.kind is Kind.INPUT and integer:
             output_bits = RANGE_BITS
         is_kernel = node.kind is Kind.KERNEL
+        layer = node.layer
+        if "activity_regularizer" in node.changes:  # Which a layer of its own has.
+            layer = front.configured(layer, layer.get_config() | dict(node.changes))
         return Step(
             name=node.name,
             part_of=node.part_of,
             kind=node.kind,
-            layer=node.layer,
+            layer=layer,
             inputs=node.inputs,
             shape=_known(node.name, node.shape),
             weights=_kernel_size(
