@@ -117,6 +117,15 @@ def test_activations_of_one_grid_are_quantized_together():
     assert distances[2] == pytest.approx(np.square(outputs - expected).mean(), rel=1e-4)
 
 
+def test_outputs_that_are_no_numbers_are_named():
+    inputs = keras.Input((2,))
+    one, other = (keras.layers.Dense(1, name=name)(inputs) for name in ("one", "other"))
+    model = keras.Model(inputs, [one, other], name="halves")
+    model.get_layer("other").set_weights([np.full((2, 1), np.inf), np.zeros(1)])
+    with pytest.raises(ValueError, match="the outputs of 'halves' are NaN or infinite; look at"):
+        measure_distortions(model, [[np.ones((1, 2), np.float32)]], [2], "mse")
+
+
 def test_kernels_of_every_class_are_rounded_as_by_quantize_model():
     inputs = keras.Input((4, 4, 3), name="image")
     x = keras.layers.DepthwiseConv2D(2, depth_multiplier=2, name="depthwise")(inputs)
