@@ -22,7 +22,7 @@ from wrpn_tf.graph.placement import RANGE_BITS, KBit, Placement
 from wrpn_tf.graph.roles import SAME_SCALE, Kind, Layer, class_name, operation_name
 from wrpn_tf.graph.rules import FirstLast, assign_bits
 from wrpn_tf.graph.views import LayerView
-from wrpn_tf.quantization.inspection import fusion_groups, own_name, view
+from wrpn_tf.quantization.inspection import fusion_groups, view
 
 # Layers that write their output in the place of what they alone read.
 _IN_PLACE = (Kind.AFFINE, Kind.RELU, Kind.ADD)
@@ -131,10 +131,7 @@ def is_quantized(model: Any) -> bool:
 def quantized_dataflow(model: Any) -> Dataflow:
     """The steps of a quantized model, with its own bits and without TF-MOT's prefix of names."""
     fusion = fusion_groups(model)
-    names = {
-        name: own_name(model, name) if layer.again else layer.layer.name
-        for name, layer in fusion.layers.items()
-    }
+    names = {name: layer.own_name for name, layer in fusion.layers.items()}
     return Dataflow(
         [_quantized_step(layer, names) for layer in fusion.layers.values()],
         [names[name] for name in fusion.results],
