@@ -100,15 +100,23 @@ def test_a_concatenation_of_more_than_relus_has_a_range():
     branches = layers.ReLU(), layers.BatchNormalization()
     assert joined(*branches) == {"join": Range()} | LAST
     assert joined(*branches, integer=False) == {"one": k_bit()}  # It has no grid to leave it to.
-    branches = layers.ReLU(), activation("sigmoid")
-    sigmoid = Range(fixed=(0.0, 255 / 256))
-    found = joined(*branches)
-    assert found == {"conv_two": Range(), "two": sigmoid, "join": Range()} | LAST
+    probabilities = Range(fixed=(0.0, 255 / 256))
+    for function in ("sigmoid", "softmax"):
+        found = joined(layers.ReLU(), activation(function))
+        assert found == {"conv_two": Range(), "two": probabilities, "join": Range()} | LAST
 
 
 def test_a_branch_without_bits_leaves_the_other_its_own():
     found = joined(layers.ReLU(), layers.ReLU(), wanted={"two": None})
     assert found == {"one": k_bit()} | LAST
+    found = placed(
+        *(("one", layers.ReLU(), "image"), ("two", layers.ReLU(), "image")),
+        ("join", layers.Concatenate(), "one two"),
+        ("linear", conv(), "image"),
+        ("all", layers.Concatenate(), "join linear"),
+        wanted={"two": None},
+    )
+    assert found == {"all": Range()}  # Which has 8 bits for what it joins.
 
 
 def test_a_branch_whose_values_others_see_keeps_its_own():
@@ -193,6 +201,8 @@ def test_a_line_of_a_sigmoid_has_its_codes(layer, ends):
     for before, expected in ((activation("sigmoid"), ends), (layers.Add(), None)):
         found = placed(("it", before, "image"), ("line", layer, "it"), results=["line"])
         assert found["line"] == Range(fixed=expected)
+        steps = ("it", before, "image"), ("line", layer, "it")
+        assert placed(*steps, results=["line"], integer=False) == {}
 
 
 def test_a_gain_before_kernels_has_none():
