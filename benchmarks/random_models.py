@@ -1,18 +1,20 @@
 """Random small models through everything: quantize, train, save, load, settle, export, verify.
 
     python -m benchmarks.random_models --models=200
-    python -m benchmarks.random_models --models=200 --keras=3
+    python -m benchmarks.random_models --models=200 --keras=3 --more
 
 A model is of random structure, attributes, arguments of calls, dtypes and names. Each goes through
 `quantize_model`, `calibrate`, two steps of training, saving and loading in each form that its Keras
-has, `settle`, `to_tflite` and `verify`. It has to come through equal, or be refused by one sentence
-that names something of it. Prints how many of which, and exits with status 1 if anything else
-happens: another exception, a copy that computes something else, a file that does.
+has, `settle`, `to_tflite` and `verify`; it is widened, and taken to the other Keras. It has to come
+through equal, and cost what was planned, or be refused by one sentence that names something of it.
+Prints how many of which, and exits with status 1 if anything else happens: another exception, a
+copy that computes something else, a file that does.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -35,6 +37,7 @@ from wrpn_tf.models.namespaces import keras_named
 _MODELS = flags.DEFINE_integer("models", 200, "How many models to try.", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the first of them.")
 _KERAS = flags.DEFINE_enum("keras", "2", ["2", "3"], "2: models of tf_keras; 3: of Keras 3.")
+_MORE = flags.DEFINE_boolean("more", False, "Of more kinds of layers, and more of them.")
 _SHOW = flags.DEFINE_boolean("show", False, "Print what happens to each model.")
 
 Pick = Callable[[Sequence[Any]], Any]
@@ -88,6 +91,13 @@ def doubled(keras: Any) -> Any:
     return Doubled
 
 
+def shuffled(x: Any, reshape: Callable, transpose: Callable) -> Any:
+    """The channels of two groups in turns."""
+    size = tuple(x.shape[1:-1])
+    x = transpose(reshape(x, (-1, *size, 2, x.shape[-1] // 2)), (0, 1, 2, 4, 3))
+    return reshape(x, (-1, *size, x.shape[3] * 2))
+
+
 def operations(keras: Any) -> dict[str, Callable[[Any], Any]]:
     """Operations on one tensor that a model of a Keras may call."""
     arithmetic: dict[str, Callable[[Any], Any]] = {
@@ -131,19 +141,43 @@ def operations(keras: Any) -> dict[str, Callable[[Any], Any]]:
     return arithmetic | functions | parts | mean
 
 
+def more_operations(keras: Any) -> dict[str, Callable[[Any], Any]]:
+    """More of them."""
+    parts: dict[str, Callable[[Any], Any]] = {
+        "every other": lambda x: x[:, ::2, 1::2],
+        "channel": lambda x: x[..., :1],
+    }
+    if keras.__name__ == "keras":
+        ops = keras.ops
+        return parts | {
+            "ops.depth_to_space": lambda x: ops.depth_to_space(x, 2),
+            "ops.space_to_depth": lambda x: ops.space_to_depth(x, 2),
+            "ops.flip": lambda x: ops.flip(x, 1),
+            "ops, shuffle": lambda x: shuffled(x, ops.reshape, ops.transpose),
+        }
+    return parts | {
+        "tf.nn.depth_to_space": lambda x: tf.nn.depth_to_space(x, 2),
+        "tf.nn.space_to_depth": lambda x: tf.nn.space_to_depth(x, 2),
+        "tf.reverse": lambda x: tf.reverse(x, [1]),
+        "tf, shuffle": lambda x: shuffled(x, tf.reshape, tf.transpose),
+    }
+
+
 class _Builder:
     """A model in the making.
 
     Args:
       pick: chooses.
       keras: that of the model.
+      more: whether from all kinds of layers and operations.
     """
 
-    def __init__(self, pick: Pick, keras: Any) -> None:
+    def __init__(self, pick: Pick, keras: Any, more: bool) -> None:
         self.pick = pick
         self.keras = keras
         self.layers = keras.layers
-        self.operations = operations(keras)
+        self.more = more
+        self.operations = operations(keras) | (more_operations(keras) if more else {})
         self.relu6 = keras.ops.relu6 if keras.__name__ == "keras" else tf.nn.relu6
         self.parts: list[str] = []
         self._names = {"image", "other"}
@@ -271,6 +305,15 @@ def _spatial(build: _Builder, x: Any) -> Any:
         lambda: layers.Permute(pick([(2, 1, 3), (1, 2, 3)])),
         lambda: layers.Rescaling(pick([0.5, -2.0, 0.25]), pick([0.0, 0.25])),
     ]
+    if build.more:
+        choices += [
+            lambda: layers.GaussianDropout(0.2),
+            lambda: layers.Dropout(0.3, noise_shape=(None, 1, 1, x.shape[-1])),
+            lambda: layers.RandomFlip(),
+            lambda: layers.Resizing(*pick([(4, 4), (8, 8), (2, 4)]), pick(["nearest", "bilinear"])),
+            lambda: layers.CenterCrop(4, pick([3, 4])),
+            lambda: layers.Activation("linear"),
+        ]
     layer = pick(choices)()
     takes = isinstance(layer, layers.Dropout | layers.SpatialDropout2D | layers.GaussianNoise)
     return build.layer(x, layer, **(build.training() if takes else {}))
@@ -280,7 +323,10 @@ def _merge(build: _Builder, x: Any) -> Any:
     same = [seen for seen in build.seen if seen.shape == x.shape] or [x]
     other = build.pick(same)
     classes = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate")
-    layer = getattr(build.layers, build.pick(classes))(**build.named())
+    name = build.pick(classes)
+    several = build.more and name == "Concatenate"
+    axis = {"axis": build.pick([-1, -1, 1, 2])} if several else {}
+    layer = getattr(build.layers, name)(**axis, **build.named())
     operands = build.pick([[x, other], [other, x], [x, other, x]])
     return build.apply(type(layer).__name__, lambda: layer(operands), x)
 
@@ -290,9 +336,82 @@ def _operation(build: _Builder, x: Any) -> Any:
     return build.apply(name, lambda: build.operations[name](x), x)
 
 
-def _nested(build: _Builder, x: Any) -> Any:
-    """A model in the model, frozen now and then; or one with a layer that is used twice."""
+def _gate(build: _Builder, x: Any) -> Any:
+    """A factor for each channel, or for each pixel."""
     layers = build.layers
+    gate = build.pick(["sigmoid", "hard_sigmoid", "relu6", "softmax"])
+
+    def gated() -> Any:
+        if build.one_in(2):
+            factor = layers.Conv2D(1, 1, activation=gate)(x)
+        else:
+            factor = layers.GlobalAveragePooling2D(keepdims=True)(x)
+            factor = layers.Conv2D(2, 1, activation="relu")(factor)
+            factor = layers.Conv2D(x.shape[-1], 1, activation=gate)(factor)
+        return layers.Multiply()(build.pick([[x, factor], [factor, x]]))
+
+    return build.apply(f"gate of {gate}", gated, x)
+
+
+def _sequence(build: _Builder, x: Any) -> Any:
+    """Layers over sequences: the rows of an image one behind the other."""
+    layers = build.layers
+    pick = build.pick
+    if len(x.shape) == 4:
+        x = build.layer(x, layers.Reshape((-1, x.shape[-1])))
+    shape = {"padding": pick(["same", "valid"]), "strides": pick([1, 1, 2])}
+    choices: list[Callable[[], Any]] = [
+        lambda: layers.Conv1D(pick([2, 3]), pick([1, 3]), **shape, **build.weights()),
+        lambda: layers.Conv1D(4, 2, dilation_rate=2, **build.weights()),
+        lambda: layers.DepthwiseConv1D(3, depth_multiplier=pick([1, 2]), **shape),
+        lambda: layers.SeparableConv1D(3, 3, **shape, **build.weights()),
+        lambda: layers.Conv1DTranspose(2, 3, **shape, **build.weights()),
+        lambda: layers.BatchNormalization(),
+        lambda: layers.ReLU(),
+        lambda: layers.MaxPooling1D(pick([2, 3]), **shape),
+        lambda: layers.AveragePooling1D(pick([2, 3]), **shape),
+        lambda: layers.ZeroPadding1D(pick([1, (0, 2)])),
+        lambda: layers.Cropping1D(pick([1, (0, 2)])),
+        lambda: layers.UpSampling1D(2),
+    ]
+    for _ in range(pick([1, 2, 3])):
+        x = build.layer(x, pick(choices)())
+    return x
+
+
+def _twice(build: _Builder, x: Any) -> Any:
+    """A layer that is called twice, on other tensors where there are some of the shape."""
+    layers = build.layers
+    if len(x.shape) != 4:
+        return x
+    channels = x.shape[-1]
+    other = build.pick([seen for seen in build.seen if seen.shape == x.shape] or [x])
+    inner = build.keras.Input(x.shape[1:])
+    nested = build.keras.Model(inner, layers.ReLU()(layers.Conv2D(channels, 1)(inner)))
+    layer = build.pick(
+        [
+            layers.Conv2D(channels, 1, **build.weights()),
+            layers.DepthwiseConv2D(3, padding="same"),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Activation("sigmoid"),
+            nested,
+        ]
+    )
+
+    def called() -> Any:
+        if build.one_in(2):
+            return layer(layer(x))
+        return layers.Add()([layer(x), layer(other)])
+
+    return build.apply(f"{type(layer).__name__} twice", called, x)
+
+
+def _nested(build: _Builder, x: Any) -> Any:
+    """A model in the model, frozen now and then."""
+    layers = build.layers
+    if len(x.shape) != 4:
+        return x
     inner = build.keras.Input(x.shape[1:])
     y = layers.Conv2D(build.pick([2, 3]), build.pick([1, 3]), padding="same")(inner)
     y = layers.ReLU()(layers.BatchNormalization()(y))
@@ -326,11 +445,12 @@ _BLOCKS = (
     *(_nested,) * 2,
     _seldom,
 )
+_MORE_BLOCKS = (*_BLOCKS, *(_gate,) * 2, *(_twice,) * 2, _sequence)
 
 
-def draw(pick: Pick, keras: Any) -> Case:
-    """A random model of a Keras, and what to do with it."""
-    build = _Builder(pick, keras)
+def draw(pick: Pick, keras: Any, more: bool = False) -> Case:
+    """A random model of a Keras, `more` of it or less, and what to do with it."""
+    build = _Builder(pick, keras, more)
     size, channels = pick([4, 5, 6, 8]), pick([1, 2, 3, 4])
     dtype = pick(["float32", "float32", "float32", "uint8", "float16"])
     image = keras.Input((size, size, channels), name=pick(["image", "x.0", None]), dtype=dtype)
@@ -341,8 +461,8 @@ def draw(pick: Pick, keras: Any) -> Case:
     if dtype == "float32" and build.one_in(6):
         inputs.append(keras.Input((size, size, channels), name="other"))
         x = keras.layers.Add()([x, keras.layers.Conv2D(channels, 1)(inputs[-1])])
-    for _ in range(pick([1, 2, 3, 4, 5])):
-        x = pick(_BLOCKS)(build, x)
+    for _ in range(pick([3, 5, 7, 9] if more else [1, 2, 3, 4, 5])):
+        x = pick(_MORE_BLOCKS if more else _BLOCKS)(build, x)
     outputs = _head(build, x)
     model = keras.Model(inputs if len(inputs) > 1 else image, outputs)
     random = np.random.default_rng(pick(range(1000)))
@@ -355,6 +475,8 @@ def draw(pick: Pick, keras: Any) -> Case:
         options["method"] = pick(["calibrated", "paper"])
     if build.one_in(6):
         options["per_channel"] = False
+    if more and build.one_in(6):
+        options["rules"] = [wrpn_tf.Rule(name="*", weight_bits=pick([2, 8]), activation_bits=3)]
     bits = pick([(8, 8), (8, 8), (4, 4), (2, 4), (1, 2), (3, 8), (8, 1)])
     return Case(
         model=model,
@@ -394,12 +516,17 @@ def _head(build: _Builder, x: Any) -> Any:
         flat = pick([layers.Flatten, layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D])
         x = flat()(x)
     elif len(x.shape) == 3:
-        x = layers.Flatten()(x)
+        flat = [layers.Flatten, layers.GlobalAveragePooling1D, layers.GlobalMaxPooling1D]
+        x = (pick(flat) if build.more else flat[0])()(x)
     outputs = x
     if len(x.shape) == 2:
+        if build.more and build.one_in(4):
+            x = layers.BatchNormalization()(layers.Dense(4, use_bias=False)(x))
+            x = layers.ReLU()(x)
         activation = pick([None, None, "softmax", "sigmoid", "relu"])
         outputs = layers.Dense(pick([1, 3, 5]), activation=activation, name="logits")(x)
-    match pick(["bare", "bare", "bare", "list", "dictionary", "twice", "features"]):
+    kinds = ["bare", "bare", "bare", "list", "dictionary", "twice", "features"]
+    match pick([*kinds, "seen"] if build.more else kinds):
         case "list":
             return [outputs]
         case "dictionary":
@@ -408,6 +535,8 @@ def _head(build: _Builder, x: Any) -> Any:
             return [outputs, outputs]
         case "features":
             return [outputs, x]
+        case "seen":
+            return [outputs, pick(build.seen)]
     return outputs
 
 
@@ -463,7 +592,11 @@ def _run(case: Case, folder: pathlib.Path) -> None:
     _check_interface(model, quantized)
     _step("calibrate", lambda: wrpn_tf.calibrate(quantized, images))
     is_random = _is_random(quantized, images)
-    if (case.weight_bits, case.activation_bits) == (8, 8) and not is_random:
+    if "rules" not in case.options:
+        _check_cost(case, quantized)
+    if not is_random:
+        _check_widened(model, images)
+    if "rules" not in case.options and not is_random:
         _check_function(case, quantized)
     outputs = _outputs(quantized, images)
     random = np.random.default_rng(0)
@@ -482,6 +615,7 @@ def _run(case: Case, folder: pathlib.Path) -> None:
         codes = row.difference
         if codes.different and not row.unproven and codes.largest > 1:
             raise Wrong(f"verify: {codes.name} differs from Keras by {codes.largest}")
+    _check_crossed(quantized, file, keras)
 
 
 def _step(what: str, do: Callable[[], Any]) -> Any:
@@ -533,7 +667,8 @@ def _is_random(model: Any, images: Any) -> bool:
 def _check_function(case: Case, quantized: Any) -> None:
     """8 bits stand for the float model, but for a little."""
     reals, found = _outputs(case.model, case.images), _outputs(quantized, case.images)
-    if case.options.get("method") == "paper":
+    bits = case.weight_bits, case.activation_bits
+    if bits != (8, 8) or case.options.get("method") == "paper":
         return
     for name, real, other in zip(_interface(case.model).output_names, reals, found, strict=True):
         error, deviation = np.mean(np.abs(real - other)), np.std(real)
@@ -543,6 +678,36 @@ def _check_function(case: Case, quantized: Any) -> None:
             raise Wrong(
                 f"output {name!r} is off by {error:.3g} with 8 bits; it deviates by {deviation:.3g}"
             )
+
+
+def _check_cost(case: Case, quantized: Any) -> None:
+    """The cost that is planned for a model is that of the quantized one."""
+    bits = {"weight_bits": case.weight_bits, "activation_bits": case.activation_bits}
+    with contextlib.suppress(Refused):
+        planned = _step("measure_cost", lambda: wrpn_tf.measure_cost(case.model, **bits))
+        measured = _step("measure_cost", lambda: wrpn_tf.measure_cost(quantized))
+        one, other = ({la.name: la for la in cost.layers} for cost in (planned, measured))
+        # A model that returns what is pooled keeps it twice: flattened too.
+        if one != other or planned.memory.training != measured.memory.training:
+            raise Wrong(f"measure_cost: planned {planned}, found {measured}")
+
+
+def _check_widened(model: Any, images: Any) -> None:
+    """A wide network computes what the narrow one does."""
+    with contextlib.suppress(Refused):
+        wide = _step("widen", lambda: wrpn_tf.widen(model, 2, seed=0))
+        for one, other in zip(_outputs(model, images), _outputs(wide, images), strict=True):
+            if not np.abs(one - other).max() <= 1e-3 * np.abs(one).max() + 1e-5:
+                raise Wrong(f"widen: off by {np.abs(one - other).max()}")
+
+
+def _check_crossed(model: Any, file: bytes, keras: Any) -> None:
+    """The model of the other Keras has the same file."""
+    to_other = wrpn_tf.from_tf_keras if keras.__name__ == "tf_keras" else wrpn_tf.to_tf_keras
+    with contextlib.suppress(Refused):
+        crossed = _step("crossing", lambda: to_other(model))
+        if export.to_tflite(crossed) != file:
+            raise Wrong("crossing: the other Keras's file is another one")
 
 
 def _check_copies(model: Any, images: Any, folder: pathlib.Path, keras: Any) -> None:
@@ -586,14 +751,14 @@ def _check_copies(model: Any, images: Any, folder: pathlib.Path, keras: Any) -> 
             raise Wrong(f"{name}: outputs {names}, then {_interface(other).output_names}")
 
 
-def outcome(seed: int, keras: Any) -> tuple[str, str, Case | None]:
+def outcome(seed: int, keras: Any, more: bool) -> tuple[str, str, Case | None]:
     """'equal', 'refused' or 'wrong' for one seed, what was said, and the model of a Keras."""
     random = np.random.default_rng(seed)
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     case = None
     try:
-        case = draw(lambda values: values[int(random.integers(len(values)))], keras)
+        case = draw(lambda values: values[int(random.integers(len(values)))], keras, more)
         run(case)
     except Refused as refusal:
         return "refused", str(refusal), case
@@ -611,7 +776,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     keras = keras_named("keras" if _KERAS.value == "3" else "tf_keras")
     for seed in range(_SEED.value, _SEED.value + _MODELS.value):
-        what, said, case = outcome(seed, keras)
+        what, said, case = outcome(seed, keras, _MORE.value)
         counts[what] += 1
         if _SHOW.value or what == "wrong":
             parts = ", ".join(case.parts) if case else ""

@@ -79,7 +79,7 @@ class GraphBuilder:
           part: appended to the layer's name where another operator writes the layer's output.
           **fields: what the operator's class has beyond inputs and output.
         """
-        name = view.name.removeprefix("quant_") + part
+        name = view.own_name + part
         output = self.tensor(name, view.name, shape or view.output_shape, quantization)
         if view.kind is Kind.RELU:
             self._trained[output] = dataclasses.replace(quantization, low=max(quantization.low, 0))

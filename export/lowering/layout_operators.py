@@ -108,7 +108,9 @@ def _transposed(builder: GraphBuilder, view: LayerView, source: str, axes: tuple
     ordered = sorted(runs)
     shape = tuple(math.prod(sizes[axis] for axis in run) for run in ordered)
     order = tuple(ordered.index(run) for run in runs)
+    layer = builder.layers[source]
     source = builder.emit(Reshape, [source], view, grid, shape, "_merged")
+    builder.layers[source] = layer
     merged = tuple(shape[axis] for axis in order)
     source = builder.emit(Transpose, [source], view, grid, merged, "_transposed", axes=order)
     return builder.emit(Reshape, [source], view, grid)

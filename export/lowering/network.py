@@ -171,11 +171,10 @@ def _check_maximum(view: LayerView, grid: QuantizationParameters) -> None:
     """Raises LoweringError for a ReLU whose maximum is below the largest code of its output."""
     if view.maximum is None or math.floor(view.maximum / grid.scale + 0.5) >= grid.high:
         return
-    name = view.name.removeprefix("quant_")
     raise LoweringError(
-        f"ReLU {name!r} has the maximum {view.maximum:g} and no quantizer that clips there, and "
-        f"what reads it takes values up to {grid.high * grid.scale:g}. Quantize the float model "
-        "anew, with activation bits for this layer."
+        f"ReLU {view.own_name!r} has the maximum {view.maximum:g} and no quantizer that clips "
+        f"there, and what reads it takes values up to {grid.high * grid.scale:g}. Quantize the "
+        "float model anew, with activation bits for this layer."
     )
 
 
@@ -298,7 +297,7 @@ class _Lowering:
             return Minimum
         above = np.flatnonzero(slopes > 1).tolist()
         raise LoweringError(
-            f"PReLU {body.name.removeprefix('quant_')!r} has slopes on both sides of 1 (above in "
+            f"PReLU {body.own_name!r} has slopes on both sides of 1 (above in "
             f"channels {above}): one operator takes the larger of a value and its multiple, or the "
             "smaller. Keep them with an alpha_constraint."
         )
@@ -330,7 +329,8 @@ class _Lowering:
     def _regridded(self, source: str, view: LayerView, grid: QuantizationParameters) -> str:
         """The values that a layer reads, on another grid."""
         shape = self.builder.tensors[source].shape
-        read = dataclasses.replace(view, name=f"{view.name}_factor", output_shape=shape)
+        name, own_name = f"{view.name}_factor", f"{view.own_name}_factor"
+        read = dataclasses.replace(view, name=name, own_name=own_name, output_shape=shape)
         output = self._affine(source, read, grid, folding.identity(shape[-1]))
         layers = self.builder.layers
         made = [name for name, layer in layers.items() if layer == read.name]

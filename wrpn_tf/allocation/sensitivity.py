@@ -171,11 +171,9 @@ class _Probe:
             kernels.setdefault(self._layers[step.name], []).append(step)
             fmas = step.weights * flow.uses(step)
             total += fmas
-            read = flow.grids_read(step)
-            if all(map(self._is_free, read)):
-                owners = [owner for grid in read for owner in self._owners(grid)]
-                grids.join(owners)
-                readers.append((fmas, owners[0]))
+            (grid,) = flow.grids_read(step)  # Where all have bits, what joins several has its own.
+            if self._is_free(grid):
+                readers.append((fmas, self._owners(grid)[0]))
             else:
                 fixed += fmas * flow.input_bits(step)
         for step in flow.steps.values():

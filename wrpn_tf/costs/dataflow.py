@@ -22,7 +22,7 @@ from wrpn_tf.graph.placement import RANGE_BITS, KBit, Placement
 from wrpn_tf.graph.roles import SAME_SCALE, Kind, Layer, class_name, operation_name
 from wrpn_tf.graph.rules import FirstLast, assign_bits
 from wrpn_tf.graph.views import LayerView
-from wrpn_tf.quantization.inspection import fusion_groups, own_name, view
+from wrpn_tf.quantization.inspection import fusion_groups, view
 
 # Layers that write their output in the place of what they alone read.
 _IN_PLACE = (Kind.AFFINE, Kind.RELU, Kind.ADD)
@@ -131,10 +131,7 @@ def is_quantized(model: Any) -> bool:
 def quantized_dataflow(model: Any) -> Dataflow:
     """The steps of a quantized model, with its own bits and without TF-MOT's prefix of names."""
     fusion = fusion_groups(model)
-    names = {
-        name: own_name(model, name) if layer.again else layer.layer.name
-        for name, layer in fusion.layers.items()
-    }
+    names = {name: layer.own_name for name, layer in fusion.layers.items()}
     return Dataflow(
         [_quantized_step(layer, names) for layer in fusion.layers.values()],
         [names[name] for name in fusion.results],
@@ -167,11 +164,14 @@ def planned_dataflow(
         if node.kind is Kind.INPUT and integer:
             output_bits = RANGE_BITS
         is_kernel = node.kind is Kind.KERNEL
+        layer = node.layer
+        if "activity_regularizer" in node.changes:  # Which a layer of its own has.
+            layer = front.configured(layer, layer.get_config() | dict(node.changes))
         return Step(
             name=node.name,
             part_of=node.part_of,
             kind=node.kind,
-            layer=node.layer,
+            layer=layer,
             inputs=node.inputs,
             shape=_known(node.name, node.shape),
             weights=_kernel_size(

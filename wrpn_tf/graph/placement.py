@@ -110,7 +110,7 @@ class Placement:
         reader = self._fusion.only_reader(node.name)
         if reader is None or reader.name not in self._wanted:
             return False
-        if self._integer and node.kind in (Kind.AVERAGE, Kind.SIGMOID, Kind.SOFTMAX):
+        if node.kind in (Kind.AVERAGE, Kind.SIGMOID, Kind.SOFTMAX):
             return False  # It rounds by itself, so it needs a grid itself.
         if reader.kind is Kind.PASS:
             return self._is_deferred(reader)

@@ -41,6 +41,7 @@ class LayerView:
 
     Attributes:
       name: the layer's name in the model.
+      own_name: its name in the float model: without what a wrapper puts before it.
       kind: its role; None for a class that cannot be quantized.
       layer: the Keras layer itself, without what wraps it.
       inputs: names of the layers it reads.
@@ -55,6 +56,7 @@ class LayerView:
     """
 
     name: str
+    own_name: str
     kind: Kind | None
     layer: Layer
     inputs: tuple[str, ...]
@@ -93,6 +95,7 @@ def layer_view(
       kernel: the quantizer of its kernel, if it has one.
       output: the quantizer of its output, if it has one.
     """
+    prefix = "" if layer is node.layer else node.layer.name.removesuffix(layer.name)
     codes = None
     if kernel is not None:
         quantizer, variable, variables = kernel
@@ -100,6 +103,7 @@ def layer_view(
         codes = KernelCodes(codes=values, scale=scale, bits=quantizer.bits)
     return LayerView(
         name=node.name,
+        own_name=node.name.removeprefix(prefix),
         kind=role,
         layer=layer,
         inputs=node.inputs,

@@ -8,7 +8,6 @@ from wrpn_tf.keras3.acceptance import lost as lost
 from wrpn_tf.keras3.calls import call_as as call_as
 from wrpn_tf.keras3.calls import layer_call as layer_call
 from wrpn_tf.keras3.calls import rebuild_calls as rebuild_calls
-from wrpn_tf.keras3.inspection import NAME_PREFIX as NAME_PREFIX
 from wrpn_tf.keras3.inspection import named_kernel_quantizers as named_kernel_quantizers
 from wrpn_tf.keras3.inspection import named_output_quantizers as named_output_quantizers
 from wrpn_tf.keras3.inspection import scale_and_zero_point as scale_and_zero_point

@@ -12,9 +12,6 @@ from wrpn_tf.graph.roles import Kind, kind
 from wrpn_tf.graph.views import KernelEntry, LayerView, OutputEntry, layer_view
 from wrpn_tf.keras3.layers import QuantizedInput, QuantizedLayer
 
-NAME_PREFIX = ""
-"""Quantized layers keep the names of those that they wrap."""
-
 
 def named_output_quantizers(model: keras.Model) -> dict[str, OutputEntry]:
     """Every output quantizer of the model with its variables, by the layer's name."""

@@ -50,8 +50,8 @@ def to_tf_keras(model: Model) -> Model:
 
     Raises:
       ValueError: for a model, layer, argument or function that tf_keras does not have, a layer in
-        another type than float32, or what a copy would lose (a `train_step` of its own); it is
-        named.
+        another type than float32, a layer with weights that a quantized model uses several times,
+        or what a copy would lose (a `train_step` of its own); it is named.
     """
     return _crossed(model, "tf_keras")
 
@@ -103,6 +103,11 @@ def _crossed(model: Model, package: str) -> Model:
     if not kernels and not outputs:
         nodes = tuple(_node(node, views[node.name], package, {}) for node in network.nodes)
         return target.assemble(shell, dataclasses.replace(network, nodes=nodes))
+    if several := sorted({views[view.use_of].own_name for view in views.values() if view.use_of}):
+        raise ValueError(
+            f"Cannot convert model {model.name!r}: it is quantized, and uses layers several times "
+            f"({', '.join(several)}); convert the float model, and quantize that."
+        )
     plain = _without_quantizers(network, views, package, kernels)
     annotated = _annotations(fusion, kernels, outputs)
     integer = bool(ranges := input_quantizers(model))
@@ -118,16 +123,11 @@ def _crossed(model: Model, package: str) -> Model:
     return crossed
 
 
-def _own_name(name: str, view: LayerView) -> str:
-    """A layer's name without TF-MOT's prefix."""
-    return getattr(view.layer, "name", name)
-
-
 def _without_quantizers(
     network: Network, views: Mapping[str, LayerView], package: str, kernels: Mapping[str, Any]
 ) -> Network:
     """The float network of a quantized one, its layers those of another Keras."""
-    names = {name: _own_name(name, view) for name, view in views.items()}
+    names = {name: view.own_name for name, view in views.items()}
     for view in views.values():
         if view.kind is Kind.INPUT and view.inputs:  # The quantizer of an input.
             names[view.name] = names[view.inputs[0]]
@@ -138,8 +138,10 @@ def _without_quantizers(
             continue
         new = _node(node, view, package, kernels)
         inputs = tuple(names[name] for name in node.inputs)
-        name = names[node.name]
-        nodes.append(dataclasses.replace(new, name=name, part_of=name, inputs=inputs))
+        name, use_of = names[node.name], names.get(node.use_of or "")
+        nodes.append(
+            dataclasses.replace(new, name=name, part_of=name, inputs=inputs, use_of=use_of)
+        )
     results = tuple(names[name] for name in network.results)
     return dataclasses.replace(network, nodes=tuple(nodes), results=results)
 
@@ -165,7 +167,7 @@ def _annotations(
             weight = KernelPlan(
                 bits=kernel.bits, method=kernel.method, per_channel=kernel.per_channel
             )
-        plans[_own_name(name, view)] = LayerPlan(weight=weight, output=wanted.get(name))
+        plans[view.own_name] = LayerPlan(weight=weight, output=wanted.get(name))
     return plans
 
 

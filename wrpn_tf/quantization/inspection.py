@@ -55,14 +55,10 @@ def input_quantizers(model: Model) -> dict[str, RangeState]:
     }
 
 
-def own_name(model: Model, name: str) -> str:
-    """A layer's name in the float model, for its name in the quantized one."""
-    return name.removeprefix(front_of(model, "read").NAME_PREFIX)
-
-
 def own_names(model: Model, entries: Mapping[str, _Entry]) -> dict[str, _Entry]:
     """Entries of a quantized model's layers by the layers' names in the float model."""
-    return {own_name(model, name): entry for name, entry in entries.items()}
+    unwrapped = front_of(model, "read").unwrapped
+    return {unwrapped(model.get_layer(name))[0].name: entry for name, entry in entries.items()}
 
 
 def infer(model: Model, inputs: Sequence[Any]) -> list[np.ndarray]:

@@ -6,7 +6,6 @@ from wrpn_tf.tfmot import moving_layers as moving_layers
 from wrpn_tf.tfmot.acceptance import check_accepted as check_accepted
 from wrpn_tf.tfmot.acceptance import lost as lost
 from wrpn_tf.tfmot.calls import layer_call as layer_call
-from wrpn_tf.tfmot.inspection import NAME_PREFIX as NAME_PREFIX
 from wrpn_tf.tfmot.inspection import named_kernel_quantizers as named_kernel_quantizers
 from wrpn_tf.tfmot.inspection import named_output_quantizers as named_output_quantizers
 from wrpn_tf.tfmot.inspection import scale_and_zero_point as scale_and_zero_point

@@ -331,3 +331,20 @@ def test_layers_that_always_train_are_named(layer):
     plain = small_networks.quantize(build(), 0)
     plain.set_weights(model.get_weights())
     assert export.lower(plain).operators
+
+
+def test_codes_that_are_to_be_moved_are_those_of_what_was_read():
+    """Axes that stay side by side are one for the operator, before and behind it."""
+    inputs = keras.Input((3, 4, 4), name="image")
+    x = layers.ReLU(name="relu")(layers.Conv2D(4, 1, name="conv")(inputs))
+    x = layers.Permute((1, 2, 4, 3), name="turned")(layers.Reshape((3, 4, 2, 2), name="split")(x))
+    model = keras.Model(inputs, layers.Reshape((3, 4, 4), name="joined")(x))
+    graph = export.lower(small_networks.quantize(model, 0))
+    known = {name: layer.removeprefix("quant_") for name, layer in graph.provenance.layers.items()}
+    assert known == {
+        "image": "quantize_image",
+        "relu": "relu",
+        "turned_merged": "split",
+        "turned_transposed": "turned",
+        "joined": "joined",
+    }

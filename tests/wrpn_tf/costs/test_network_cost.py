@@ -157,6 +157,16 @@ def test_a_kernel_behind_a_gain_reads_what_the_gain_reads():
     assert planned == measure_cost(quantize_model(model, 2, 4))
 
 
+def test_activity_regularizers_of_what_becomes_several_layers_are_planned_apart():
+    inputs = keras.Input((4, 4, 3))
+    x = layers.Conv2D(3, 1, activation="relu", activity_regularizer="l2")(inputs)
+    model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+    planned = measure_cost(model, weight_bits=2, activation_bits=4)
+    assert planned == measure_cost(quantize_model(model, 2, 4))
+    # Kept are the image and what the penalty has seen, of 8 bits; the convolution is repeated.
+    assert planned.memory.packed == 48 + 48
+
+
 def test_a_network_without_values_has_a_cost():
     def build():
         inputs = keras.Input((4, 4, 3))

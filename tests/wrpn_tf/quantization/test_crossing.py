@@ -62,14 +62,34 @@ def test_quantized_models_cross_with_their_scales(options):
 
 
 @pytest.mark.parametrize("front", [keras, tf_keras])
+def test_a_layer_that_is_used_twice(front):
+    layers, image = front.layers, front.Input((4, 4, 2), name="image")
+    conv = layers.Conv2D(2, 1, activation="relu", name="conv")
+    model = front.Model(image, layers.Flatten(name="flat")(conv(conv(image))), name="twice")
+    images = np.random.default_rng(0).uniform(0, 1, (2, 4, 4, 2)).astype(np.float32)
+    assert_same_function(crossed(model), model, images)
+    quantized = wrpn_tf.quantize_model(model, 4, 4)
+    assert_same_function(wrpn_tf.to_float(quantized), model, images)
+    message = r"model 'twice': it is quantized, and uses layers several times \(conv\); convert the"
+    with pytest.raises(ValueError, match=message):
+        crossed(quantized)
+
+
+@pytest.mark.parametrize("front", [keras, tf_keras])
 def test_names_may_begin_as_those_of_tf_mot(front):
     layers, image = front.layers, front.Input((4, 4, 2), name="image")
     x = layers.Conv2D(2, 3, padding="same", activation="relu", name="quant_a")(image)
     x = layers.Conv2D(2, 3, activation="relu", name="a")(x)
+    y = layers.UpSampling2D(interpolation="bilinear", name="quant_up")(x)
+    y = layers.Flatten(name="quant_flat")(y)
+    deep = wrpn_tf.quantize_model(front.Model(image, y), 4, 4, input_range=(-1, 1))
     model = wrpn_tf.quantize_model(front.Model(image, x), 4, 4, input_range=(-1, 1))
     images = np.random.default_rng(0).uniform(-1, 1, (4, 4, 4, 2)).astype(np.float32)
     wrpn_tf.calibrate(model, images)
     assert_same_function(crossed(model), model, images)
+    wrpn_tf.calibrate(deep, images)
+    tensors = ["image", "quant_a_relu", "a_relu", "quant_up", "quant_flat"]
+    assert [list(export.lower(each).tensors) for each in (deep, crossed(deep))] == [tensors] * 2
     activations = [
         decision.layers
         for decision in wrpn_tf.choose_bits(front.Model(image, x), images, {"cost": 0.2}).decisions
