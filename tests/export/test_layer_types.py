@@ -58,6 +58,20 @@ def separable_sequences() -> keras.Model:
     return keras.Model(steps, layers.Dense(4, name="logits")(x))
 
 
+def dense() -> keras.Model:
+    """Dense layers over images, over one pixel, and over sequences, one of them used twice."""
+    image = keras.Input((6, 6, 3), name="image")
+    x = layers.Dense(6, use_bias=False, name="pixels")(image)
+    x = layers.ReLU(name="relu")(layers.BatchNormalization(name="bn")(x))
+    squeezed = layers.Reshape((1, 1, 6), name="one")(layers.GlobalAveragePooling2D(name="mean")(x))
+    squeezed = layers.Dense(3, activation="relu", name="squeeze")(squeezed)
+    x = x * layers.Dense(6, activation=layers.ReLU(1.0), name="excite")(squeezed)
+    again = layers.Dense(6, activation="relu", name="again")
+    x = again(again(layers.Reshape((36, 6), name="steps")(x)))
+    x = layers.GlobalMaxPooling1D(name="pool")(x)
+    return keras.Model(image, layers.Dense(4, name="logits")(x))
+
+
 def shuffled(x, groups):
     """The channels of groups in turns."""
     _, height, width, channels = x.shape
@@ -157,6 +171,7 @@ NETWORKS = {
     "leaky": leaky,
     "sequences": sequences,
     "separable_sequences": separable_sequences,
+    "dense": dense,
     "moved": moved,
     "limited": limited,
     "merged": merged,
@@ -316,6 +331,21 @@ def test_a_convolution_over_sequences_is_one_operator_with_what_follows():
     assert kinds[:4] == ["Reshape", "Pad", "Conv2D", "Pool2D"]
     assert kinds.count("Reshape") == 2  # One before, one behind the pooled average.
     assert "DepthwiseConv2D" not in kinds  # Batch normalization is folded.
+
+
+def test_a_dense_layer_is_a_convolution_of_a_pixel_where_it_reads_several():
+    quantized = _calibrated(dense())
+    scales = {
+        view.layer.name: np.size(view.kernel.scale)
+        for view in wrpn_tf.view(quantized)
+        if view.kernel
+    }
+    assert scales == {"pixels": 6, "squeeze": 3, "excite": 6, "again": 6, "logits": 1}
+    kinds = [
+        type(operator).__name__ for operator in export.realize(export.lower(quantized)).operators
+    ]
+    assert kinds.count("Conv2D") == 5 and kinds.count("FullyConnected") == 1
+    assert kinds[0] == "Conv2D" and kinds[1] != "DepthwiseConv2D"  # bn is folded.
 
 
 def _calibrated(model: keras.Model) -> keras.Model:

@@ -6,6 +6,7 @@ own functions where they compute more than Python's operators do.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,6 +62,34 @@ class Slice(_Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments, serialized."""
         return super().get_config() | {"slices": self.slices}
+
+
+def split_slices(
+    make: type[Slice],
+    name: str,
+    shape: Sequence[int | None],
+    axis: int,
+    outputs: Sequence[Sequence[int | None]],
+) -> list[Slice]:
+    """The slices that a tensor is split into; none where the batch is split or sizes are not known.
+
+    Args:
+      make: the class of slices of a Keras.
+      name: of each.
+      shape: of the tensor.
+      axis: along which it is split.
+      outputs: the shapes of the parts.
+    """
+    axis %= len(shape)
+    sizes = [output[axis] for output in outputs]
+    if axis == 0 or None in (*shape[1:], *sizes):
+        return []
+    ends = list(itertools.accumulate(size or 0 for size in sizes))
+    whole: list[Part] = [(None, None, None)] * (len(shape) - 1)
+    return [
+        make([*whole[: axis - 1], (start, end, None), *whole[axis:]], name=name)
+        for start, end in zip([0, *ends], ends, strict=False)
+    ]
 
 
 class Clip(_Layer):

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from wrpn_tf.graph.roles import Kind, Layer, kind
 
 Shape = tuple[int | None, ...]
@@ -102,7 +104,7 @@ def consumers(nodes: Sequence[Node]) -> dict[str, list[Node]]:
 
 
 def copy_weights(node: Node, layer: Layer) -> None:
-    """Gives a built layer the weights of its node; a kernel over sequences has no height.
+    """Gives a built layer the weights of its node; a kernel may lack axes of size 1 before its own.
 
     Raises:
       ValueError: naming the layer, if it has another number of weights.
@@ -117,9 +119,16 @@ def copy_weights(node: Node, layer: Layer) -> None:
         )
     layer.set_weights(
         [
-            value[None] if (1, *value.shape) == tuple(weight.shape) else value
+            _with_axes(value, weight.shape)
             for weight, value in zip(
                 layer.weights, (values[position] for position in node.weights), strict=True
             )
         ]
     )
+
+
+def _with_axes(value: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """A kernel with the axes of size 1 that a shape has before its own; others as they are."""
+    added = len(shape) - value.ndim
+    is_kernel = value.ndim > 1 and tuple(shape) == (*added * (1,), *value.shape)
+    return value.reshape(shape) if is_kernel else value

@@ -76,15 +76,11 @@ def layer_plan(
 ) -> LayerPlan:
     """What one layer is asked to have.
 
-    Dense layers get one scale, as Edge TPU wants it; convolutions one for each output channel, or
-    one too.
-
     Raises:
       ValueError: for a method that does not exist for the layer's bits.
     """
     weight = None
     if kind(layer) is Kind.KERNEL and weight_bits != OFF:
-        per_channel = per_channel and class_name(layer) != "Dense"
         weight = KernelPlan(bits=weight_bits, method=weight_method, per_channel=per_channel)
     output = None
     if activation_bits != OFF:
@@ -259,9 +255,15 @@ def _added(network: Network, annotated: Collection[str], integer: bool) -> Itera
 
 
 def _own(node: Node, plan: LayerPlan) -> LayerPlan:
-    """What a node has of the plan of the layer that it is a part of."""
+    """What a node has of the plan of the layer that it is a part of.
+
+    Dense layers get one scale, as Edge TPU wants it; convolutions, and so dense layers over
+    sequences and images, one for each output channel, or one too.
+    """
     if node.name != node.part_of and node.kind is not Kind.KERNEL:
         return dataclasses.replace(plan, weight=None)
+    if plan.weight and class_name(node.layer) == "Dense":
+        plan = dataclasses.replace(plan, weight=dataclasses.replace(plan.weight, per_channel=False))
     return plan
 
 

@@ -55,28 +55,14 @@ class NodeCollector:
           shapes: of its outputs.
           arguments: of the call, but for the first.
         """
-        if layer is not origin:  # It stands for the constants of the operation too.
-            arguments = {key: arguments[key] for key in ("training",) if key in arguments}
-        own = range(len(getattr(layer, "weights", ()))) if layer is origin else ()
-        name = self._unique(name)
-        node = Node(
-            name=name,
-            layer=layer,
-            inputs=tuple(source.name for source in sources),
-            shape=shapes[0],
-            origin=origin,
-            weights=tuple(own),
-            trainable=id(origin) not in self._frozen,
-            arguments=arguments,
-        )
-        self.nodes.append(node)
+        node = self._add(origin, layer, name, sources, shapes[0], arguments)
         if len(shapes) == 1:
             return node
         elements = [
             Node(
-                name=f"{name}:{index}",
+                name=f"{node.name}:{index}",
                 layer=Element(index),
-                inputs=(name,),
+                inputs=(node.name,),
                 shape=shape,
                 origin=origin,
             )
@@ -84,6 +70,20 @@ class NodeCollector:
         ]
         self.nodes.extend(elements)
         return elements
+
+    def add_parts(
+        self,
+        origin: Layer,
+        parts: Sequence[Layer],
+        name: str,
+        sources: list[Node],
+        shapes: Sequence[Shape],
+    ) -> list[Node]:
+        """Adds a call that a layer for each of its outputs stands for; returns their nodes."""
+        return [
+            self._add(origin, part, name, sources, shape, {})
+            for part, shape in zip(parts, shapes, strict=True)
+        ]
 
     def network(self, name: str, results: Iterable[Node]) -> Network:
         """The network of the model's name whose outputs are those of the nodes `results`.
@@ -93,6 +93,32 @@ class NodeCollector:
         """
         names = tuple(result.name for result in results)
         return Network(name=name, nodes=_needed(self.nodes, names), results=names)
+
+    def _add(
+        self,
+        origin: Layer,
+        layer: Layer,
+        name: str,
+        sources: list[Node],
+        shape: Shape,
+        arguments: Mapping[str, Any],
+    ) -> Node:
+        """Adds a node."""
+        if layer is not origin:  # It stands for the constants of the operation too.
+            arguments = {key: arguments[key] for key in ("training",) if key in arguments}
+        own = range(len(getattr(layer, "weights", ()))) if layer is origin else ()
+        node = Node(
+            name=self._unique(name),
+            layer=layer,
+            inputs=tuple(source.name for source in sources),
+            shape=shape,
+            origin=origin,
+            weights=tuple(own),
+            trainable=id(origin) not in self._frozen,
+            arguments=arguments,
+        )
+        self.nodes.append(node)
+        return node
 
     def _unique(self, name: str) -> str:
         count = self._uses[name] = self._uses.get(name, 0) + 1

@@ -2,7 +2,8 @@
 
 Integer kernels take images. A convolution or pooling over a sequence becomes the one over an image
 ``[batch, 1, steps, channels]`` between two reshapes, and what computes element by element behind it
-stays between them, so that batch normalization and activation become one operator with it.
+stays between them, so that batch normalization and activation become one operator with it. A dense
+layer over a sequence, or over images, is a convolution of one pixel.
 """
 
 from __future__ import annotations
@@ -62,9 +63,10 @@ class _Rewriter:
     def replace(self, node: Node) -> None:
         sources = [self._ends[name] for name in node.inputs]
         known = len(node.shape) == 3 and all(source.name in self._images for source in sources)
-        if not (
-            class_name(node.layer) in _OVER_IMAGES or (sources and known and _elementwise(node))
-        ):
+        if class_name(node.layer) == "Dense" and len(node.shape) == 4:
+            self.keep(dataclasses.replace(node, layer=_over_image(node.layer, self._layers)))
+            return
+        if not (_takes_sequences(node) or (sources and known and _elementwise(node))):
             self.keep(node)
             return
         if any(len(source.shape) != 3 for source in sources):
@@ -77,12 +79,9 @@ class _Rewriter:
         else:
             images = [self._image(node, source) for source in sources]
         inputs = tuple(image.name for image in images)
-        make = _OVER_IMAGES.get(class_name(node.layer))
         whole = dataclasses.replace(node, inputs=inputs, layer=node.layer)
-        if make is not None:
-            layer = make(node.layer, self._layers)
-            layer.activity_regularizer = node.layer.activity_regularizer
-            whole = dataclasses.replace(whole, layer=layer)
+        if class_name(node.layer) in _OVER_IMAGES:
+            whole = dataclasses.replace(whole, layer=_over_image(node.layer, self._layers))
         else:
             changes = {**node.changes, **_with_a_row(node.layer)}
             whole = dataclasses.replace(whole, changes=changes)
@@ -132,6 +131,19 @@ class _Rewriter:
                 node, name=layer.name, layer=layer, inputs=(source.name,), shape=shape, weights=()
             )
         )
+
+
+def _takes_sequences(node: Node) -> bool:
+    """Whether the layer is one over sequences; a dense layer is where it reads one."""
+    name = class_name(node.layer)
+    return name in _OVER_IMAGES and (name != "Dense" or len(node.shape) == 3)
+
+
+def _over_image(layer: Layer, layers: Any) -> Layer:
+    """The layer over images that stands for one of `_OVER_IMAGES`."""
+    made = _OVER_IMAGES[class_name(layer)](layer, layers)
+    made.activity_regularizer = layer.activity_regularizer
+    return made
 
 
 def _elementwise(node: Node) -> bool:
@@ -193,6 +205,17 @@ def _separable(layer: Layer, layers: Any) -> Layer:
     )
 
 
+def _pointwise(layer: Layer, layers: Any) -> Layer:
+    return layers.Conv2D(
+        layer.units,
+        1,
+        kernel_regularizer=layer.kernel_regularizer,
+        kernel_constraint=_of_image(layer.kernel_constraint, 2),
+        name=layer.name,
+        **{name: getattr(layer, name) for name in _SHARED_ARGUMENTS},
+    )
+
+
 def _kernels(layer: Layer, *kernels: str) -> dict[str, Any]:
     """What layers with such kernels have in common, for images."""
     arguments = {
@@ -207,12 +230,12 @@ def _kernels(layer: Layer, *kernels: str) -> dict[str, Any]:
     return arguments | {name: getattr(layer, name) for name in _SHARED_ARGUMENTS}
 
 
-def _of_image(constraint: Any) -> Any:
-    """A constraint on a kernel over sequences as that on a kernel of one row."""
+def _of_image(constraint: Any, axes_before: int = 1) -> Any:
+    """A constraint on a kernel as that on a kernel with axes of size 1 before its own."""
     config = {} if constraint is None else constraint.get_config()
     if "axis" not in config:
         return constraint
-    axes = [axis + 1 if axis >= 0 else axis for axis in np.ravel(config["axis"]).tolist()]
+    axes = [n + axes_before if n >= 0 else n for n in np.ravel(config["axis"]).tolist()]
     return type(constraint).from_config(config | {"axis": axes})
 
 
@@ -242,6 +265,7 @@ def _single(value: Any) -> tuple[int, ...]:
 
 _OVER_IMAGES: dict[str, Callable[[Layer, Any], Layer]] = {
     "Conv1D": _convolution,
+    "Dense": _pointwise,
     "Conv1DTranspose": _transposed,
     "DepthwiseConv1D": _depthwise,
     "SeparableConv1D": _separable,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -46,6 +46,7 @@ def check_supported(network: Network, names: Collection[str] | None = None) -> N
             problem := _problem(node)
             or arguments_problem(node)
             or _shape_problem(node)
+            or _use_problem(node, shapes)
             or _operands_problem(node, [shapes[name] for name in node.inputs])
             or _size_problem(node, [shapes[name] for name in node.inputs])
             or _padding_problem(node, readers[node.name], node.name in network.results)
@@ -137,10 +138,8 @@ def _shape_problem(node: Node) -> str | None:
     layer, rank = node.layer, len(node.shape)
     if class_name(layer) == "Conv1D" and rank != 3:
         return "Conv1D needs a sequence [batch, steps, channels]"
-    if class_name(layer) == "Dense" and rank != 2:
-        convolution = {3: "Conv1D", 4: "Conv2D"}.get(rank)
-        same = f"{convolution}({layer.units}, 1) computes the same" if convolution else "flatten it"
-        return f"Dense needs a flat input [batch, features]; {same}"
+    if class_name(layer) == "Dense" and rank not in (2, 3, 4):
+        return "Dense needs features, a sequence or images; reshape what it reads"
     if class_name(layer) == "PReLU" and not set(layer.shared_axes or ()).issuperset(
         range(1, rank - 1)
     ):
@@ -153,6 +152,14 @@ def _shape_problem(node: Node) -> str | None:
         axes = np.ravel(node.changes.get("axis", layer.axis)).tolist()
         if axes not in ([rank - 1], [-1]):
             return "batch normalization must be over the last axis"
+    return None
+
+
+def _use_problem(node: Node, shapes: Mapping[str, Shape]) -> str | None:
+    """Why a use of a layer does not go together with its first use, or None."""
+    ranks = {len(node.shape), len(shapes[node.use_of or node.name])}
+    if class_name(node.layer) == "Dense" and 2 in ranks and len(ranks) > 1:
+        return "Dense is called on features and on more axes; reshape them alike"
     return None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from keras import layers
 
 from wrpn_tf.graph.canonical import rescaling
+from wrpn_tf.graph.moving_layers import split_slices
 from wrpn_tf.graph.nodes import known_sizes
 from wrpn_tf.graph.roles import operation_name
 from wrpn_tf.keras3.moving_layers import (
@@ -55,6 +56,15 @@ def layer_of(node: Any) -> Any:
     name = operation_name(operation)
     made = _CALLS[name](_Call(node)) if name in _CALLS else _arithmetic(name, node)
     return operation if made is None else made
+
+
+def parts_of(node: Any) -> list[Slice]:
+    """The layers for the outputs of a node of a Keras graph that splits a tensor; else none."""
+    if operation_name(node.operation) != "numpy.Split":
+        return []
+    call = _Call(node)
+    sizes = [tuple(output.shape) for output in node.outputs]
+    return split_slices(Slice, call.name, call.shape, call.operation.axis, sizes)
 
 
 class _Call:

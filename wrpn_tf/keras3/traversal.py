@@ -16,7 +16,7 @@ from wrpn_tf.graph.acceptance import nested_layers
 from wrpn_tf.graph.nodes import Element, Network, Node, Shape
 from wrpn_tf.graph.reading import NodeCollector
 from wrpn_tf.graph.support import check_calls
-from wrpn_tf.keras3.operations import layer_of
+from wrpn_tf.keras3.operations import layer_of, parts_of
 
 Call = Callable[[Node, Any], Any]
 Visit = Callable[[Any, list[Any], Mapping[str, Any]], Any]
@@ -165,7 +165,10 @@ def read(model: keras.Model) -> Network:
     ) -> Node | list[Node]:
         origin, layer = keras_node.operation, layer_of(keras_node)
         shapes = _output_shapes(keras_node, layer, [source.shape for source in sources])
-        return collector.add_call(origin, layer, origin.name, sources, shapes, arguments)
+        name, parts = origin.name, parts_of(keras_node)
+        if parts:
+            return collector.add_parts(origin, parts, name, sources, shapes)
+        return collector.add_call(origin, layer, name, sources, shapes, arguments)
 
     return collector.network(model.name, replay(model, list(collector.nodes), visit))
 

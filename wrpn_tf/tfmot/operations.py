@@ -15,6 +15,7 @@ from tf_keras import layers
 from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
 from wrpn_tf.graph.canonical import rescaling
+from wrpn_tf.graph.moving_layers import split_slices
 from wrpn_tf.graph.nodes import known_sizes
 from wrpn_tf.tfmot.moving_layers import Clip, DepthToSpace, Slice, SpaceToDepth, Stack
 
@@ -65,6 +66,16 @@ def layer_of(node: Any) -> keras.layers.Layer:
     else:
         made = _arithmetic(function, call)
     return made if made is not None and not call.left else layer
+
+
+def parts_of(node: Any) -> list[Slice]:
+    """The layers for the outputs of a node of a Keras graph that splits a tensor; else none."""
+    if not isinstance(node.layer, TFOpLambda) or node.layer.get_config()["function"] != "split":
+        return []
+    call = _Call(node)
+    axis = call.integers("axis", 0)
+    sizes = [tuple(output.shape) for output in tf.nest.flatten(node.outputs)]
+    return [] if axis is None else split_slices(Slice, call.name, call.shape, axis[0], sizes)
 
 
 class _Call:

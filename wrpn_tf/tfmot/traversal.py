@@ -19,7 +19,7 @@ from wrpn_tf.graph.nodes import Element, Network, Node, Shape, copy_weights
 from wrpn_tf.graph.reading import NodeCollector
 from wrpn_tf.graph.support import check_calls
 from wrpn_tf.tfmot.interface import with_interface_of
-from wrpn_tf.tfmot.operations import layer_of
+from wrpn_tf.tfmot.operations import layer_of, parts_of
 
 Call = Callable[[Node, Any], Any]
 Enter = Callable[[Node, Any], Any]
@@ -188,7 +188,10 @@ def read(model: keras.Model) -> Network:
     ) -> Node | list[Node]:
         origin, layer = keras_node.layer, layer_of(keras_node)
         shapes = _output_shapes(keras_node, layer, [source.shape for source in sources])
-        return collector.add_call(origin, layer, own_name(origin), sources, shapes, arguments)
+        name, parts = own_name(origin), parts_of(keras_node)
+        if parts:
+            return collector.add_parts(origin, parts, name, sources, shapes)
+        return collector.add_call(origin, layer, name, sources, shapes, arguments)
 
     return collector.network(model.name, replay(model, list(collector.nodes), visit))
 

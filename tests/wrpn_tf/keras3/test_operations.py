@@ -40,6 +40,11 @@ OPERATIONS = {
     "expand": (lambda x: ops.expand_dims(x, 3), ["Reshape"]),
     "slice": (lambda x: x[:, 1:, ::2], ["Slice"]),
     "channel": (lambda x: x[..., 1], ["Slice"]),
+    "split": (
+        lambda x: ops.concatenate([*ops.split(x, 2, axis=-1)][::-1], -1),
+        ["Slice", "Slice", "Concatenate"],
+    ),
+    "split at rows": (lambda x: ops.split(x, [1, 3], axis=1)[1], ["Slice"]),
     "flip": (lambda x: ops.flip(x, axis=2), ["Slice"]),
     "pad": (lambda x: ops.pad(x, SIDES), ["ZeroPadding2D"]),
     "padded maximum": (
@@ -81,6 +86,7 @@ def test_operations_become_layers_with_an_exact_file(name):
     [
         (lambda x: ops.roll(x, 1, axis=1), r"operation 'numpy\.Roll'"),
         (lambda x: ops.transpose(x, (3, 1, 2, 0)), r"operation 'numpy\.Transpose'"),
+        (lambda x: ops.split(x, 2)[0], r"operation 'numpy\.Split'"),
         (lambda x: ops.mean(x, axis=-1), r"operation 'numpy\.Mean'"),
         (lambda x: ops.pad(x, SIDES, constant_values=1.0), r"'numpy\.Pad' with constant_values"),
         (lambda x: ops.pad(x, SIDES, constant_values=-np.inf), "is for MaxPooling2D alone"),

@@ -630,6 +630,13 @@ case(
     ),
     same_losses,
 )
+
+
+def penalties_of_dense(keras):
+    """All the regularizers of a dense layer."""
+    return {f"{part}_regularizer": l1_l2(keras) for part in ("kernel", "bias", "activity")}
+
+
 case(
     "separable over sequences",
     lambda k: regularized(
@@ -643,6 +650,16 @@ case(
             activity_regularizer=l1_l2(k),
         ),
         k.layers.Conv1DTranspose(2, 3, activation="relu", kernel_regularizer=l1_l2(k)),
+    ),
+    same_losses,
+)
+case(
+    "dense over images and sequences",
+    lambda k: regularized(
+        k,
+        k.layers.Dense(4, activation="relu", **penalties_of_dense(k)),
+        k.layers.Reshape((36, 4)),
+        k.layers.Dense(2, **penalties_of_dense(k)),
     ),
     same_losses,
 )
@@ -707,6 +724,14 @@ case(
         k,
         k.layers.Reshape((36, 2)),
         k.layers.DepthwiseConv1D(3, depthwise_constraint=k.constraints.MaxNorm(0.1, axis=[0])),
+    ),
+    constrained,
+)
+case(
+    "constraint of a dense layer over images",
+    lambda k: regularized(
+        k,
+        k.layers.Dense(3, kernel_constraint=k.constraints.MaxNorm(0.1, axis=0)),
     ),
     constrained,
 )
@@ -1372,11 +1397,17 @@ def test_annotated_layers_are_refused_as_others_are(keras):
 
 
 @BOTH
-def test_what_computes_as_a_dense_layer_over_sequences_is_told(keras):
-    source = keras.Input((6, 2))
-    model = keras.Model(source, keras.layers.Dense(4, name="steps")(source))
-    with pytest.raises(ValueError, match=r"steps \(Dense: .* Conv1D\(4, 1\) computes the same"):
-        wrpn_tf.quantize_model(model, 8, 8)
+def test_a_dense_layer_of_features_and_of_more_is_named(keras):
+    image, head = keras.Input((6, 6, 2)), keras.layers.Dense(2, name="head")
+    pooled = keras.layers.GlobalAveragePooling2D()(image)
+    for order in (1, -1):
+        first, second = (image, pooled)[::order]
+        model = keras.Model(image, [head(first), head(second)])
+        with pytest.raises(ValueError, match=r"\(Dense: .* features and on more axes"):
+            wrpn_tf.quantize_model(model, 8, 8)
+    source = keras.Input((2, 3, 4, 5))
+    with pytest.raises(ValueError, match=r"head5 \(Dense: Dense needs features, a sequence"):
+        wrpn_tf.quantize_model(keras.Model(source, keras.layers.Dense(2, name="head5")(source)))
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,8 @@ def kinds(model):
         (lambda x: tf.slice(x, [0, 1, 0, 0], [-1, 2, -1, 2]), "Slice"),
         (lambda x: tf.gather(x, [2, 1, 0], axis=-1), "Slice"),
         (lambda x: tf.gather(x, [1, 3], axis=2), "Slice"),
+        (lambda x: tf.concat(tf.split(x, 2, axis=1)[::-1], 1), "Slice Slice Concatenate"),
+        (lambda x: tf.split(x, [2, -1], axis=-1)[1], "Slice"),
         (lambda x: tf.reverse(x, [1, -1]), "Slice"),
         (tf.image.flip_left_right, "Slice"),
         (tf.image.flip_up_down, "Slice"),

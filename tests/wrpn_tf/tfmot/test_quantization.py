@@ -687,7 +687,7 @@ def test_layers_that_cannot_be_quantized_are_listed_in_one_error():
         x = tf.nn.relu(x) + tf.abs(x)
         x = layers.LayerNormalization(name="instance")(x)
         x = layers.BatchNormalization(axis=1, name="sideways")(x)
-        return layers.Dense(2, name="pixelwise")(x)
+        return layers.Dense(2, name="blockwise")(layers.Reshape((1, 4, 2, 1))(x))
 
     with pytest.raises(ValueError, match="Layers that cannot be quantized") as error:
         wrpn_tf.quantize_model(functional((4, 4, 2), build))
@@ -702,7 +702,7 @@ def test_layers_that_cannot_be_quantized_are_listed_in_one_error():
         "(TFOpLambda: operation 'math.abs')",
         "instance (LayerNormalization: class)",
         "sideways (BatchNormalization: ",
-        "pixelwise (Dense: Dense needs a flat input",
+        "blockwise (Dense: Dense needs features, a sequence or images",
     ):
         assert text in str(error.value)
 
