@@ -687,7 +687,7 @@ def test_layers_that_cannot_be_quantized_are_listed_in_one_error():
         x = tf.nn.relu(x) + tf.abs(x)
         x = layers.LayerNormalization(name="instance")(x)
         x = layers.BatchNormalization(axis=1, name="sideways")(x)
-        return layers.Dense(2, name="blockwise")(layers.Reshape((1, 4, 2, 1))(x))
+        return layers.Dense(2, name="blockwise")(layers.Reshape((30, 1, 30, 2))(x))
 
     with pytest.raises(ValueError, match="Layers that cannot be quantized") as error:
         wrpn_tf.quantize_model(functional((4, 4, 2), build))
