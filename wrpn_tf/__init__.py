@@ -37,9 +37,9 @@ if TYPE_CHECKING:  # The table once more, for type checkers.
     from wrpn_tf.graph.rules import Rule as Rule
     from wrpn_tf.graph.views import KernelCodes as KernelCodes
     from wrpn_tf.graph.views import LayerView as LayerView
-    from wrpn_tf.keras3.moving_layers import DepthToSpace as DepthToSpace
-    from wrpn_tf.keras3.moving_layers import Slice as Slice
-    from wrpn_tf.keras3.moving_layers import SpaceToDepth as SpaceToDepth
+    from wrpn_tf.keras3.own_layers import DepthToSpace as DepthToSpace
+    from wrpn_tf.keras3.own_layers import Slice as Slice
+    from wrpn_tf.keras3.own_layers import SpaceToDepth as SpaceToDepth
     from wrpn_tf.quantization.calibration import calibrate as calibrate
     from wrpn_tf.quantization.clipping import clipped_shares as clipped_shares
     from wrpn_tf.quantization.crossing import from_tf_keras as from_tf_keras
@@ -81,7 +81,7 @@ _PUBLIC = {
     "BitChoice": "wrpn_tf.allocation.choosing",
     "Cost": "wrpn_tf.costs.network_cost",
     "Decision": "wrpn_tf.allocation.choosing",
-    "DepthToSpace": "wrpn_tf.keras3.moving_layers",
+    "DepthToSpace": "wrpn_tf.keras3.own_layers",
     "Fusion": "wrpn_tf.graph.fusion",
     "Group": "wrpn_tf.graph.fusion",
     "KernelCodes": "wrpn_tf.graph.views",
@@ -94,8 +94,8 @@ _PUBLIC = {
     "RangeQuantizer": "wrpn_tf.tfmot.output_quantizers",
     "Result": "wrpn_tf.reporting.results",
     "Rule": "wrpn_tf.graph.rules",
-    "Slice": "wrpn_tf.keras3.moving_layers",
-    "SpaceToDepth": "wrpn_tf.keras3.moving_layers",
+    "Slice": "wrpn_tf.keras3.own_layers",
+    "SpaceToDepth": "wrpn_tf.keras3.own_layers",
     "WRPNQuantizeConfig": "wrpn_tf.tfmot.quantize_config",
     "WRPNScheme": "wrpn_tf.tfmot.scheme",
     "WeightQuantizer": "wrpn_tf.tfmot.weight_quantizer",

@@ -2,7 +2,7 @@
 
 from keras.config import backend as backend
 
-from wrpn_tf.keras3 import moving_layers as moving_layers
+from wrpn_tf.keras3 import own_layers as own_layers
 from wrpn_tf.keras3.acceptance import check_accepted as check_accepted
 from wrpn_tf.keras3.acceptance import lost as lost
 from wrpn_tf.keras3.calls import call_as as call_as
@@ -21,7 +21,7 @@ from wrpn_tf.keras3.model import nested_inputs as nested_inputs
 from wrpn_tf.keras3.model import packed_inputs as packed_inputs
 from wrpn_tf.keras3.model import packed_outputs as packed_outputs
 from wrpn_tf.keras3.model import without_updates as without_updates
-from wrpn_tf.keras3.moving_layers import NAMESPACE
+from wrpn_tf.keras3.own_layers import NAMESPACE
 from wrpn_tf.keras3.quantization import annotate as annotate
 from wrpn_tf.keras3.quantization import apply as apply
 from wrpn_tf.keras3.quantization import assemble as assemble

@@ -11,10 +11,10 @@ import numpy as np
 from keras import layers
 
 from wrpn_tf.graph.canonical import rescaling
-from wrpn_tf.graph.moving_layers import split_slices
 from wrpn_tf.graph.nodes import known_sizes
+from wrpn_tf.graph.own_layers import split_slices
 from wrpn_tf.graph.roles import operation_name
-from wrpn_tf.keras3.moving_layers import (
+from wrpn_tf.keras3.own_layers import (
     Clip,
     DepthToSpace,
     LowestPadding2D,

@@ -34,8 +34,8 @@ from wrpn_tf.keras3.layers import (
     weight_quantizer,
 )
 from wrpn_tf.keras3.model import float_with_interface_of, with_interface_of
-from wrpn_tf.keras3.moving_layers import NAMESPACE
 from wrpn_tf.keras3.output_quantizers import RangeQuantizer
+from wrpn_tf.keras3.own_layers import NAMESPACE
 
 
 def quantize(

@@ -12,7 +12,7 @@ from keras.src.backend.common import global_state
 
 from wrpn_tf.keras3 import layers as layers  # They are registered when they are imported.
 from wrpn_tf.keras3 import model as model
-from wrpn_tf.keras3 import moving_layers as moving_layers
+from wrpn_tf.keras3 import own_layers as own_layers
 from wrpn_tf.saved_sizes import allowance, check_file, read_member, too_large
 
 _BYTES = 4  # Of a number in float32.

@@ -66,7 +66,8 @@ def to_float(model: Model) -> Model:
 
     Layers have the names that they had before they were quantized. What training with few bits has
     made of the weights stays: for a network that was only calibrated, it is the float network. A
-    file of it needs Keras alone, unless an output has another name than its layer.
+    file of it needs Keras alone, unless an output has another name than its layer, or a layer with
+    weights is used several times.
 
     Args:
       model: from `quantize_model` or `quantize_apply`; of either Keras.
@@ -219,7 +220,7 @@ def _layer(layer: Layer, name: str, package: str) -> Layer:
     known = class_name(layer)
     keras = importlib.import_module(package)
     layers: Any = keras.layers
-    own = front(package).moving_layers
+    own = front(package).own_layers
     if known == "QuantizedUpSampling2D":
         return layers.UpSampling2D(layer.size, interpolation="bilinear", name=layer.name)
     known = _OF_OUR_OWN.get(known, known)

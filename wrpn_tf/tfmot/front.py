@@ -2,7 +2,7 @@
 
 from tf_keras.backend import backend as backend
 
-from wrpn_tf.tfmot import moving_layers as moving_layers
+from wrpn_tf.tfmot import own_layers as own_layers
 from wrpn_tf.tfmot.acceptance import check_accepted as check_accepted
 from wrpn_tf.tfmot.acceptance import lost as lost
 from wrpn_tf.tfmot.calls import layer_call as layer_call
@@ -17,7 +17,7 @@ from wrpn_tf.tfmot.interface import interface_of as interface_of
 from wrpn_tf.tfmot.interface import nested_inputs as nested_inputs
 from wrpn_tf.tfmot.interface import packed_inputs as packed_inputs
 from wrpn_tf.tfmot.interface import packed_outputs as packed_outputs
-from wrpn_tf.tfmot.moving_layers import NAMESPACE
+from wrpn_tf.tfmot.own_layers import NAMESPACE
 from wrpn_tf.tfmot.quantization import annotate as annotate
 from wrpn_tf.tfmot.quantization import apply as apply
 from wrpn_tf.tfmot.quantization import assemble as assemble

@@ -15,9 +15,9 @@ from tf_keras import layers
 from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
 from wrpn_tf.graph.canonical import rescaling
-from wrpn_tf.graph.moving_layers import split_slices
 from wrpn_tf.graph.nodes import known_sizes
-from wrpn_tf.tfmot.moving_layers import Clip, DepthToSpace, Slice, SpaceToDepth, Stack
+from wrpn_tf.graph.own_layers import split_slices
+from wrpn_tf.tfmot.own_layers import Clip, DepthToSpace, Slice, SpaceToDepth, Stack
 
 _ADD = ("__operators__.add", "math.add", "nn.bias_add")
 _SUBTRACT = ("math.subtract",)

@@ -21,7 +21,9 @@ from tf_keras.src.saving.legacy.saved_model import json_utils
 
 from wrpn_tf.saved_sizes import allowance, check_file, read_member
 from wrpn_tf.tfmot.interface import QuantizedModel
-from wrpn_tf.tfmot.moving_layers import (
+from wrpn_tf.tfmot.one_grid_layers import QuantizedAveragePooling2D, QuantizedUpSampling2D
+from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer, RangeQuantizer
+from wrpn_tf.tfmot.own_layers import (
     Clip,
     DepthToSpace,
     Ramp,
@@ -31,8 +33,6 @@ from wrpn_tf.tfmot.moving_layers import (
     Stack,
     Use,
 )
-from wrpn_tf.tfmot.one_grid_layers import QuantizedAveragePooling2D, QuantizedUpSampling2D
-from wrpn_tf.tfmot.output_quantizers import ActivationQuantizer, RangeQuantizer
 from wrpn_tf.tfmot.quantize_config import WRPNQuantizeConfig
 from wrpn_tf.tfmot.trust import check_config
 from wrpn_tf.tfmot.variable_budget import limited_variables

@@ -27,9 +27,9 @@ from wrpn_tf.graph.plan import (
 from wrpn_tf.graph.roles import Kind, class_name, kind
 from wrpn_tf.graph.support import check_supported
 from wrpn_tf.tfmot import traversal
-from wrpn_tf.tfmot.moving_layers import NAMESPACE
 from wrpn_tf.tfmot.one_grid_layers import QuantizedAveragePooling2D, QuantizedUpSampling2D
 from wrpn_tf.tfmot.output_quantizers import RangeQuantizer
+from wrpn_tf.tfmot.own_layers import NAMESPACE
 from wrpn_tf.tfmot.quantize_config import OutputQuantizer, WRPNQuantizeConfig
 from wrpn_tf.tfmot.wrapper import QuantizeLayer
 

@@ -10,7 +10,7 @@ from tf_keras import layers
 from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.roles import Kind
 from wrpn_tf.tfmot import traversal
-from wrpn_tf.tfmot.moving_layers import NAMESPACE, Clip
+from wrpn_tf.tfmot.own_layers import NAMESPACE, Clip
 
 
 def network_of(*stack, shape=(6, 6, 3)):

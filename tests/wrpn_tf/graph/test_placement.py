@@ -9,7 +9,7 @@ from tf_keras import layers
 from wrpn_tf.graph.fusion import Fusion
 from wrpn_tf.graph.placement import KBit, Placement, Range
 from wrpn_tf.graph.roles import kind
-from wrpn_tf.tfmot.moving_layers import Use
+from wrpn_tf.tfmot.own_layers import Use
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,11 +13,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from wrpn_tf.graph import moving_layers
+from wrpn_tf.graph import own_layers
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
-class DepthToSpace(moving_layers.Blocks, keras.layers.Layer):
+class DepthToSpace(own_layers.Blocks, keras.layers.Layer):
     """``[batch, h, w, c * b * b]`` becomes ``[batch, h * b, w * b, c]``."""
 
     def call(self, inputs: Any) -> Any:
@@ -35,7 +35,7 @@ class DepthToSpace(moving_layers.Blocks, keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
-class SpaceToDepth(moving_layers.Blocks, keras.layers.Layer):
+class SpaceToDepth(own_layers.Blocks, keras.layers.Layer):
     """``[batch, h * b, w * b, c]`` becomes ``[batch, h, w, c * b * b]``."""
 
     def call(self, inputs: Any) -> Any:
@@ -52,8 +52,8 @@ class SpaceToDepth(moving_layers.Blocks, keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
-class Slice(moving_layers.Slice, keras.layers.Layer):
-    """See `wrpn_tf.graph.moving_layers.Slice`."""
+class Slice(own_layers.Slice, keras.layers.Layer):
+    """See `wrpn_tf.graph.own_layers.Slice`."""
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
@@ -85,8 +85,8 @@ class LowestPadding2D(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
-class Clip(moving_layers.Clip, keras.layers.Layer):
-    """See `wrpn_tf.graph.moving_layers.Clip`."""
+class Clip(own_layers.Clip, keras.layers.Layer):
+    """See `wrpn_tf.graph.own_layers.Clip`."""
 
     def call(self, inputs: Any) -> Any:
         """Limits the values."""
@@ -96,8 +96,8 @@ class Clip(moving_layers.Clip, keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
-class Stack(moving_layers.Stack, keras.layers.Layer):
-    """See `wrpn_tf.graph.moving_layers.Stack`."""
+class Stack(own_layers.Stack, keras.layers.Layer):
+    """See `wrpn_tf.graph.own_layers.Stack`."""
 
     def call(self, inputs: Any) -> Any:
         """Puts them side by side."""
@@ -105,15 +105,15 @@ class Stack(moving_layers.Stack, keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
-class Slopes(moving_layers.Slopes, keras.layers.Layer):
-    """See `wrpn_tf.graph.moving_layers.Slopes`."""
+class Slopes(own_layers.Slopes, keras.layers.Layer):
+    """See `wrpn_tf.graph.own_layers.Slopes`."""
 
     keras = keras
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
-class Ramp(moving_layers.Ramp, keras.layers.Layer):
-    """See `wrpn_tf.graph.moving_layers.Ramp`."""
+class Ramp(own_layers.Ramp, keras.layers.Layer):
+    """See `wrpn_tf.graph.own_layers.Ramp`."""
 
     def call(self, inputs: Any) -> Any:
         """Chooses."""
@@ -122,8 +122,8 @@ class Ramp(moving_layers.Ramp, keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
-class Use(moving_layers.Use, keras.layers.Layer):
-    """See `wrpn_tf.graph.moving_layers.Use`."""
+class Use(own_layers.Use, keras.layers.Layer):
+    """See `wrpn_tf.graph.own_layers.Use`."""
 
 
 NAMESPACE = types.SimpleNamespace(**vars(keras.layers), Use=Use, Slopes=Slopes, Ramp=Ramp)
