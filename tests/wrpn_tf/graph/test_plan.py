@@ -21,10 +21,9 @@ def k_bit(bits, method="learned"):
 
 
 def test_what_one_layer_is_asked_to_have():
-    conv, dense, relu = layers.Conv2D(2, 1), layers.Dense(2), layers.ReLU()
+    conv, relu = layers.Conv2D(2, 1), layers.ReLU()
     assert layer_plan(conv, 2, 3) == LayerPlan(weight=kernel(2), output=k_bit(3))
     assert layer_plan(conv, per_channel=False).weight == kernel(4, per_channel=False)
-    assert layer_plan(dense, 2, 3).weight == kernel(2, per_channel=False)
     assert layer_plan(relu, 2, 3) == LayerPlan(output=k_bit(3))
     assert layer_plan(conv, OFF, OFF) == LayerPlan()
     methods = layer_plan(conv, 1, 3, "xnor", "pact")
@@ -110,6 +109,16 @@ def test_a_scale_of_several_is_frozen_where_all_of_them_are(frozen):
         return layers.Concatenate(name="both")([one(x), two(x)])
 
     assert carried(build)[1]["both"] == (frozen != "one two")
+
+
+def test_dense_layers_have_one_scale_but_over_images():
+    def build(x):
+        x = layers.Dense(2, name="each_pixel")(x)
+        return layers.Dense(2, name="features")(layers.Flatten(name="flat")(x))
+
+    found, _ = carried(build)
+    assert found["each_pixel"].weight == kernel(4)
+    assert found["features"].weight == kernel(4, per_channel=False)
 
 
 def test_another_use_of_a_layer_carries_nothing_again():
