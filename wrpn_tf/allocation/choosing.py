@@ -229,20 +229,24 @@ def solve(
     )
     assert found is not None
     whole = 2 * OFF * network.fmas
+    chosen = [
+        (tensor, widths[at])
+        for tensor, widths, at in zip(network.tensors, options, found, strict=True)
+    ]
     decisions = tuple(
         Decision(
             part=tensor.part,
             layers=tensor.layers,
-            bits=widths[at],
+            bits=width,
             distortions=distortions[tensor],
-            cost=_unit_use(tensor, "cost") * widths[at] / whole,
-            flash=_unit_use(tensor, "flash") * widths[at] / 8,
+            cost=tensor.fmas * width / whole,
+            flash=tensor.weights * width / 8,
         )
-        for tensor, widths, at in zip(network.tensors, options, found, strict=True)
+        for tensor, width in chosen
     )
     return BitChoice(
         decisions=decisions,
-        cost=(network.fixed + sum(round(each.cost * whole) for each in decisions)) / whole,
+        cost=(network.fixed + sum(tensor.fmas * width for tensor, width in chosen)) / whole,
         flash=sum(each.flash for each in decisions),
         distortion=sum(each.distortion for each in decisions),
     )

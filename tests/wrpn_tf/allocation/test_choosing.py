@@ -256,10 +256,26 @@ def test_a_budget_is_met_to_the_last_unit():
 
     assert [bits({"flash": size}) for size in (37.5, 74.9, 75)] == [1, 1, 2]
     assert [bits({"cost": share}) for share in (600 / 6400, 699 / 6400, 700 / 6400)] == [1, 1, 2]
+    choice = choosing.solve(network, distortions, {"flash": 37.5})
+    assert (choice.cost, choice.flash) == (600 / 6400, 37.5)
+    assert [(each.cost, each.flash) for each in choice.decisions] == [(100 / 6400, 37.5)]
     with pytest.raises(ValueError, match=r"flash 37.4 .* the least, 1 bits, takes 38 bytes."):
         bits({"flash": 37.4})
     with pytest.raises(ValueError, match=r"cost 0.0937 .* the least, 1 bits, takes 0.0938."):
         bits({"cost": 0.0937})
+    more = sensitivity.Tensors(tensors=(tensor,), fmas=100, fixed=501)  # 601 / 6400 = 0.093906...
+    with pytest.raises(ValueError, match=r"takes 0.0940."):
+        choosing.solve(more, distortions, {"cost": 0.0937})
+
+
+def test_a_share_that_is_not_exact_is_what_was_meant():
+    """Float64's rounding may leave it below."""
+    tensor = sensitivity.Tensor(part="weights", layers=("conv",), fmas=10, weights=10)
+    network = sensitivity.Tensors(tensors=(tensor,), fmas=10, fixed=0)
+    distortions = {tensor: {1: 2.0, 7: 1.0}}
+    for share in (70 / 640, np.nextafter(70 / 640, 0)):
+        choice = choosing.solve(network, distortions, {"cost": share})
+        assert [each.bits for each in choice.decisions] == [7]
 
 
 def test_models_that_are_quantized_are_refused():
