@@ -95,7 +95,7 @@ class Dataflow:
         Once for each pixel of the output, of which a dense layer has one; in a transposed
         convolution for each pixel of the input.
         """
-        transposed = class_name(step.layer) in ("Conv1DTranspose", "Conv2DTranspose")
+        transposed = class_name(step.layer) == "Conv2DTranspose"
         source = self.steps[step.inputs[0]] if transposed else step
         return math.prod(source.shape[:-1])
 

@@ -117,7 +117,7 @@ def _largest_segment(flow: Dataflow) -> int:
     between = _between(flow)
 
     def size(step: Step) -> int:
-        inner = [name for name in set(step.inputs) if name in between]
+        inner = [name for name in step.inputs if name in between]
         return step.size + sum(size(flow.steps[name]) for name in inner)
 
     ends = [step for step in flow.steps.values() if step.name not in between]
@@ -144,7 +144,7 @@ def _writes_map(body: Step, flow: Dataflow) -> bool:
     """
     if body.kind is Kind.CONCATENATE:
         return False
-    if class_name(body.layer).startswith("MaxPooling"):
+    if class_name(body.layer) == "MaxPooling2D":
         return True
     if body.kind in (Kind.KERNEL, Kind.AVERAGE, None) or not body.inputs:
         return True

@@ -146,7 +146,7 @@ class _Tracer:
         problem = channel_roles.problem(facts, layer, shuffle is not None)
         if problem is None and shuffle is not None:
             self.tie_rows(inputs[0][:, None])
-            outputs = [inputs[0][shuffle.order]]
+            outputs = [inputs[0]]  # whose channels are all alike
         elif problem is None:
             outputs = [self.output(facts, layer, inputs)]
         else:
@@ -165,14 +165,12 @@ class _Tracer:
         return outputs
 
     def share(self, call: Call) -> None:
-        """Ties what the calls of a layer read and return, where its weights or sizes fit them."""
+        """Ties what the calls of a layer read, where its weights or sizes fit it."""
         first = self.first_calls.setdefault(call.layer, call)
         if first is call or not (call.shuffle or channel_roles.fits_one_width(call.layer)):
             return
-        for one, other in zip(
-            (*first.inputs, *first.outputs), (*call.inputs, *call.outputs), strict=True
-        ):
-            self.tie(one, other)
+        for one, other in zip(first.inputs, call.inputs, strict=True):
+            self.tie(one, other)  # and with them what is returned
 
     def output(self, facts: LayerCall, layer: Layer, inputs: list[Layout]) -> Layout:
         layout = inputs[0]

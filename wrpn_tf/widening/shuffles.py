@@ -8,11 +8,8 @@ same to copies with one more axis of size k.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from typing import Any
-
-import numpy as np
 
 from wrpn_tf.fronts import front_of
 from wrpn_tf.graph.calls import LayerCall
@@ -25,12 +22,10 @@ class ShufflePart:
     """One of the calls of a shuffle.
 
     Attributes:
-      order: of the channels of its output among those of its input, flattened: int64 [C].
       layer: the layer, or the one that stands for it.
       splits: whether it is the first, which splits the channels' axis.
     """
 
-    order: np.ndarray
     layer: Layer
     splits: bool = False
 
@@ -67,9 +62,9 @@ def _find(model: Any) -> Iterator[tuple[int, ShufflePart]]:
 def _parts(
     split: LayerCall, permutation: LayerCall, back: LayerCall
 ) -> Iterator[tuple[int, ShufflePart]]:
-    """The three calls, if they are a shuffle."""
+    """The three calls, of which the first is a reshape, if they are a shuffle."""
     made = [standing_for(call) for call in (split, permutation, back)]
-    if list(map(class_name, made)) != ["Reshape", "Permute", "Reshape"]:
+    if [class_name(layer) for layer in made[1:]] != ["Permute", "Reshape"]:
         return
     before, between, permuted, behind = (
         split.input_shape,
@@ -84,9 +79,5 @@ def _parts(
     dims = tuple(made[1].dims)
     if dims[: kept - 1] != tuple(range(1, kept)):
         return
-    axes = [int(size or 0) for size in between[kept:]]
-    channels = np.arange(math.prod(axes))
-    shuffled = channels.reshape(axes).transpose([dim - kept for dim in dims[kept - 1 :]])
-    orders = channels, shuffled.ravel(), channels
-    for call, layer, order in zip((split, permutation, back), made, orders, strict=True):
-        yield call.outputs[0], ShufflePart(order=order, layer=layer, splits=call is split)
+    for call, layer in zip((split, permutation, back), made, strict=True):
+        yield call.outputs[0], ShufflePart(layer=layer, splits=call is split)

@@ -4,7 +4,7 @@ import pytest
 import tf_keras as keras
 from tf_keras import Sequential, layers
 
-from wrpn_tf import measure_cost
+from wrpn_tf import measure_cost, quantize_model
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,22 @@ def test_bits(model):
     assert memory.float_weights == 4 * (12 + 24 + 960)
     assert memory.largest_input == 192
     assert memory.largest_output == 256 / 2
+    assert memory.training_share == 1 - 4 * (12 + 24 + 960) / memory.training
+
+
+def test_a_kernel_that_is_used_twice_is_kept_once():
+    inputs, conv = keras.Input((4, 4, 3)), layers.Conv2D(3, 1, use_bias=False)
+    model = keras.Model(inputs, conv(layers.ReLU()(conv(inputs))))
+    assert measure_cost(model).memory.weights == 4 * 9
+    quantized = measure_cost(quantize_model(model, 2, 4))
+    assert quantized.memory.weights == quantized.weights == 9
+
+
+def test_a_concatenation_is_a_view():
+    inputs = keras.Input((4, 4, 3))
+    branches = [layers.Conv2D(2, 1)(inputs), layers.Conv2D(4, 1)(inputs)]
+    memory = measure_cost(keras.Model(inputs, layers.Concatenate()(branches))).memory
+    assert memory.activations == 4 * 16 * (3 + 2 + 4)
 
 
 @pytest.mark.parametrize("gate_first", [False, True])
@@ -70,6 +86,19 @@ def test_packed(model):
 def test_packed_codes_take_the_next_power_of_2(model, bits, width):
     memory = measure_cost(model, weight_bits=2, activation_bits=bits).memory
     assert memory.packed == 192 + 256 * width / 8 + 96
+
+
+def test_masks_of_dropout_are_kept_in_a_bit():
+    inputs = keras.Input((4, 4, 3))
+    x = layers.Dropout(0.5)(layers.ReLU()(layers.Conv2D(3, 1)(inputs)))
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    assert measure_cost(model, weight_bits=2, activation_bits=4).memory.packed == 48 + 48 + 48 / 8
+
+
+def test_activations_of_32_bits_are_no_codes(model):
+    uniform = measure_cost(model, weight_bits=2, policy="uniform").memory
+    assert uniform.packed == 4 * 192
+    assert uniform.recomputed == measure_cost(model).memory.recomputed
 
 
 def test_a_pooling_that_keeps_the_size_writes_a_map():

@@ -42,6 +42,11 @@ def test_multiply_adds_by_hand(build, fmas):
     assert measure_cost(image_model(build()), batch_size=3).fmas == 3 * fmas
 
 
+def test_a_transposed_convolution_over_a_sequence_uses_a_weight_for_each_step_that_it_reads():
+    up = layers.Conv1DTranspose(6, 3, strides=2, padding="same")
+    assert measure_cost(image_model(up, shape=(8, 4))).fmas == 8 * 3 * 4 * 6
+
+
 def test_sums_and_products_of_bits():
     model = image_model(
         layers.Conv2D(2, 1), layers.ReLU(), layers.Conv2D(3, 1), layers.ReLU(), layers.Conv2D(5, 1)
@@ -60,6 +65,44 @@ def test_sums_and_products_of_bits():
     paper = measure_cost(model, weight_bits=2, activation_bits=4, policy="paper")
     assert paper.compute == (first + last) * (32 + 32) + middle * (4 + 2)
     assert measure_cost(model).compute == (first + middle + last) * (32 + 32)
+    assert measure_cost(model, policy="integer") == measure_cost(model)
+    assert measure_cost(model).shipped_bytes == 4 * (8 + 6 + 15) + 4 * (2 + 3 + 5)
+
+
+def test_all_parts_of_the_first_layer_are_left_out():
+    model = image_model(
+        layers.SeparableConv2D(4, 3), layers.Conv2D(2, 1, name="middle"), layers.Dense(2)
+    )
+    interior = measure_cost(model, weight_bits=2, activation_bits=4, policy="interior")
+    assert [layer.name for layer in interior.layers] == ["middle"]
+
+
+def test_models_with_one_kind_of_quantizers_are_quantized():
+    model = image_model(
+        layers.Conv2D(2, 1), layers.ReLU(), layers.Conv2D(3, 1), layers.ReLU(), layers.Conv2D(5, 1)
+    )
+    for weight_bits, activation_bits in ((2, 32), (32, 4)):
+        quantized = quantize_model(model, weight_bits, activation_bits, first_last="paper")
+        middle = measure_cost(quantized).layers[1]
+        assert (middle.weight_bits, middle.activation_bits) == (weight_bits, activation_bits)
+
+
+class Scaled(keras.layers.Layer):
+    """A user's layer with a weight for each channel."""
+
+    def build(self, input_shape):
+        self.scale = self.add_weight(name="scale", shape=input_shape[-1:])
+
+    def call(self, inputs):
+        return inputs * self.scale
+
+
+def test_vectors_of_a_users_layer_are_no_kernel():
+    model = image_model(layers.Conv2D(2, 1), Scaled())
+    uniform = measure_cost(model, weight_bits=2, activation_bits=4, policy="uniform")
+    assert uniform.fmas == 64 * 4 * 2
+    # The image, and the maps of the convolution and of the layer, which nobody knows.
+    assert uniform.memory.activations == (256 + 128 + 128) / 2
 
 
 def linear_bottleneck() -> keras.Model:
@@ -205,6 +248,12 @@ def test_what_cannot_be_measured_is_named():
     rows = layers.Conv1D(2, 3, name="rows")
     with pytest.raises(ValueError, match=r"'rows' \(Conv1D\)"):
         measure_cost(image_model(rows))
+    inputs = keras.Input((3,))
+    with pytest.raises(ValueError, match=r"'product' \(Dot\)"):
+        measure_cost(keras.Model(inputs, layers.Dot(1, name="product")([inputs, inputs])))
+    inputs = keras.Input((2, 2))
+    with pytest.raises(ValueError, match=r"'tf.linalg.matmul.*' \(TFOpLambda\)"):
+        measure_cost(keras.Model(inputs, tf.matmul(inputs, inputs)))
     first = layers.Conv2D(4, 3, data_format="channels_first", name="first")
     with pytest.raises(ValueError, match=r"'first' \(Conv2D\); .* with channels last"):
         measure_cost(image_model(first))

@@ -492,6 +492,8 @@ def test_a_layer_of_an_unknown_class_can_be_kept(initialization):
     model = head(inputs, x, "unknown")
     with pytest.raises(ValueError, match=r"local \(LocallyConnected2D: the class is not known"):
         widen(model, 2)
+    with pytest.raises(ValueError, match=r"local \(LocallyConnected2D: the class is not known"):
+        widen(model, 2, [WidthRule(name="local", factor=2)])
     rules = [WidthRule(name="local", factor=1)]
     widened = widen(model, 2, rules, initialization=initialization)
     assert channels(widened) | {"conv1": 4, "local": 6, "conv2": 8} == channels(widened)
@@ -577,6 +579,7 @@ def test_channels_first_can_only_be_kept():
         ({"initialization": "net2net"}, "initialization must be 'preserve' or 'fresh'"),
         ({"first_layer": True}, "first_layer must be 'widen' or 'keep'; got True"),
         ({"noise": -1}, "noise must be between 0 and 1; got -1"),
+        ({"noise": 1.5}, "noise must be between 0 and 1; got 1.5"),
         ({"factor": 0.5}, "cannot preserve the function: stem has fewer channels than before"),
         ({"rules": [WidthRule(name="add", factor=2)]}, r"decide for no layer .*name='add'"),
         (
