@@ -94,7 +94,8 @@ def _given(model: Any, source: model_images.ImageSource) -> tuple[np.ndarray, np
 
     if len(model.inputs) != 1:
         raise ValueError(f"{_MODEL.value} has {len(model.inputs)} inputs; a report is of one")
-    (input_range,) = [state.fixed for state in wrpn_tf.input_quantizers(model).values()] or [None]
+    states = wrpn_tf.input_quantizers(model).values()
+    input_range = next((state.fixed for state in states), None)
     if source.are_pixels and input_range is None:
         raise ValueError(
             f"{_IMAGES.value} holds pixels, and the model has no input_range; give floats"

@@ -1,7 +1,7 @@
 """What layers that no Keras has are, whichever Keras they are of: arguments, weights, shapes.
 
 The front of each Keras makes layers of them, with its own class of layers behind them and with its
-own functions where they compute more than Python's operators do.
+own functions, `tf` or `keras.ops`, where they compute more than Python's operators do.
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ def split_slices(
     sizes = [output[axis] for output in outputs]
     if axis == 0 or None in (*shape[1:], *sizes):
         return []
-    ends = list(itertools.accumulate(size or 0 for size in sizes))
+    ends = itertools.accumulate((size or 0 for size in sizes), initial=0)
     whole: list[Part] = [(None, None, None)] * (len(shape) - 1)
     return [
         make([*whole[: axis - 1], (start, end, None), *whole[axis:]], name=name)
-        for start, end in zip([0, *ends], ends, strict=False)
+        for start, end in itertools.pairwise(ends)
     ]
 
 
@@ -100,10 +100,18 @@ class Clip(_Layer):
       maximum: a number, or None for no upper bound.
     """
 
+    functions: Any
+
     def __init__(self, minimum: float | None = None, maximum: float | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.minimum = minimum
         self.maximum = maximum
+
+    def call(self, inputs: Any) -> Any:
+        """Limits the values."""
+        if self.minimum is not None:
+            inputs = self.functions.maximum(inputs, self.minimum)
+        return inputs if self.maximum is None else self.functions.minimum(inputs, self.maximum)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """That of the input."""
@@ -121,9 +129,15 @@ class Stack(_Layer):
       axis: of the output, counted with the batch as 0.
     """
 
+    functions: Any
+
     def __init__(self, axis: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.axis = axis
+
+    def call(self, inputs: Any) -> Any:
+        """Puts them side by side."""
+        return self.functions.stack(inputs, self.axis)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """With the new axis."""
@@ -190,6 +204,13 @@ class Slopes(_Layer):
 
 class Ramp(_Layer):
     """The first of two tensors where it is not negative, else the second."""
+
+    functions: Any
+
+    def call(self, inputs: Any) -> Any:
+        """Chooses."""
+        values, others = inputs
+        return self.functions.where(values >= 0, values, others)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """That of each input."""

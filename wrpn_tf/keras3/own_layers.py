@@ -88,20 +88,14 @@ class LowestPadding2D(keras.layers.Layer):
 class Clip(own_layers.Clip, keras.layers.Layer):
     """See `wrpn_tf.graph.own_layers.Clip`."""
 
-    def call(self, inputs: Any) -> Any:
-        """Limits the values."""
-        if self.minimum is not None:
-            inputs = ops.maximum(inputs, self.minimum)
-        return inputs if self.maximum is None else ops.minimum(inputs, self.maximum)
+    functions = ops
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
 class Stack(own_layers.Stack, keras.layers.Layer):
     """See `wrpn_tf.graph.own_layers.Stack`."""
 
-    def call(self, inputs: Any) -> Any:
-        """Puts them side by side."""
-        return ops.stack(inputs, self.axis)
+    functions = ops
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
@@ -115,10 +109,7 @@ class Slopes(own_layers.Slopes, keras.layers.Layer):
 class Ramp(own_layers.Ramp, keras.layers.Layer):
     """See `wrpn_tf.graph.own_layers.Ramp`."""
 
-    def call(self, inputs: Any) -> Any:
-        """Chooses."""
-        values, others = inputs
-        return ops.where(values >= 0, values, others)
+    functions = ops
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")

@@ -61,20 +61,14 @@ class Slice(own_layers.Slice, keras.layers.Layer):
 class Clip(own_layers.Clip, keras.layers.Layer):
     """See `wrpn_tf.graph.own_layers.Clip`."""
 
-    def call(self, inputs: Any) -> Any:
-        """Limits the values."""
-        if self.minimum is not None:
-            inputs = tf.maximum(inputs, self.minimum)
-        return inputs if self.maximum is None else tf.minimum(inputs, self.maximum)
+    functions = tf
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
 class Stack(own_layers.Stack, keras.layers.Layer):
     """See `wrpn_tf.graph.own_layers.Stack`."""
 
-    def call(self, inputs: Any) -> Any:
-        """Puts them side by side."""
-        return tf.stack(inputs, self.axis)
+    functions = tf
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
@@ -88,10 +82,7 @@ class Slopes(own_layers.Slopes, keras.layers.Layer):
 class Ramp(own_layers.Ramp, keras.layers.Layer):
     """See `wrpn_tf.graph.own_layers.Ramp`."""
 
-    def call(self, inputs: Any) -> Any:
-        """Chooses."""
-        values, others = inputs
-        return tf.where(values >= 0, values, others)
+    functions = tf
 
 
 @keras.saving.register_keras_serializable("wrpn_tf")
