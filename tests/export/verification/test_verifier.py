@@ -137,7 +137,9 @@ def test_disagreement_fails(training):
     other = keras.models.clone_model(model)
     other.set_weights(model.get_weights())
     logits = other.get_layer("quant_logits").layer
-    logits.bias.assign(np.roll(logits.bias.numpy(), 1) + np.eye(10)[3].astype(np.float32))
+    # Always the class that the model finds least often: of ten, in a tenth of the images at most.
+    rarest = np.bincount(found_labels(model, reals), minlength=10).argmin()
+    logits.bias.assign(logits.bias.numpy() + 1000 * np.eye(10, dtype=np.float32)[rarest])
     # Integers of one model, results of another.
     options = {"sample": 5, "max_accuracy_gap": 1.0}
     graph = export.realize(export.lower(model))
