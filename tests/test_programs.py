@@ -1,6 +1,7 @@
 """What all programs share: quick help, mistakes in one sentence, no TensorFlow before its time."""
 
 import ast
+import functools
 import os
 import re
 import signal
@@ -319,7 +320,12 @@ def test_an_interrupted_training_says_how_to_resume(tmp_path):
     workdir = tmp_path / "run"
     command = [sys.executable, "-m", "train.digits", f"--workdir={workdir}", "--epochs=1000"]
     process = subprocess.Popen(
-        [*command, "--checkpoint_steps=1"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [*command, "--checkpoint_steps=1"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests are a job in a shell's background, SIGINT is ignored.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     try:
         while not list(workdir.glob("checkpoints/*.index")):
