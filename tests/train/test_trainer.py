@@ -5,6 +5,7 @@ import json
 import pathlib
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,24 @@ def train(run: Config) -> dict[str, float]:
     return trainer.train(run, verbose=0)
 
 
+Finished = Callable[..., pathlib.Path]
+
+
+@pytest.fixture(name="finished", scope="module")
+def finished_fixture(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Workdirs of finished trainings, each of which the tests that read it share."""
+    workdirs: dict[str, pathlib.Path] = {}
+
+    def finished(**options: Any) -> pathlib.Path:
+        name = "-".join(f"{key}_{value}" for key, value in options.items()) or "float"
+        if name not in workdirs:
+            workdirs[name] = tmp_path_factory.mktemp(name)
+            train(config(workdirs[name], **options))
+        return workdirs[name]
+
+    return finished
+
+
 def saved_weights(workdir: pathlib.Path) -> list[np.ndarray]:
     return wrpn_tf.load_model(workdir).get_weights()
 
@@ -91,32 +110,32 @@ def interrupt_at_step_8(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("bits", BOTH_KERAS)
-def test_it_leaves_a_model_and_a_record(tmp_path: pathlib.Path, bits: dict[str, int]) -> None:
-    run = config(tmp_path / "run", **bits)
-    metrics = train(run)
-    record = json.loads((tmp_path / "run" / "record.json").read_text())
+def test_it_leaves_a_model_and_a_record(finished: Finished, bits: dict[str, int]) -> None:
+    workdir = finished(**bits)
+    run = config(workdir, **bits)
+    record = json.loads((workdir / "record.json").read_text())
     assert record["flags"] == run.as_json()
-    assert record["metrics"] == metrics
     assert [entry["epoch"] for entry in record["history"]] == [1, 2]
     schedule = learning_rate(run, 5)  # Of the last step of each epoch.
     expected = pytest.approx([float(schedule(4)), float(schedule(9))])
     assert [entry["learning_rate"] for entry in record["history"]] == expected
     assert record["dataset"]["class_names"] == list("0123456789")
     assert record["versions"]["tensorflow"]
-    assert not list(tmp_path.rglob("*.partial.*"))
+    assert not list(workdir.rglob("*.partial.*"))
 
     data = datasets.load("digits")
-    file = tmp_path / "run" / ("model.keras" if bits.get("keras") == 3 else "model.h5")
+    file = workdir / ("model.keras" if bits.get("keras") == 3 else "model.h5")
     model = wrpn_tf.load_model(file)
     logits = model.predict(data.normalize(data.test_images), batch_size=360, verbose=0)
     accuracy = (logits.argmax(-1) == data.test_labels).mean()
-    assert accuracy == pytest.approx(metrics["test_accuracy"], abs=0.01)
+    assert accuracy == pytest.approx(record["metrics"]["test_accuracy"], abs=0.01)
 
 
 @pytest.mark.parametrize("bits", BOTH_KERAS)
 @pytest.mark.parametrize("checkpoint_steps", [0, 2])
 def test_a_resumed_training_ends_with_the_same_weights(
     tmp_path: pathlib.Path,
+    finished: Finished,
     interrupt_at_step_8: None,
     monkeypatch: pytest.MonkeyPatch,
     bits: dict[str, Any],
@@ -131,8 +150,7 @@ def test_a_resumed_training_ends_with_the_same_weights(
     monkeypatch.undo()
     keras.backend.clear_session()
     train(config(tmp_path / "resumed", **options))
-    train(config(tmp_path / "straight", **options))
-    assert_same_weights(tmp_path / "resumed", tmp_path / "straight")
+    assert_same_weights(tmp_path / "resumed", finished(**bits))
     record = json.loads((tmp_path / "resumed" / "record.json").read_text())
     assert [entry["epoch"] for entry in record["history"]] == [1, 2]
 
@@ -170,29 +188,27 @@ def test_a_finished_training_is_left_alone(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     metrics = train(config(tmp_path, epochs=1))
+    assert json.loads((tmp_path / "record.json").read_text())["metrics"] == metrics
     before = (tmp_path / "model.h5").stat().st_mtime_ns
     assert train(config(tmp_path, epochs=1)) == metrics
     assert (tmp_path / "model.h5").stat().st_mtime_ns == before
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_another_flag_in_the_same_workdir(tmp_path: pathlib.Path) -> None:
-    train(config(tmp_path, epochs=1))
+def test_another_flag_in_the_same_workdir(finished: Finished) -> None:
     with pytest.raises(UserError, match=r"--learning_rate=0\.1, not 0\.2"):
-        train(config(tmp_path, epochs=1, learning_rate=0.2))
+        train(config(finished(epochs=1), epochs=1, learning_rate=0.2))
 
 
 @pytest.mark.parametrize("bits", BITS)
-def test_init_from_a_float_network(tmp_path: pathlib.Path, bits: dict[str, int]) -> None:
-    train(config(tmp_path / "float"))
-    tiny = config(
-        tmp_path / "next", init_from=tmp_path / "float", epochs=1, learning_rate=1e-9, **bits
-    )
-    train(tiny)
-    before = wrpn_tf.load_model(tmp_path / "float" / "model.h5").get_layer("conv1").kernel.numpy()
+def test_init_from_a_float_network(
+    tmp_path: pathlib.Path, finished: Finished, bits: dict[str, int]
+) -> None:
+    train(config(tmp_path, init_from=finished(), epochs=1, learning_rate=1e-9, **bits))
+    before = wrpn_tf.load_model(finished()).get_layer("conv1").kernel.numpy()
     after = [
         weight.numpy()
-        for weight in wrpn_tf.load_model(tmp_path / "next" / "model.h5").weights
+        for weight in wrpn_tf.load_model(tmp_path).weights
         if weight.shape == before.shape
     ]
     assert any(np.allclose(weight, before, atol=1e-6) for weight in after)
@@ -220,15 +236,14 @@ def test_a_quantized_network_starts_one_of_fewer_bits(tmp_path: pathlib.Path) ->
     assert (low > 10 * high).all()  # 1 level in the place of 127, fitted anew.
 
 
-def test_a_narrow_network_is_widened_to_start_a_wide_one(tmp_path: pathlib.Path) -> None:
-    train(config(tmp_path / "narrow", epochs=1))
+def test_a_narrow_network_is_widened_to_start_a_wide_one(
+    tmp_path: pathlib.Path, finished: Finished
+) -> None:
     options = {"width": 1.0, "epochs": 1, "learning_rate": 1e-9, "wbits": 4, "abits": 4}
-    train(config(tmp_path / "wide", init_from=tmp_path / "narrow", **options))
+    train(config(tmp_path, init_from=finished(epochs=1), **options))
     narrow, wide = (
-        {v.name.removeprefix("quant_"): v.numpy() for v in network.weights}
-        for network in (
-            wrpn_tf.load_model(tmp_path / name / "model.h5") for name in ("narrow", "wide")
-        )
+        {v.name.removeprefix("quant_"): v.numpy() for v in wrpn_tf.load_model(workdir).weights}
+        for workdir in (finished(epochs=1), tmp_path)
     )
     first, last = narrow["conv1/kernel:0"], narrow["logits/kernel:0"]
     np.testing.assert_allclose(wide["conv1/kernel:0"], np.repeat(first, 2, axis=-1), atol=1e-6)
@@ -267,17 +282,16 @@ def test_a_network_that_widening_cannot_give_its_layers_is_named(tmp_path: pathl
 
 
 def test_a_training_of_keras_3_starts_and_learns_from_one_of_tf_keras_and_is_exported(
-    tmp_path: pathlib.Path,
+    tmp_path: pathlib.Path, finished: Finished
 ) -> None:
-    train(config(tmp_path / "float", epochs=1))
-    start = {"init_from": tmp_path / "float", "teacher": tmp_path / "float"}
-    run = config(tmp_path / "next", epochs=1, keras=3, wbits=2, abits=4, learning_rate=1e-9)
+    start = {"init_from": finished(epochs=1), "teacher": finished(epochs=1)}
+    run = config(tmp_path, epochs=1, keras=3, wbits=2, abits=4, learning_rate=1e-9)
     metrics = train(dataclasses.replace(run, **start))
-    before = wrpn_tf.load_model(tmp_path / "float").get_layer("conv1").kernel.numpy()
-    model = wrpn_tf.load_model(tmp_path / "next")
+    before = wrpn_tf.load_model(finished(epochs=1)).get_layer("conv1").kernel.numpy()
+    model = wrpn_tf.load_model(tmp_path)
     assert type(model).__module__ == "wrpn_tf.keras3.model"
     np.testing.assert_allclose(model.get_layer("conv1").layer.kernel, before, atol=1e-6)
-    deployment = deploy(tmp_path / "next", images=20, console=Console(quiet=True))
+    deployment = deploy(tmp_path, images=20, console=Console(quiet=True))
     assert deployment is not None
     verified = deployment.verification
     assert verified.accuracy is not None
@@ -333,12 +347,13 @@ def test_what_keras_3_trains_without(
         config(tmp_path, **{"keras": 3} | change)
 
 
-def test_init_from_names_the_first_layer_that_differs(tmp_path: pathlib.Path) -> None:
-    train(config(tmp_path / "float", epochs=1))
+def test_init_from_names_the_first_layer_that_differs(
+    tmp_path: pathlib.Path, finished: Finished
+) -> None:
     with pytest.raises(UserError, match=r"conv1/kernel:0 of .*\[3, 3, 1, 8\]"):
-        train(config(tmp_path / "narrow", init_from=tmp_path / "float", width=0.25))
+        train(config(tmp_path / "narrow", init_from=finished(epochs=1), width=0.25))
     with pytest.raises(UserError, match="not a resnet8; it has no layer"):
-        train(config(tmp_path / "other", init_from=tmp_path / "float", arch="resnet8"))
+        train(config(tmp_path / "other", init_from=finished(epochs=1), arch="resnet8"))
     with pytest.raises(UserError, match="there is no model at"):
         train(config(tmp_path / "none", init_from=tmp_path / "nowhere"))
 
