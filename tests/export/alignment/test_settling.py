@@ -209,6 +209,13 @@ def test_images_count_whose_top1_changes():
     assert f"Top-1 changed on {changed:.2%} of 40 images" in str(report)
 
 
+def test_one_channel_has_no_top1():
+    model = network(1, layers.Conv2D(1, 6), layers.Flatten(), weight_bits=8)
+    report = export.settle(model, images=random_images(3))
+    assert (report.images, report.top1_changed) == (3, None)
+    assert "Top-1" not in str(report)
+
+
 def test_many_changes_are_said(monkeypatch):
     model = network(1, layers.Conv2D(6, 6), layers.Flatten(), weight_bits=8)
     images = random_images(200)
