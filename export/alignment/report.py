@@ -41,7 +41,8 @@ class Settlement:
     Attributes:
       layers: in execution order, sums first.
       images: how many were looked at.
-      top1_changed: share of them whose top-1 of the first output changed; None without images.
+      top1_changed: share of them whose top-1 of the first output changed; None without images, or
+        where that output has one channel.
     """
 
     layers: tuple[LayerMoves, ...]

@@ -114,6 +114,8 @@ def settle(
             line.advance(len(operator.bias))
     if before is None:
         return Settlement(layers=tuple(moves))
+    if trained.tensors[trained.outputs[0]].shape[-1] < 2:  # One channel has no classes.
+        return Settlement(layers=tuple(moves), images=len(before))
     changed = float(np.mean(before != _top1(model, images)))
     if changed > MANY:
         warnings.warn(

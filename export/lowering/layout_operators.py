@@ -40,9 +40,8 @@ def moved(builder: GraphBuilder, view: LayerView, source: str) -> str:
         case "GlobalMaxPooling2D":
             window: dict[str, Any] = {"window": shape[1:3], "strides": shape[1:3]}
             image = (1, 1, 1, shape[-1])
-            source = builder.emit(
-                Pool2D, [source], view, grid, image, "_window", kind="max", **window
-            )
+            part = "" if layer.keepdims else "_window"
+            source = builder.emit(Pool2D, [source], view, grid, image, part, kind="max", **window)
         case "ZeroPadding2D":
             return builder.emit(Pad, [source], view, grid, padding=layer.padding)
         case "LowestPadding2D":
@@ -60,8 +59,7 @@ def moved(builder: GraphBuilder, view: LayerView, source: str) -> str:
             return builder.emit(SpaceToDepth, [source], view, grid, block_size=layer.block_size)
         case "Slice":
             source = _sliced(builder, view, source, layer.slices)
-            shape = builder.tensors[source].shape
-    if shape[1:] == view.output_shape[1:]:
+    if builder.tensors[source].shape[1:] == view.output_shape[1:]:
         return source
     return builder.emit(Reshape, [source], view, grid)
 
@@ -97,9 +95,9 @@ def _transposed(builder: GraphBuilder, view: LayerView, source: str, axes: tuple
     The Edge TPU takes no more than four axes, and older kernels neither.
     """
     grid, sizes = builder.tensors[source].quantization, builder.tensors[source].shape
-    runs: list[list[int]] = []
-    for axis in axes:
-        if runs and runs[0] != [0, axis - 1] and runs[-1][-1] == axis - 1 and axis > 1:
+    runs = [[0]]  # The batch stays by itself.
+    for axis in axes[1:]:
+        if axis > 1 and runs[-1][-1] == axis - 1:
             runs[-1].append(axis)
         else:
             runs.append([axis])

@@ -329,13 +329,10 @@ class _Lowering:
     def _regridded(self, source: str, view: LayerView, grid: QuantizationParameters) -> str:
         """The values that a layer reads, on another grid."""
         shape = self.builder.tensors[source].shape
-        name, own_name = f"{view.name}_factor", f"{view.own_name}_factor"
-        read = dataclasses.replace(view, name=name, own_name=own_name, output_shape=shape)
-        output = self._affine(source, read, grid, folding.identity(shape[-1]))
-        layers = self.builder.layers
-        made = [name for name, layer in layers.items() if layer == read.name]
-        layers |= dict.fromkeys(made, layers[source])
-        return output
+        origin = self._views[self.builder.layers[source]]
+        factor = f"{view.own_name}_factor"
+        read = dataclasses.replace(origin, own_name=factor, output_shape=shape)
+        return self._affine(source, read, grid, folding.identity(shape[-1]))
 
     def _kernel(
         self, body: LayerView, view: LayerView, grid: QuantizationParameters, affine: Affine

@@ -100,7 +100,7 @@ class Verification:
         yield f"Kernels that are not the trained codes: {len(self.wrong_kernels)} of {self.kernels}"
         if self.kernel_sets:
             yield self._kernel_set_table()
-            yield from self.notes
+            yield from map(cell, self.notes)
             yield self._layer_table()
         for row in self.outputs:
             yield cell(

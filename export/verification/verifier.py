@@ -328,7 +328,7 @@ def _borders(
 def _micro_images(graph: IntegerGraph) -> int:
     """How many images TFLM's kernels, which are plain loops, run in half a minute or so."""
     products = sum(
-        operator.kernel[0].size * math.prod(graph.tensors[operator.output].shape)
+        operator.rows.shape[1] * math.prod(graph.tensors[operator.output].shape)
         for operator in graph.weighted
     )
     return max(10, _MICRO_PRODUCTS // max(1, products))

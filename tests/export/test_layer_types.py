@@ -266,9 +266,10 @@ def test_slopes_on_both_sides_of_one_are_refused_by_name():
     slopes.layer.alpha.assign(np.reshape([0.5, 1.5, 1.0, -2.0], (1, 1, 4)))
     with pytest.raises(ValueError, match=r"PReLU 'prelu1' has slopes on both sides of 1.*\[1\]"):
         export.lower(quantized)
-    slopes.layer.alpha.assign(np.reshape([1.5, 1.5, 1.0, 2.0], (1, 1, 4)))
-    operators = export.lower(quantized).operators
-    assert [type(operator).__name__ for operator in operators].count("Minimum") == 2
+    for values, minima in (([1.5, 1.5, 1.0, 2.0], 2), ([0.5, 0.25, 1.0, -2.0], 1)):
+        slopes.layer.alpha.assign(np.reshape(values, (1, 1, 4)))
+        operators = export.lower(quantized).operators
+        assert [type(operator).__name__ for operator in operators].count("Minimum") == minima
 
 
 def test_tanh_is_a_line_of_a_sigmoid_on_the_grid_of_tanh():

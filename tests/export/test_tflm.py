@@ -8,13 +8,21 @@ import numpy as np
 import pytest
 import random_graphs
 import small_networks
+import trained_layers
 
 import export
 import wrpn_tf
 from export.executor.execution import execute
 from export.flatbuffer import borders, reader, writer
 from export.ir.graph import IntegerGraph
-from export.ir.operators import PROBABILITIES, Concatenate, Logistic, Slice
+from export.ir.operators import (
+    PROBABILITIES,
+    Concatenate,
+    Conv2D,
+    DepthwiseConv2D,
+    Logistic,
+    Slice,
+)
 from export.ir.tensors import Tensor
 from export.kernel_sets import logistic
 from export.kernel_sets.rules import TARGETS
@@ -288,6 +296,15 @@ def test_verification_says_where_there_is_no_interpreter(monkeypatch):
     assert [row.kernel_set for row in rows] == ["xnnpack", "optimized", "reference"]
     (note,) = notes
     assert note.startswith("TensorFlow Lite Micro was not compared: the package tflite-micro is no")
+
+
+@pytest.mark.parametrize("operator", [Conv2D, DepthwiseConv2D])
+def test_images_are_as_many_as_products_allow(operator, monkeypatch):
+    """9 channels of 3 taps; never fewer than 10 images."""
+    graph = trained_layers.layer(0, operator=operator, taps=3)
+    for most, images in ((27 * 40 - 1, 39), (27 * 40, 40), (27 * 5, 10)):
+        monkeypatch.setattr(verifier, "_MICRO_PRODUCTS", most)
+        assert verifier._micro_images(graph) == images
 
 
 @needs_interpreter

@@ -1,6 +1,7 @@
 """What `export.to_tflite` says of networks whose file and training differ, in numbers, and when."""
 
 import re
+import types
 import warnings
 
 import numpy as np
@@ -12,7 +13,10 @@ from tf_keras import layers
 import export
 import wrpn_tf
 from export.alignment import disagreement
+from export.ir.operators import Multiply
+from export.ir.provenance import TRAINED
 from export.verification import checks
+from wrpn_tf import QuantizationParameters
 
 
 def quantized(seed, *, epsilon=1e-3, bias=0.0):
@@ -110,6 +114,104 @@ def test_products_that_leave_16_bits_are_told(value, jumps):
     failures = export.prove(export.lower(model)).failures(("optimized",))
     assert len(failures) == jumps
     assert ("leave 16 bits in 'product', where the optimized" in said(model)) == jumps
+
+
+@pytest.mark.parametrize(
+    ("zero_point", "step", "leaves"),
+    [
+        (7, 1560, False),  # 21 * 1560 + 7 is 32767.
+        (7, 1561, True),
+        (-7, 2184, False),  # -15 * 2184 - 7 is -32767.
+        (-7, 2185, True),
+        (0, 10**6, False),
+    ],
+)
+def test_16_bits_are_left_by_the_largest_products_on_the_side_of_the_zero_point(
+    zero_point, step, leaves
+):
+    grids = {
+        "one": QuantizationParameters(scale=0.5 * step, low=-2, high=3, bits=8),
+        "other": QuantizationParameters(scale=0.5, low=-5, high=7, bits=8),
+        "product": QuantizationParameters.int8(scale=0.25, zero_point=zero_point),
+    }
+    tensors = {name: types.SimpleNamespace(quantization=grid) for name, grid in grids.items()}
+    operator = Multiply(inputs=("one", "other"), output="product")
+    graph = types.SimpleNamespace(tensors=tensors)
+    assert disagreement._leaves_16_bits(graph, operator) == leaves
+
+
+def grid(low, high):
+    return QuantizationParameters(scale=1.0, low=low, high=high, bits=8)
+
+
+NEAR, FAR = 2**19 - 3, 2**19 - 5  # With 9 for the sum 2^20 + 3, and 2^20 - 1: half a code is 2^20.
+
+
+@pytest.mark.parametrize(
+    ("count", "own", "code", "source", "target", "fields"),
+    [
+        (1, 0, 3, (0, 3), (0, 15), {"shift": -NEAR, "offset": NEAR}),
+        (0, 0, 3, (0, 3), (0, 15), {"shift": -FAR, "offset": FAR}),
+        (1, 0, 3, (-3, 1), (0, 15), {"shift": -NEAR, "offset": NEAR}),
+        (1, 2 * NEAR, 3, (0, 3), (0, 15), {}),
+        (0, 2 * FAR, 3, (0, 3), (0, 15), {}),
+        # From 0 down to -9, where thresholds are: by a gain below 0, of 1 in magnitude.
+        (1, 0, 3, (0, 3), (-10, -5), {"shift": NEAR, "offset": NEAR, "gain": -2, "variance": 4}),
+        (0, 0, 3, (0, 3), (-10, -5), {"shift": -NEAR, "offset": NEAR, "gain": 2, "variance": 4}),
+        (0, 0, 3, (0, 3), (0, 15), {"shift": -FAR, "offset": FAR, "gain": 2, "variance": 4}),
+        (0, 0, 3, (0, 3), (0, 15), {"gain": 0, "offset": 2**22}),
+        # No threshold is near -40 or 60 and more; of the codes below 0 nothing is left by a ReLU.
+        (0, 0, 100, (0, 3), (0, 15), {"shift": -(2**20), "offset": 2**20 - 40}),
+        (0, 0, 100, (0, 3), (0, 15), {"shift": -(2**20), "offset": 2**20 - 5}),
+        (1, 0, 100, (0, 3), (-15, 15), {"shift": -(2**20), "offset": 2**20 - 5}),
+    ],
+)
+def test_channels_with_large_numbers_and_an_accumulator_near_a_threshold(
+    count, own, code, source, target, fields
+):
+    """Float32 may be off by half a code of 1 from sums of 2^20 on."""
+    parameters = np.zeros(2, TRAINED)
+    parameters["scale"] = parameters["gain"] = parameters["variance"] = 1
+    for name, value in fields.items():
+        parameters[name][1] = value
+    kernel = types.SimpleNamespace(
+        inputs=("input",),
+        output="output",
+        codes=np.full((2, 1), code, np.int8),
+        parameters=parameters,
+    )
+    trained = types.SimpleNamespace(
+        tensors={
+            "input": types.SimpleNamespace(quantization=grid(*source)),
+            "output": types.SimpleNamespace(quantization=grid(-15, 15)),
+        },
+        provenance=types.SimpleNamespace(quantization={"output": grid(*target)}),
+    )
+    assert disagreement._off(trained, kernel, np.array([0, own])) == count
+
+
+def test_biases_and_means_of_all_layers_of_an_operator_count(monkeypatch):
+    """But for one that only moves the output of such layers to another grid."""
+    layer, norm, none = (
+        types.SimpleNamespace(layer=types.SimpleNamespace(**fields))
+        for fields in ({"bias": [-1, 2]}, {"moving_mean": [3, -4]}, {"bias": None})
+    )
+    groups = {
+        "both": types.SimpleNamespace(body=layer, affine=norm),
+        "one": types.SimpleNamespace(body=layer, affine=None),
+        "none": types.SimpleNamespace(body=none, affine=None),
+    }
+    fusion = types.SimpleNamespace(group=groups.get)
+    monkeypatch.setattr(wrpn_tf, "fusion_groups", lambda model: fusion)
+    names = {"a": "both", "b": "both", "c": "one", "d": "none"}
+    kernels = [
+        types.SimpleNamespace(output=name, codes=np.zeros((2, 1)), has_weights=name != "b")
+        for name in names
+    ]
+    trained = types.SimpleNamespace(kernels=kernels, provenance=types.SimpleNamespace(layers=names))
+    monkeypatch.setattr(disagreement, "_off", lambda trained, kernel, own: own.tolist())
+    found = disagreement.cancelling(None, trained)
+    assert found == {"a": [4, 6], "b": [0], "c": [1, 2], "d": [0, 0]}
 
 
 def test_only_the_largest_are_named():

@@ -1,6 +1,7 @@
 """Settling: what moves in a model, how far at most, and what float32 has as its margin then."""
 
 import collections
+import types
 import warnings
 
 import numpy as np
@@ -15,11 +16,13 @@ import export
 import wrpn_tf
 from export.alignment import settling
 from export.ir.operators import DepthwiseConv2D, FullyConnected
+from export.ir.provenance import TRAINED
 from export.kernel_sets import ideal, narrow_weights
 from export.kernel_sets.narrow_weights import Storage
 from export.realization import channels
 from export.realization.accumulator_range import AccumulatorRange, accumulated_codes
 from export.realization.context import RequantizationContext
+from wrpn_tf import Group, Kind
 
 
 def network(
@@ -195,6 +198,79 @@ def test_the_report_names_sums_and_scales_of_kernels():
     assert (rows["add"].channels, rows["add"].recoded) == (1, 1)
 
 
+def view(kind, layer=None, name="layer"):
+    return types.SimpleNamespace(kind=kind, layer=layer, name=name)
+
+
+CONV, BARE = layers.Conv2D(2, 1), layers.Conv2D(2, 1, use_bias=False)
+LINE, NORM = layers.Rescaling(0.5), layers.BatchNormalization()
+
+
+@pytest.mark.parametrize(
+    ("group", "owner"),
+    [
+        ([(Kind.KERNEL, CONV), (Kind.RELU, layers.ReLU())], 0),
+        ([(Kind.KERNEL, BARE)], None),
+        ([(Kind.KERNEL, CONV), (Kind.AFFINE, NORM)], 1),
+        ([(Kind.KERNEL, BARE), (Kind.AFFINE, NORM)], 1),
+        ([(Kind.KERNEL, CONV), (Kind.AFFINE, LINE)], 0),
+        ([(Kind.KERNEL, BARE), (Kind.AFFINE, LINE)], None),
+        ([(Kind.AFFINE, NORM), (Kind.RELU, layers.ReLU())], 0),
+        ([(Kind.AFFINE, layers.BatchNormalization(center=False))], None),
+        ([(Kind.KERNEL, CONV), (Kind.USE, None)], 1),
+        ([(Kind.AFFINE, NORM), (Kind.USE, None), (Kind.RELU, layers.ReLU())], 1),
+        ([(Kind.RELU, layers.ReLU())], None),
+        ([(Kind.ADD, layers.Add())], None),
+    ],
+)
+def test_the_offset_of_an_operator_is_of_one_of_its_layers(group, owner):
+    views = tuple(view(*each) for each in group)
+    found = settling._bias_owner(Group(views))
+    assert found is (None if owner is None else views[owner])
+
+
+def test_lines_have_neither_weights_nor_an_offset_that_trains():
+    """The layer whose output is a line's is the last of its operator."""
+    relu = Kind.RELU, layers.ReLU()
+    groups = {
+        "line": [(Kind.AFFINE, LINE)],
+        "clipped line": [(Kind.AFFINE, LINE), relu],
+        "uncentered": [(Kind.AFFINE, layers.BatchNormalization(center=False))],
+        "normal": [(Kind.AFFINE, NORM), relu],
+        "relu": [relu],
+        "sum": [(Kind.ADD, layers.Add()), relu],
+        "kernel": [(Kind.KERNEL, BARE), (Kind.AFFINE, LINE), relu],
+    }
+    fusion = types.SimpleNamespace(
+        groups=[
+            Group((*(view(*each) for each in before), view(*end, name)))
+            for name, (*before, end) in groups.items()
+        ]
+    )
+    assert settling._lines(fusion) == ["line", "clipped line", "uncentered", "relu"]
+
+
+def test_a_bias_before_a_line_moves_by_its_share_of_what_the_output_does():
+    trained = np.zeros(3, TRAINED)
+    trained["shift"], trained["gain"] = [1, 2, 3], [0.5, -2, 0]
+    trained["offset"] = [10, 20, 30]
+    operator = types.SimpleNamespace(trained=trained)
+    found = settling._bias(operator, np.array([11, 26, 35]))
+    assert found.tolist() == [1 + 2, 2 - 3, 3]
+
+
+def test_a_normalization_without_a_gain_settles_by_its_offset():
+    after = layers.BatchNormalization(scale=False, name="bn"), layers.ReLU()
+    image = x = keras.Input((2, 2, 3), name="image")
+    for layer in (layers.Conv2D(4, 2, use_bias=False), *after):
+        x = layer(x)
+    model = small_networks.quantize(keras.Model(image, x), 0, weight_bits=8, activation_bits=4)
+    report = export.settle(model)
+    assert report.layers[0].largest_offset > 0 == report.layers[0].largest_gain
+    _, operator = only_operator(model)
+    assert (operator.trained["gain"] == 1).all()
+
+
 def random_images(count):
     return np.random.default_rng(5).uniform(0, 1, (count, 6, 6, 4)).astype(np.float32)
 
@@ -207,6 +283,13 @@ def test_images_count_whose_top1_changes():
     changed = (logits.argmax(-1) != model.predict(images, verbose=0).argmax(-1)).mean()
     assert (report.images, report.top1_changed) == (40, changed)
     assert f"Top-1 changed on {changed:.2%} of 40 images" in str(report)
+
+
+def test_one_channel_has_no_top1():
+    model = network(1, layers.Conv2D(1, 6), layers.Flatten(), weight_bits=8)
+    report = export.settle(model, images=random_images(3))
+    assert (report.images, report.top1_changed) == (3, None)
+    assert "Top-1" not in str(report)
 
 
 def test_many_changes_are_said(monkeypatch):

@@ -13,10 +13,13 @@ from tf_keras import layers
 import export
 import wrpn_tf
 from export.ir.operators import (
+    Add,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
     GroupedConv2D,
+    Multiply,
+    Subtract,
     TransposeConv2D,
     Weighted,
 )
@@ -156,15 +159,9 @@ def tiny(seed: int, weight_bits: int, activation_bits: int) -> keras.Model:
     return small_networks.quantize(model, seed, rules=rules)
 
 
-def first_at_least(codes: np.ndarray, accumulators: np.ndarray, level: int) -> int:
-    """The smallest of the accumulators with at least a code; one more than the last where none."""
-    reached = accumulators[codes >= level]
-    return int(reached.min()) if reached.size else int(accumulators[-1]) + 1
-
-
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("weight_bits", "activation_bits"), [(1, 2), (2, 4), (4, 3)])
-def test_thresholds_are_those_of_brute_force_and_of_keras(seed, weight_bits, activation_bits):
+def test_thresholds_are_those_of_exact_arithmetic_and_of_keras(seed, weight_bits, activation_bits):
     model = tiny(seed, weight_bits, activation_bits)
     graph = export.lower(model)
     kernel = graph.kernels[0]
@@ -173,20 +170,19 @@ def test_thresholds_are_those_of_brute_force_and_of_keras(seed, weight_bits, act
     levels = np.arange(output.low + 1, output.high + 1)
     found = ideal.thresholds(kernel.parameters, source.scale, output.scale, levels)
     assert found.shape == (2**activation_bits - 1, 6)
-    accumulators = np.arange(-3000, 3001)
+    first, last = -3000, 3000
     for channel, record in enumerate(kernel.parameters):
         sign = -1 if record["gain"] < 0 else 1
-        exact = np.array(
-            [
-                trained_layers.exact_code(
-                    record, source.scale, output.scale, output.low, output.high, int(sign * a)
-                )
-                for a in accumulators
-            ]
-        )
+
+        def code(accumulator: int, record=record, sign=sign) -> int:
+            scales, ends = (source.scale, output.scale), (output.low, output.high)
+            return trained_layers.exact_code(record, *scales, *ends, sign * accumulator)
+
+        # Codes do not fall from one accumulator to the next: both sides of a threshold tell all.
         for level, threshold in zip(range(1, output.high + 1), found[:, channel], strict=True):
-            wanted = first_at_least(exact, accumulators, level)
-            assert np.clip(threshold, accumulators[0], accumulators[-1] + 1) == wanted
+            place = int(np.clip(threshold, first, last + 1))
+            assert place == first or code(place - 1) < level
+            assert place > last or code(place) >= level
 
     images = np.arange(-128, 128, dtype=np.int8).reshape(-1, 1, 1, 1)
     relu = model.get_layer(graph.provenance.layers["relu"]).output
@@ -348,3 +344,65 @@ def test_codes_that_are_to_be_moved_are_those_of_what_was_read():
         "turned_transposed": "turned",
         "joined": "joined",
     }
+
+
+def gate(names: tuple[str, str], channels: tuple[int, int], last: layers.Layer) -> keras.Model:
+    """A product of two ReLUs: a step of it is more than one of the 8 bits that it becomes."""
+    image = keras.Input((4, 4, 3), name="image")
+    one, two = (
+        layers.ReLU(name=name)(layers.Conv2D(count, 1, kernel_initializer="ones")(image))
+        for name, count in zip(names, channels, strict=True)
+    )
+    x = last(layers.Multiply(name="gate")([one, two]))
+    model = keras.Model(image, layers.Dense(2, name="logits")(layers.Flatten(name="flat")(x)))
+    return small_networks.quantize(model, 0, weight_bits=2, activation_bits=4)
+
+
+@pytest.mark.parametrize("last", [layers.Dropout(0.1), layers.ReLU(name="relu")])
+def test_a_finer_factor_is_the_smaller_one_and_of_the_layer_that_it_was(last):
+    """Whatever other layers are called."""
+    graph = export.lower(gate(("other", "gate_factor"), (1, 4), last))
+    (product,) = (each for each in graph.operators if isinstance(each, Multiply))
+    wide, fine = (graph.tensors[name] for name in product.inputs)
+    assert (wide.shape, fine.shape) == ((1, 4, 4, 4), (1, 4, 4, 1))
+    assert (wide.quantization.high, fine.quantization.high) == (15, 240)
+    known = {name: layer.removeprefix("quant_") for name, layer in graph.provenance.layers.items()}
+    end = product.output
+    assert known == {
+        "image": "quantize_image",
+        "gate_factor": "gate_factor",
+        "other": "other",
+        product.inputs[1]: "other",
+        end: end,
+        "flat": "flat",
+        "logits": "logits",
+    }
+
+
+def test_what_is_on_the_wanted_grid_already_is_computed_once():
+    """Of the method 'paper' all k-bit tensors are on one grid."""
+    image = keras.Input((4, 4, 2), name="image")
+    one, two = (layers.ReLU()(layers.Conv2D(3, 1, name=name)(image)) for name in "ab")
+    joined = layers.Concatenate()([one, two])
+    outputs = [layers.Conv2D(2, 1, name=name)(x) for name, x in (("c", one), ("d", joined))]
+    model = small_networks.quantize(keras.Model(image, outputs), 0, method="paper")
+    graph = export.lower(model)
+    assert {each.grid for each in wrpn_tf.view(model) if each.kind is wrpn_tf.Kind.RELU} != {None}
+    assert [type(operator) for operator in graph.operators].count(TrainedKernel) == 4
+
+
+def test_a_relu_of_a_sum_or_product_clips_on_a_grid_with_codes_below_0():
+    """That of a concatenation with something linear."""
+    image = keras.Input((4, 4, 2), name="image")
+    one, two, line = (layers.Conv2D(3, 1, name=name)(image) for name in ("a", "b", "line"))
+    x = [merge()([one, two]) for merge in (layers.Add, layers.Subtract, layers.Multiply)]
+    x = layers.Concatenate(name="join")([*(layers.ReLU()(each) for each in x), line])
+    model = keras.Model(image, layers.Conv2D(2, 1, name="last")(x))
+    small_networks.randomize(model, 0)
+    graph = export.lower(small_networks.quantize(model, 0))
+    merged = [each for each in graph.operators if isinstance(each, Add | Subtract | Multiply)]
+    assert len(merged) == 3
+    for operator in merged:
+        assert operator.relu
+        assert graph.tensors[operator.output].quantization.low < 0
+        assert graph.provenance.quantization[operator.output].low == 0
