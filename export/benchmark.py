@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from export.flatbuffer import reader
+from export.ir.files import require_writable
 from export.kernel_sets.rules import KERNEL_SETS
 from export.tools.benchmarking import Measurement, measure
 from wrpn_tf import command_line
@@ -41,6 +42,10 @@ _PLOT = flags.DEFINE_string("plot", None, "Also draw the latencies into this .pn
 def main(paths: list[str]) -> None:
     """Runs the program."""
     paths = command_line.model_files("export.benchmark", paths, _MODEL.value)
+    if _PLOT.value:
+        if not _PLOT.value.lower().endswith(".png"):
+            raise ValueError(f"--plot={_PLOT.value} must end in .png")
+        require_writable(_PLOT.value)
     models = {path: reader.read_path(path) for path in paths}
     measured, problems = measure(
         models, _KERNEL_SETS.value, _thread_counts(), rounds=_ROUNDS.value, runs=_RUNS.value

@@ -52,9 +52,10 @@ def main(paths: list[str]) -> None:
     (path,) = command_line.model_files("export.evaluate", paths, _MODEL.value, most=1)
     _check_flags()
     logging.set_verbosity(logging.WARNING)  # TFDS reports at INFO what it reads.
+    normalization = _normalization()
     model = reader.read_path(path)
     try:
-        description = classifier.interface(model, _normalization())
+        description = classifier.interface(model, normalization)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -139,7 +139,8 @@ def _check_paths() -> pathlib.Path:
     bits = f"w{_WBITS.value}a{_ABITS.value}"
     if _RULES.value:
         bits += f"-{pathlib.Path(_RULES.value).stem}"
-    quantized = pathlib.Path(_QUANTIZED.value or model.with_name(f"{model.stem}-{bits}.keras"))
+    named = model if model.name else model.resolve()  # The folder of a SavedModel may be `.`.
+    quantized = pathlib.Path(_QUANTIZED.value or named.parent / f"{named.stem}-{bits}.keras")
     if quantized.suffix != ".keras":
         raise ValueError(f"--quantized={quantized} must end in .keras")
     if quantized.resolve() == model.resolve():

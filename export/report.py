@@ -12,6 +12,7 @@ each tensor's error for Google's Model Explorer, to lay over the .tflite file.
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import warnings
 from collections.abc import Mapping, Sequence
@@ -56,6 +57,8 @@ def main() -> None:
         raise ValueError("--labels are those of --images")
     if pathlib.Path(_OUTPUT.value).suffix != ".html":
         raise ValueError(f"--output={_OUTPUT.value} must end in .html")
+    if _NODE_DATA.value and os.path.abspath(_NODE_DATA.value) == os.path.abspath(_OUTPUT.value):
+        raise ValueError("--output and --node_data must be different files")
     for flag in (_WORKDIR, _MODEL, _FLOAT):
         if flag.value and not pathlib.Path(flag.value).exists():
             raise ValueError(f"--{flag.name}: there is no {flag.value}")

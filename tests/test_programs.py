@@ -110,6 +110,7 @@ VALUES = [
     ("train.digits", "--epoch=3", "there is no flag --epoch; did you mean --epochs?"),
     ("train.digits", "--epochs=many", "--epochs=many must be an integer"),
     ("train.digits", "--epochs", "--epochs needs a value: --epochs=..."),
+    ("train.digits", "--workdir=", "--workdir needs a value: --workdir=..."),
     ("train.digits", "--flip=perhaps", "--flip=perhaps must be true or false"),
     ("train.digits", "--optimizer=lion", "--optimizer=lion must be one of sgd, adam"),
     ("train.digits", "--workdir=x --width=0.1", "--width=0.1 must be at least 0.25"),
@@ -165,6 +166,11 @@ VALUES = [
     ),
     (
         "export.quantize",
+        "--model=. --output=x.tflite",
+        "--output needs --images, to calibrate with and to verify the file on",
+    ),
+    (
+        "export.quantize",
         "--model=README.md --input_range=1,2",
         "--input_range=1,2 must be two numbers with 0 in between, what the pixels 0 and 255 are to "
         "the model: 0,255 or 0,1 or -1,1",
@@ -176,6 +182,11 @@ VALUES = [
     ),
     ("export.report", "--output=r.html", "give --workdir=… or --model=…"),
     ("export.report", "--output=r --workdir=docs", "--output=r must end in .html"),
+    (
+        "export.report",
+        "--output=r.html --workdir=docs --node_data=./r.html",
+        "--output and --node_data must be different files",
+    ),
     ("export.tflite", "--weights=int3", "--weights=int3 must be one of int8, int4, int2"),
     (
         "export.tflite",
@@ -197,6 +208,11 @@ VALUES = [
         "export.evaluate",
         "--model=x --folder=y --split=validation",
         "--split and --data_dir are those of --dataset, and --folder has neither",
+    ),
+    (
+        "export.evaluate",
+        "--model=x --folder=y --mean=a --std=1",
+        "--mean and --std are numbers: could not convert string to float: 'a'",
     ),
     (
         "export.evaluate",
@@ -239,7 +255,18 @@ VALUES = [
         "memory --model=x --output=m.svg",
         "--model is of the figure codes, not of memory",
     ),
+    (
+        "train.choose",
+        "--workdir=x --output=y --budget=",
+        "--budget needs a value: --budget=...",
+    ),
     ("wrpn_tf.cost", "--wbits=9", "--wbits must be 1 to 8, or 32 for no quantization; got 9."),
+    ("export.benchmark", "x.tflite --plot=x.svg", "--plot=x.svg must end in .png"),
+    (
+        "export.benchmark",
+        "x.tflite --plot=README.md/x.png",
+        "Cannot write README.md/x.png: Not a directory.",
+    ),
     (
         "export.benchmark",
         "--threads=1",

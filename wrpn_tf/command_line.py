@@ -101,6 +101,10 @@ def run(
             _, *found = flags.FLAGS(argv)
         except (flags.Error, ValueError) as error:  # ValueError: `--noflag=value`.
             sys.exit(f"error: {_sentence(error)}")
+        for name in flags.FLAGS:
+            flag = flags.FLAGS[name]
+            if flag.value in ("", []) and _is_required(flag):  # Of a shell's variable, mostly.
+                sys.exit(f"error: --{name} needs a value: --{name}=...")
         if found and not arguments:
             sys.exit(f"error: unexpected argument {found[0]!r}; options are written --name=value")
         return found
@@ -250,11 +254,15 @@ def _description(flag: flags.Flag) -> str:
     sentences = [_own_help(flag)]
     if choices:
         sentences.append(f"One of {', '.join(choices)}.")
-    if any(_REQUIRED in validator.message for validator in flag.validators):
+    if _is_required(flag):
         sentences.append("Required.")
     elif flag.default is not None and flag.default != []:
         sentences.append(f"Default: {_text(flag.default)}.")
     return " ".join(sentences)
+
+
+def _is_required(flag: flags.Flag) -> bool:
+    return any(_REQUIRED in validator.message for validator in flag.validators)
 
 
 def _own_help(flag: flags.Flag) -> str:

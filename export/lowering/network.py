@@ -72,6 +72,7 @@ def lower(
             f"export.lower() takes no {name!r}: it gives what was trained, and "
             "export.realize(trained, weights=…, split_groups=…) makes integers of it"
         )
+    _check_flat(model)
     _check_finite(model)
     fusion = wrpn_tf.fusion_groups(model)
     views = fusion.layers
@@ -133,6 +134,20 @@ def _check_finite(model: Any) -> None:
 
 def _is_finite(variable: Any) -> bool:
     return bool(np.isfinite(variable.numpy()).all())
+
+
+def _check_flat(model: Any) -> None:
+    """Raises LoweringError for a quantized model in another: nothing is settled or compared there.
+
+    `wrpn_tf.quantize_model` gives a flat one.
+    """
+    for layer in getattr(model, "layers", ()):
+        if hasattr(layer, "layers") and wrpn_tf.named_output_quantizers(layer):
+            raise LoweringError(
+                f"Model {model.name!r} has a quantized model as its layer {layer.name!r}: export "
+                f"that one, model.get_layer({layer.name!r}), or quantize the whole model, built of "
+                "the float one."
+            )
 
 
 def _check_quantized(views: Mapping[str, LayerView]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import zipfile
 
 import keras
@@ -17,6 +18,9 @@ from wrpn_tf.saved_sizes import allowance, check_file, read_member, too_large
 
 _BYTES = 4  # Of a number in float32.
 _UNINITIALIZED = "uninitialized_variables"  # The next scope would give values to those there.
+_WRAPPED = "Exception encountered: "  # In the end of a message that quotes a configuration.
+_QUOTED = " Full object config: "
+_OVERRIDE = re.compile(r"you can override this error by passing `safe_mode=False`.*", re.DOTALL)
 _FAILURES = (
     AttributeError,
     ImportError,
@@ -37,7 +41,13 @@ def load_model(path: str | os.PathLike[str], compile: bool, trust_code: bool) ->
             _check_size(os.fspath(path))
         return keras.saving.load_model(path, compile=compile, safe_mode=not trust_code)
     except _FAILURES as error:
-        raise ValueError(f"Cannot load a model from {os.fspath(path)}: {error}") from error
+        raise ValueError(f"Cannot load a model from {os.fspath(path)}: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    """What Keras says, without the configuration of the whole model, and with our remedy."""
+    reason = str(error).rpartition(_WRAPPED)[2].partition(_QUOTED)[0]
+    return _OVERRIDE.sub("load it with trust_code=True.", reason)
 
 
 def _check_size(path: str) -> None:

@@ -38,13 +38,16 @@ def read_results(path: str | pathlib.Path) -> list[Result]:
     """The records of a JSON-lines file; fields that a `Result` has not are ignored.
 
     Raises:
-      ValueError: naming the file and line of what is not a record.
+      ValueError: naming the file, and the line of what is not a record.
       OSError: if the file cannot be read.
     """
     fields = dataclasses.fields(Result)
     results = []
-    lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, start=1):
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no JSON-lines file of results: {error}.") from error
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         try:

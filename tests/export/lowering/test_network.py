@@ -329,6 +329,18 @@ def test_layers_that_always_train_are_named(layer):
     assert export.lower(plain).operators
 
 
+def test_a_quantized_model_in_another_is_named():
+    image = keras.Input((2,))
+    float_model = keras.Model(image, layers.Dense(1)(image), name="inner")
+    inner = wrpn_tf.quantize_model(float_model, input_range=(0, 1))
+    wrpn_tf.calibrate(inner, np.eye(2, dtype=np.float32))
+    outer = keras.Model(image, inner(image), name="outer")
+    sentence = "^Model 'outer' has a quantized model as its layer 'inner': export that one, "
+    with pytest.raises(export.LoweringError, match=sentence):
+        export.lower(outer)
+    assert export.lower(outer.get_layer("inner")) is not None
+
+
 def test_codes_that_are_to_be_moved_are_those_of_what_was_read():
     """Axes that stay side by side are one for the operator, before and behind it."""
     inputs = keras.Input((3, 4, 4), name="image")

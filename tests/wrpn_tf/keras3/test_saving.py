@@ -72,9 +72,24 @@ def test_code_in_a_file_is_not_run_unless_asked(tmp_path):
     image = keras.Input((4,))
     model = keras.Model(image, layers.Lambda(lambda x: 2 * x)(image))
     model.save(tmp_path / "lambda.keras")
-    with pytest.raises(ValueError, match=r"lambda\.keras: .*[Ll]ambda"):
+    with pytest.raises(ValueError, match=r"lambda\.keras: .*[Ll]ambda") as refusal:
         wrpn_tf.load_model(tmp_path / "lambda.keras")
+    assert str(refusal.value).endswith("of the artifact, load it with trust_code=True.")
     assert wrpn_tf.load_model(tmp_path / "lambda.keras", trust_code=True) is not None
+
+
+def test_a_class_that_is_not_known_is_named_without_the_configuration_of_the_model(tmp_path):
+    class Double(layers.Layer):
+        def call(self, inputs):
+            return 2 * inputs
+
+    image = keras.Input((4,))
+    keras.Model(image, Double()(image)).save(tmp_path / "own.keras")
+    with pytest.raises(ValueError) as refusal:
+        wrpn_tf.load_model(tmp_path / "own.keras")
+    sentence = str(refusal.value).partition("own.keras: ")[2]
+    assert sentence.startswith("Could not locate class 'Double'. Make sure custom classes and ")
+    assert sentence.endswith(" before trying to load them.")
 
 
 def test_annotations_are_saved_and_applied(tmp_path):

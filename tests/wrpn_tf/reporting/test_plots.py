@@ -121,3 +121,13 @@ def test_every_name_is_in_the_legend():
 def test_another_suffix_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\.png or \.svg"):
         plots.save(Figure(), tmp_path / "figure.jpg")
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"Cannot write .*figure\.svg: Not a directory\.$"):
+        plots.save(Figure(), tmp_path / "file" / "new" / "figure.svg")
+    (tmp_path / "figure.png").mkdir()
+    with pytest.raises(ValueError, match=r"Cannot write .*figure\.png: Is a directory\.$"):
+        plots.save(Figure(), tmp_path / "figure.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figure.png", "file"]

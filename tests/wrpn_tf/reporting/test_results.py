@@ -64,6 +64,13 @@ def test_mistakes_are_named(tmp_path, text, message):
         read_results(path)
 
 
+def test_another_file_is_named(tmp_path):
+    path = tmp_path / "net.keras"
+    path.write_bytes(b"PK\xb8")
+    with pytest.raises(ValueError, match=r"net\.keras is no JSON-lines file of results: "):
+        read_results(path)
+
+
 def test_the_front_has_what_nothing_surpasses():
     results = [result(0.2, 0.8), result(0.1, 0.7), result(0.2, 0.85), result(0.5, 0.84)]
     assert pareto_front(results) == [results[1], results[2]]
