@@ -10,7 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from train.files import write_bytes, writing
+from train.config import UserError
+from train.files import write_bytes
 from wrpn_tf import Result, plots, terminal
 
 _COLUMNS = (
@@ -70,8 +71,10 @@ def write_report(lines: Sequence[Line], path: pathlib.Path, console: Console) ->
     }
     for name, figure in drawn.items():
         file = path.with_name(f"{path.name}_{name}.svg")
-        with writing(file):
+        try:
             plots.save(figure, file)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
 
 def _told_apart(lines: Sequence[Line]) -> Sequence[Line]:
