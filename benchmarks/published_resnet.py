@@ -40,8 +40,8 @@ def main(_: list[str]) -> None:
     data = wrpn_tf.datasets.load("cifar10", data_dir=_DATA_DIR.value)
     state, published = read(_WEIGHTS.value)
     model = build(state, data)
-    steps = _EPOCHS.value * (len(data.train_images) // _BATCH_SIZE)
-    rate = keras.optimizers.schedules.CosineDecay(_LEARNING_RATE.value, max(1, steps))
+    epochs, steps = _EPOCHS.value, len(data.train_images) // _BATCH_SIZE
+    rate = keras.optimizers.schedules.CosineDecay(_LEARNING_RATE.value, max(1, epochs) * steps)
     model.compile(
         keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -51,14 +51,11 @@ def main(_: list[str]) -> None:
     test = test_batches(data, batch_size=500)
     here = model.evaluate(test, verbose=0, return_dict=True)["accuracy"]
     print(f"{model.name}: {published:.2f} % as published, {here:.2%} on these images", flush=True)
-    if _EPOCHS.value:
-        training = training_batches(
-            data, batch_size=_BATCH_SIZE, epochs=_EPOCHS.value, shift=4, flip=True
-        )
+    if epochs:
         model.fit(
-            training,
-            steps_per_epoch=steps // _EPOCHS.value,
-            epochs=_EPOCHS.value,
+            training_batches(data, batch_size=_BATCH_SIZE, epochs=epochs, shift=4, flip=True),
+            steps_per_epoch=steps,
+            epochs=epochs,
             validation_data=test,
             verbose=2,
         )
