@@ -10,9 +10,9 @@ import numpy as np
 
 import export
 from export.flatbuffer import editing, writer
-from export.ir.files import write_bytes
 from export.ir.graph import IntegerGraph
 from export.kernel_sets import rules
+from wrpn_tf.files import write_bytes
 
 
 def write(path: pathlib.Path, graph: IntegerGraph, images: np.ndarray) -> None:

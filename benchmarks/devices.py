@@ -21,11 +21,11 @@ from absl import flags
 
 from export.ethos_u import compiler
 from export.flatbuffer import reader, writer
-from export.ir.files import write_bytes
 from export.tflm import compression, interpreter
 from export.verification.workdir import Workdir
 from wrpn_tf import command_line
 from wrpn_tf.arithmetic.bits import OFF
+from wrpn_tf.files import write_bytes
 
 TARGETS = {
     "U55-256": ("ethos-u55-256", "Deep_Embedded"),

@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from export.flatbuffer import reader
-from export.ir.files import require_writable
 from export.kernel_sets.rules import KERNEL_SETS
 from export.tools.benchmarking import Measurement, measure
 from wrpn_tf import command_line
+from wrpn_tf.files import require_writable
 from wrpn_tf.terminal import cell, printable
 
 _MODEL = flags.DEFINE_multi_string(

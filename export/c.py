@@ -27,10 +27,10 @@ from absl import flags
 
 from export.c99 import generator, literals
 from export.flatbuffer.writer import to_flatbuffer
-from export.ir.files import write_bytes
 from export.ir.saving import load
 from export.tflm import compression, limits
 from wrpn_tf import command_line
+from wrpn_tf.files import write_bytes
 
 _GRAPH = flags.DEFINE_string(
     "model_graph", None, "The integer graph, from `export.tflite --graph`.", required=True

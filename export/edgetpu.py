@@ -21,11 +21,11 @@ from export.edge_tpu.fixes import Fixed, fix
 from export.edge_tpu.preflight import CACHE_BYTES, Prediction, predict
 from export.flatbuffer import reader
 from export.flatbuffer.reader import Model
-from export.ir.files import write_bytes
 from export.kernel_sets.rules import KERNEL_SETS
 from export.runtime import runner
 from export.runtime.isolation import Isolated
 from wrpn_tf import command_line
+from wrpn_tf.files import write_bytes
 from wrpn_tf.terminal import cell
 
 _MODEL = flags.DEFINE_multi_string(

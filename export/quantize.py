@@ -12,7 +12,6 @@ training; fewer do.
 
 from __future__ import annotations
 
-import os
 import pathlib
 import sys
 import warnings
@@ -21,9 +20,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from absl import flags
 
 import wrpn_tf
-from export.ir.files import require_writable, write_bytes
 from export.tools import model_images
 from wrpn_tf import command_line, methods
+from wrpn_tf.files import replacing, require_writable, write_bytes
 from wrpn_tf.terminal import printable
 
 if TYPE_CHECKING:
@@ -120,7 +119,8 @@ def main() -> int:
     if _OUTPUT.value and content is None:
         print("nothing was written", file=sys.stderr)
         return 1
-    _write(network, quantized)
+    with replacing(quantized) as partial:
+        network.save(partial)
     print(f"{quantized}: {_description(model, network, images)}")
     if content is not None:
         write_bytes(_OUTPUT.value, content)
@@ -169,19 +169,6 @@ def _exported(network: Any, images: np.ndarray) -> bytes | None:
     verification = export.verify(network, content, images)
     Console().print(verification)
     return content if verification.verified else None
-
-
-def _write(network: Any, path: pathlib.Path) -> None:
-    """Saves through a file beside it, so that no half model is ever seen."""
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.keras")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        network.save(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise ValueError(f"Cannot write {path}: {error.strerror}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _description(model: Any, network: Any, images: np.ndarray | None) -> str:

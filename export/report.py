@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from export.ir.files import require_writable, write_bytes
 from export.tools import model_images
 from wrpn_tf import command_line
+from wrpn_tf.files import require_writable, write_bytes
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,9 +19,9 @@ import os
 from absl import flags
 
 from export.ir import weight_dtypes
-from export.ir.files import require_writable, write_bytes
 from export.kernel_sets.rules import TARGETS
 from wrpn_tf import command_line
+from wrpn_tf.files import require_writable, write_bytes
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished training.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "The .tflite file to write.", required=True)

@@ -56,6 +56,7 @@ LAYERS: dict[str, set[str]] = {
 FOUNDATION = {
     Path("wrpn_tf/saved_sizes.py"),
     Path("wrpn_tf/command_line.py"),
+    Path("wrpn_tf/files.py"),
     Path("wrpn_tf/fronts.py"),
     Path("wrpn_tf/lazy.py"),
     Path("wrpn_tf/progress.py"),

@@ -19,11 +19,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import wrpn_tf
 from train.config import Config, UserError
-from train.files import write_bytes, writing
 from train.histograms import write_histogram
 from train.optimizers import learning_rate
 from train.record import Record
 from train.sources import Source
+from wrpn_tf.files import write_bytes, writing
 from wrpn_tf.models.namespaces import keras_named
 
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from absl import flags
 
-from export.ir.files import require_writable
 from export.tools import model_images
 from wrpn_tf import command_line
+from wrpn_tf.files import require_writable
 
 _UNITS = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2}
 

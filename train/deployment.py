@@ -12,9 +12,9 @@ from export.verification.result import Verification
 from export.verification.verifier import MAX_ACCURACY_GAP, MIN_AGREEMENT, verify_graph
 from export.verification.workdir import Workdir
 from train.config import UserError
-from train.files import write_bytes
 from train.finishing import is_integer_only
 from train.record import Record
+from wrpn_tf.files import write_bytes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

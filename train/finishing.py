@@ -16,10 +16,10 @@ from train import networks, sources
 from train.checkpoints import restore_network
 from train.config import Config, UserError
 from train.data import ALONE
-from train.files import writing
 from train.losses import LabelLoss
 from train.record import Record
 from train.sources import Source
+from wrpn_tf.files import replacing
 
 
 def finish(model: Any, config: Config, source: Source) -> None:
@@ -136,14 +136,9 @@ def save_model(model: Any, path: pathlib.Path) -> None:
     """Writes the model without its optimizer; a reader sees the whole file or none.
 
     Raises:
-        UserError: It cannot be written.
+        WriteError: It cannot be written.
     """
     model.compiled = False  # In files of Keras 3, loss and metrics are left out with that.
-    partial = path.with_suffix(f".partial{path.suffix}")
-    with writing(path), warnings.catch_warnings():
+    with replacing(path) as partial, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
-        try:
-            model.save(partial, include_optimizer=False)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        model.save(partial, include_optimizer=False)

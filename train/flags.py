@@ -14,6 +14,7 @@ from absl import flags, logging
 import wrpn_tf
 from train.config import CHECKS, CHOICES, Config, UserError, require_effect
 from wrpn_tf import command_line, jpegs
+from wrpn_tf.files import WriteError
 
 _GROUPS = {
     "Run": {
@@ -172,17 +173,17 @@ def main(defaults: Config, omit: Collection[str] = ()) -> NoReturn:
 def run(program: Callable[[], Mapping[str, Any] | None]) -> NoReturn:
     """Runs a program that trains on the command line; see `wrpn_tf.command_line.run`.
 
-    Prints what it returns, unless that is nothing, as one line of JSON. A `UserError`, a full disk,
-    or a label among a data set's records that is no class, ends the process with status 1 and a
-    sentence on stderr; the loss of another worker with status 75 (EX_TEMPFAIL), which tells a
-    launcher to start it again.
+    Prints what it returns, unless that is nothing, as one line of JSON. A `UserError`, a
+    `WriteError`, or a label among a data set's records that is no class, ends the process with
+    status 1 and a sentence on stderr; the loss of another worker with status 75 (EX_TEMPFAIL),
+    which tells a launcher to start it again.
     """
 
     def start() -> None:
         logging.set_verbosity(logging.WARNING)  # TensorFlow logs every checkpoint it writes.
         try:
             result = program()
-        except (UserError, ModuleNotFoundError):
+        except (UserError, WriteError, ModuleNotFoundError):
             raise
         except Exception as error:
             _tell(error)
@@ -193,7 +194,7 @@ def run(program: Callable[[], Mapping[str, Any] | None]) -> NoReturn:
     command_line.run(
         start,
         groups=_GROUPS,
-        errors=(UserError,),
+        errors=(UserError, WriteError),
         interrupted="the same command resumes from the last checkpoint in the workdir",
     )
 
@@ -211,7 +212,7 @@ def _tell(error: Exception) -> None:
     if isinstance(error, tf.errors.ResourceExhaustedError):  # Of TensorBoard's logs, or memory.
         full = _FULL.match(error.message)
         if full is not None:
-            raise UserError(f"Cannot write {full[1]}: {full[2]}.") from error
+            raise WriteError(f"Cannot write {full[1]}: {full[2]}.") from error
     if isinstance(error, tf.errors.InvalidArgumentError):
         label = jpegs.wrong_label(error)
         if label is not None:

@@ -26,7 +26,7 @@ from train.config import (
     UserError,
     pretrained_name,
 )
-from train.files import write_bytes
+from wrpn_tf.files import write_bytes
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the finished training.", required=True)
 _NAME = flags.DEFINE_string("name", None, "What `load_pretrained` is to call it.", required=True)

@@ -7,11 +7,10 @@ import pathlib
 import platform
 from typing import Any
 
-from export.ir import files
 from train.config import LOCATION_FIELDS, Config, UserError
 from train.experiments import reported
-from train.files import write_bytes
 from wrpn_tf.data.datasets import LabelledImages
+from wrpn_tf.files import write_bytes
 
 _KINDS = {"flags": dict, "history": list, "metrics": dict}
 _PACKAGES = ("numpy", "tensorflow", "keras", "tf_keras", "tensorflow-model-optimization", "wrpn_tf")
@@ -125,7 +124,7 @@ class Record:
         """Replaces the file at once, so that an interrupted write leaves the old one.
 
         Raises:
-            UserError: The file cannot be written.
+            WriteError: The file cannot be written.
         """
         if not self._writes:
             return
@@ -138,14 +137,6 @@ def require_folder(workdir: str | os.PathLike[str]) -> None:
     existing = next((part for part in (path, *path.parents) if os.path.lexists(part)), path)
     if os.path.lexists(existing) and not existing.is_dir():
         raise UserError(f"--workdir={workdir} cannot be a folder: {existing} is a file")
-
-
-def require_writable(workdir: str | os.PathLike[str]) -> None:
-    """Raises UserError where no file can be written in a workdir; leaves nothing behind."""
-    try:
-        files.require_writable(pathlib.Path(workdir) / "record.json")
-    except ValueError as error:
-        raise UserError(f"workdir: {error}") from error
 
 
 def _versions() -> dict[str, str | None]:

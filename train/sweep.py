@@ -19,6 +19,7 @@ from train import flags as train_flags
 from train.config import UserError
 from train.grid import Run, read_grids
 from train.lock import locked
+from wrpn_tf.files import WriteError, require_writable
 from wrpn_tf.models.namespaces import keras_named
 from wrpn_tf.terminal import cell
 
@@ -56,10 +57,10 @@ def run_all() -> None:
     folder = pathlib.Path(_WORKDIR.value)
     runs = read_grids(_CONFIG.value, folder, _DATA_DIR.value)
 
-    from train.record import require_folder, require_writable
+    from train.record import require_folder
 
     require_folder(folder)
-    require_writable(folder)
+    require_writable(folder / "results.jsonl")
     with locked(folder):
         _sweep(runs, folder, Console())
 
@@ -80,7 +81,7 @@ def _sweep(runs: list[Run], folder: pathlib.Path, console: Console) -> None:
         console.rule(f"{number} of {len(runs)}: {run.name}")
         try:
             record.add(run_one(run, console))
-        except UserError as error:
+        except (UserError, WriteError) as error:
             failures.append(f"{run.name}: {error}")
             console.print(cell(failures[-1], "red"))
     lines = [record.lines[run.name] for run in runs if run.report and run.name in record.lines]

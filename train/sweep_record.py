@@ -10,9 +10,9 @@ import wrpn_tf
 from train import sources
 from train.config import FIELD_DEFAULTS, LOCATION_FIELDS, REFERENCES, UserError, last_name
 from train.deployment import Deployment
-from train.files import write_bytes
 from train.grid import Run
 from wrpn_tf import models
+from wrpn_tf.files import write_bytes
 
 
 class SweepRecord:
@@ -50,7 +50,7 @@ class SweepRecord:
         """Adds a finished training.
 
         Raises:
-            UserError: The file cannot be written.
+            WriteError: The file cannot be written.
         """
         self.lines[line["run"]] = line
         text = "".join(json.dumps(known) + "\n" for known in self.lines.values())

@@ -10,9 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from train.config import UserError
-from train.files import write_bytes
 from wrpn_tf import Result, plots, terminal
+from wrpn_tf.files import write_bytes
 
 _COLUMNS = (
     "network",
@@ -50,7 +49,7 @@ def write_report(lines: Sequence[Line], path: pathlib.Path, console: Console) ->
         console: Where to print.
 
     Raises:
-        UserError: A file cannot be written.
+        WriteError: A file cannot be written.
     """
     lines = _told_apart(lines)
     rows = [_row(cell) for cell in _cells(lines)]
@@ -70,11 +69,7 @@ def write_report(lines: Sequence[Line], path: pathlib.Path, console: Console) ->
         "epochs": plots.learning_curves(_curves(lines)),
     }
     for name, figure in drawn.items():
-        file = path.with_name(f"{path.name}_{name}.svg")
-        try:
-            plots.save(figure, file)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        plots.save(figure, path.with_name(f"{path.name}_{name}.svg"))
 
 
 def _told_apart(lines: Sequence[Line]) -> Sequence[Line]:

@@ -16,7 +16,8 @@ from train.lock import locked
 from train.losses import LabelLoss, Student
 from train.optimizers import make_optimizer
 from train.precision import use_mixed_precision
-from train.record import Record, require_writable
+from train.record import Record
+from wrpn_tf.files import require_writable
 from wrpn_tf.models.namespaces import keras_named
 
 
@@ -38,8 +39,9 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
 
     Raises:
         UserError: The config does not fit the machine, the workdir, the data or the networks to
-            start or learn from; the loss is no longer finite; too many images are corrupt; the
-            workdir cannot be written, or another process trains in it.
+            start or learn from; the loss is no longer finite; too many images are corrupt; or
+            another process trains in the workdir.
+        WriteError: A file cannot be written.
     """
     finished = _finished(Record.open(config))
     if finished:
@@ -48,7 +50,7 @@ def train(config: Config, *, verbose: int | str = "auto") -> dict[str, float]:
     with _operations(config):
         if not strategies.is_chief(strategy):
             return _train(config, Record.open(config), strategy, verbose)
-        require_writable(config.workdir)
+        require_writable(pathlib.Path(config.workdir) / "record.json")
         with locked(config.workdir):
             record = Record.open(config)  # Another process may have written it since.
             return _finished(record) or _train(config, record, strategy, verbose)

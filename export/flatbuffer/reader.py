@@ -19,7 +19,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from export.flatbuffer.records import BITS, CUSTOM, Model, Operator, Subgraph, Tensor
 from export.ir import weight_dtypes
-from export.ir.files import read_bytes
+from wrpn_tf.files import read_bytes
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _IDENTIFIER = slice(4, 8)

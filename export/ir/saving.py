@@ -20,13 +20,13 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from export.ir import packed_kernels
-from export.ir.files import read_bytes, write_bytes
 from export.ir.graph import IntegerGraph
 from export.ir.operators import OPERATORS, Operator, Weighted
 from export.ir.provenance import Provenance, SplitConvolution, check_trained
 from export.ir.tensors import Tensor
 from export.ir.validation import check_integers, validate
 from wrpn_tf import QuantizationParameters
+from wrpn_tf.files import read_bytes, write_bytes
 from wrpn_tf.saved_sizes import check_members, read_member
 
 FORMAT_VERSION = 2
@@ -73,7 +73,7 @@ def save(graph: IntegerGraph, path: str | os.PathLike[str], *, compressed: bool 
 
     Raises:
       TypeError: the graph is a trained one, without integers.
-      ValueError: the graph is not valid, or the file cannot be written.
+      ValueError: the graph is not valid, or the file cannot be written (`WriteError`).
     """
     check_integers(graph)
     validate(graph)

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from export.ir.files import write_bytes
 from export.tools.benchmarking import Measurement
+from wrpn_tf.files import write_bytes
 from wrpn_tf.terminal import printable
 
 
@@ -24,7 +24,7 @@ def draw(measured: Sequence[Measurement], path: str) -> None:
     """Draws medians as bars, one group for each kernels and threads, with the 10-90 % range.
 
     Raises:
-      ValueError: if the file cannot be written.
+      WriteError: if the file cannot be written.
     """
     models = list(dict.fromkeys(row.model for row in measured))
     groups = list(dict.fromkeys((row.kernel_set, row.threads) for row in measured))

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from export.flatbuffer import borders, reader
-from export.ir.files import read_bytes
 from export.ir.graph import IntegerGraph
 from export.kernel_sets.rules import KERNEL_SETS, effective_kernel_set
 from export.lowering.network import lower
@@ -17,6 +16,7 @@ from export.realization.network import realize
 from export.tflm.interpreter import MISSING, REFUSED, is_installed
 from export.verification import checks, inputs
 from export.verification.result import KernelSetRow, LayerRow, Verification
+from wrpn_tf.files import read_bytes
 from wrpn_tf.progress import ProgressLine
 
 MIN_AGREEMENT = 0.998

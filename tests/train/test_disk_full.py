@@ -16,6 +16,7 @@ from train.checkpoints import Checkpoints, saved_steps
 from train.config import Config, UserError
 from train.finishing import save_model
 from wrpn_tf import command_line
+from wrpn_tf.files import WriteError
 from wrpn_tf.models.namespaces import keras_named
 
 
@@ -70,7 +71,7 @@ def test_a_line_of_metrics_without_room_is_one_sentence(small: pathlib.Path) -> 
     lines.set_model(network)
     lines.on_epoch_begin(0)
     (small / "filler").write_bytes(bytes(shutil.disk_usage(small).free))
-    with pytest.raises(UserError, match=r"Cannot write \S+/metrics\.jsonl: No space left on dev"):
+    with pytest.raises(WriteError, match=r"Cannot write \S+/metrics\.jsonl: No space left on dev"):
         lines.on_epoch_end(0)
 
 
@@ -97,7 +98,7 @@ def test_a_model_without_room_leaves_the_one_before(
     package = keras_named(front)
     network = package.Sequential([package.Input((400,)), package.layers.Dense(400)])
     (small / name).write_bytes(bytes(500_000))
-    with pytest.raises(UserError, match=rf"Cannot write {small / name}: No space left on device"):
+    with pytest.raises(WriteError, match=rf"Cannot write {small / name}: No space left on device"):
         save_model(network, small / name)
     assert [path.name for path in small.iterdir()] == [name]
     assert (small / name).stat().st_size == 500_000

@@ -22,6 +22,7 @@ from train.config import Config, UserError
 from train.data import to_real
 from train.experiments import experiments, reported
 from wrpn_tf import command_line, jpegs, paper
+from wrpn_tf.files import WriteError
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -314,7 +315,7 @@ def test_mistakes_that_a_training_finds(
     message: str,
 ) -> None:
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises((UserError, WriteError), match=message):
         trainer_module.train(dataclasses.replace(config(folder, tmp_path), **change), verbose=0)
 
 

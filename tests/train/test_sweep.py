@@ -16,6 +16,7 @@ from train.lock import locked
 from train.sweep_record import SweepRecord
 from train.sweep_report import write_report
 from wrpn_tf import read_results
+from wrpn_tf.files import WriteError
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -261,7 +262,7 @@ def test_names_of_grids_are_printed_as_they_are(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize("name", ["report.md", "report_cost.svg", "report_epochs.svg"])
 def test_a_report_that_cannot_be_written_is_one_sentence(tmp_path: pathlib.Path, name: str) -> None:
     (tmp_path / name).mkdir()
-    with pytest.raises(UserError, match=rf"Cannot write {tmp_path / name}: Is a directory\."):
+    with pytest.raises(WriteError, match=rf"Cannot write {tmp_path / name}: Is a directory\."):
         write_report([line()], tmp_path / "report", Console(quiet=True))
 
 

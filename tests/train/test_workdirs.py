@@ -16,6 +16,7 @@ from train import callbacks, trainer
 from train.config import Config, UserError
 from train.lock import locked
 from train.record import Record
+from wrpn_tf.files import WriteError
 
 HOLD = """
 import sys, time
@@ -97,7 +98,7 @@ def test_a_record_of_something_else_is_named(tmp_path: pathlib.Path, change: dic
 def test_metrics_that_are_no_file_are_named(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.mkdir()
-    with pytest.raises(UserError, match=rf"Cannot write {path}: Is a directory\."):
+    with pytest.raises(WriteError, match=rf"Cannot write {path}: Is a directory\."):
         callbacks.MetricsLines(path, 3, 64, 1, float)
 
 

@@ -17,6 +17,7 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
+from wrpn_tf.files import write_bytes
 from wrpn_tf.graph.rules import Rule
 
 
@@ -61,13 +62,10 @@ def write_rules(path: str | os.PathLike[str], rules: Iterable[Rule]) -> None:
         matches the same layers, and those of the other Keras.
 
     Raises:
-      ValueError: if the file cannot be written.
+      WriteError: if the file cannot be written.
     """
     lines = ",\n ".join(json.dumps(rule.as_json()) for rule in rules)
-    try:
-        pathlib.Path(path).write_text(f"[{lines}]\n", encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"Cannot write {path}: {error.strerror}.") from error
+    write_bytes(path, f"[{lines}]\n".encode())
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,9 +5,7 @@ Each function returns a matplotlib `Figure` without touching pyplot's state; `sa
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -16,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from wrpn_tf.files import replacing
 from wrpn_tf.reporting.results import Result, by_network, mean_results, pareto_front
 from wrpn_tf.terminal import printable
 
@@ -37,21 +36,14 @@ def save(figure: Figure, path: str | pathlib.Path) -> None:
     """Writes a figure as PNG or SVG, by the file's suffix; a file there is replaced when done.
 
     Raises:
-      ValueError: for another suffix, or if the file cannot be written.
+      ValueError: for another suffix.
+      WriteError: if the file cannot be written.
     """
     path = pathlib.Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path}: figures are written as {' or '.join(SUFFIXES)} files.")
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
         figure.savefig(partial, format=path.suffix[1:].lower(), dpi=150)
-        os.replace(partial, path)
-    except OSError as error:
-        raise ValueError(f"Cannot write {path}: {error.strerror}.") from error
-    finally:
-        with contextlib.suppress(OSError):  # The folder itself may be a file.
-            partial.unlink()
 
 
 def memory_shares(networks: Mapping[str, Sequence[Memory]]) -> Figure:

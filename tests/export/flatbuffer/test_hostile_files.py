@@ -19,10 +19,10 @@ from export.edge_tpu import tables
 from export.edge_tpu.fixes import Fixed
 from export.edge_tpu.preflight import predict
 from export.flatbuffer import archive, editing, reader, writer
-from export.ir.files import read_bytes
 from export.runtime import isolation, runner
 from export.runtime.isolation import Isolated
 from export.tools import classifier
+from wrpn_tf.files import read_bytes
 
 
 @pytest.fixture(name="content", scope="module")

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 import export
 from export.executor.execution import execute
-from export.ir.files import require_writable
 from export.ir.graph import IntegerGraph
 from export.ir.operators import Add, Conv2D, Softmax
 from export.ir.provenance import SplitConvolution
@@ -282,14 +281,3 @@ def test_compression_comes_close_to_the_entropy_of_the_codes(tmp_path):
     save(graph, tmp_path / "sparse.wrpn", compressed=True)
     entropy = 0.569 * kernel.size / 8  # Bytes: -0.9 log2 0.9 - 0.1 log2 0.05 bits a code.
     assert (tmp_path / "sparse.wrpn").stat().st_size < 1.3 * entropy + 1024
-
-
-def test_asking_whether_a_file_can_be_written_leaves_nothing(tmp_path):
-    (tmp_path / "old").write_bytes(b"old")
-    require_writable(tmp_path / "new" / "er" / "file", tmp_path / "old")
-    assert [path.name for path in tmp_path.rglob("*")] == ["old"]
-    assert (tmp_path / "old").read_bytes() == b"old"
-    with pytest.raises(ValueError, match="old/file: Not a directory"):
-        require_writable(tmp_path / "old" / "file")
-    with pytest.raises(ValueError, match="it is a folder"):
-        require_writable(tmp_path)

@@ -73,5 +73,5 @@ def test_files_that_are_not_there_and_cannot_be_written_are_named(tmp_path: path
     missing = tmp_path / "no" / "rules.json"
     with pytest.raises(ValueError, match=r"Cannot read the rules in .*rules\.json: No such file"):
         wrpn_tf.read_rules(missing)
-    with pytest.raises(ValueError, match=r"Cannot write .*rules\.json: No such file"):
-        wrpn_tf.write_rules(missing, RULES)
+    with pytest.raises(ValueError, match=r"Cannot write .*: Is a directory"):
+        wrpn_tf.write_rules(tmp_path, RULES)

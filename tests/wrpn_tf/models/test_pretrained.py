@@ -14,6 +14,7 @@ from train.config import Config, UserError
 from train.publish import publish
 from train.trainer import train
 from wrpn_tf import datasets, models
+from wrpn_tf.files import WriteError
 from wrpn_tf.models import published as module
 
 RECORDS = models.pretrained()
@@ -87,7 +88,7 @@ def test_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert export.to_tflite(model) == export.to_tflite(trained)
     with pytest.raises(UserError, match="must be lower-case"):
         publish(str(tmp_path / "run"), "No Name", str(tmp_path))
-    with pytest.raises(UserError, match=r"^Cannot write .*tiny\.npz"):
+    with pytest.raises(WriteError, match=r"^Cannot write .*tiny\.npz"):
         publish(str(tmp_path / "run"), "tiny", str(path))
     before = path.read_bytes()
     with pytest.raises(UserError, match=r"tiny\.json is a network already; give another name"):
