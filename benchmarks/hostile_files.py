@@ -221,7 +221,7 @@ CASES = (
         name="an archive of 1 GiB of zeros behind it",
         suffix=".tflite",
         build=lambda: with_archive(relu((1, 8, 8, 3), INT8), "labels.txt", 2**30),
-        command=(*_EDGETPU, "--fix", "--output={}.out"),
+        command=(*_EDGETPU, "--fix", "--output={}.tflite"),
     ),
     Case(
         name="20,000 tensors with one long name",

@@ -43,8 +43,7 @@ def main(paths: list[str]) -> None:
     """Runs the program."""
     paths = command_line.model_files("export.benchmark", paths, _MODEL.value)
     if _PLOT.value:
-        if not _PLOT.value.lower().endswith(".png"):
-            raise ValueError(f"--plot={_PLOT.value} must end in .png")
+        command_line.require_ending(_PLOT, ".png")
         require_writable(_PLOT.value)
     models = {path: reader.read_path(path) for path in paths}
     measured, problems = measure(

@@ -66,6 +66,7 @@ def main(paths: list[str]) -> int:
     paths = command_line.model_files("export.edgetpu", paths, _MODEL.value)
     if _FIX.value != bool(_OUTPUT.value) or (_FIX.value and len(paths) > 1):
         raise ValueError("--fix takes one model and --output=fixed.tflite")
+    command_line.require_ending(_OUTPUT, ".tflite")
     files = [_preflight(path) for path in paths]
     if _FORMAT.value == "json":
         print(json.dumps([_record(file) for file in files], indent=1))

@@ -141,14 +141,12 @@ def _check_paths() -> pathlib.Path:
         bits += f"-{pathlib.Path(_RULES.value).stem}"
     named = model if model.name else model.resolve()  # The folder of a SavedModel may be `.`.
     quantized = pathlib.Path(_QUANTIZED.value or named.parent / f"{named.stem}-{bits}.keras")
-    if quantized.suffix != ".keras":
-        raise ValueError(f"--quantized={quantized} must end in .keras")
+    command_line.require_ending(_QUANTIZED, ".keras")
     if quantized.resolve() == model.resolve():
         raise ValueError(f"--quantized={quantized} is the float model itself")
     if not _OUTPUT.value:
         return quantized
-    if not _OUTPUT.value.endswith(".tflite") or pathlib.Path(_OUTPUT.value).is_dir():
-        raise ValueError(f"--output={_OUTPUT.value} must end in .tflite, and be no folder")
+    command_line.require_ending(_OUTPUT, ".tflite")
     if not _IMAGES.value:
         raise ValueError("--output needs --images, to calibrate with and to verify the file on")
     if _FIRST_LAST.value == "paper" or 32 in (_WBITS.value, _ABITS.value):

@@ -55,8 +55,7 @@ def main() -> None:
         raise ValueError("--model and --images go together; a workdir has its own")
     if _LABELS.value and not _IMAGES.value:
         raise ValueError("--labels are those of --images")
-    if pathlib.Path(_OUTPUT.value).suffix != ".html":
-        raise ValueError(f"--output={_OUTPUT.value} must end in .html")
+    command_line.require_ending(_OUTPUT, ".html")
     if _NODE_DATA.value and os.path.abspath(_NODE_DATA.value) == os.path.abspath(_OUTPUT.value):
         raise ValueError("--output and --node_data must be different files")
     for flag in (_WORKDIR, _MODEL, _FLOAT):

@@ -77,6 +77,10 @@ def main() -> None:
     kernel_sets = tuple(_KERNEL_SETS.value)
     if kernel_sets != TARGETS and _WEIGHTS.value != "int8":
         raise ValueError("--kernel_sets is for --weights=int8: int4 and int2 are XNNPACK's alone")
+    command_line.require_ending(_OUTPUT, ".tflite")
+    command_line.require_ending(_TWIN, ".tflite")
+    command_line.require_ending(_GRAPH, ".npz")
+    command_line.require_ending(_TRANSPORT, ".wrpn")
     require_writable(*files)
 
     from export.flatbuffer.borders import with_borders

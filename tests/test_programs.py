@@ -182,6 +182,9 @@ VALUES = [
     ),
     ("export.report", "--output=r.html", "give --workdir=… or --model=…"),
     ("export.report", "--output=r --workdir=docs", "--output=r must end in .html"),
+    ("export.tflite", "--output=m.keras --workdir=x", "--output=m.keras must end in .tflite"),
+    ("export.tflite", "--output=m.tflite --workdir=x --graph=g", "--graph=g must end in .npz"),
+    ("export.edgetpu", "m.tflite --fix --output=m", "--output=m must end in .tflite"),
     (
         "export.report",
         "--output=r.html --workdir=docs --node_data=./r.html",

@@ -70,6 +70,7 @@ def main() -> None:
     elif _DATA_DIR.present:
         raise ValueError("--data_dir is for --workdir; a model has the images of --images")
     source, input_range = model_images.of_flags(_IMAGES.value, _RANGE.value)
+    command_line.require_ending(_OUTPUT, ".json")
     require_writable(_OUTPUT.value)
 
     import wrpn_tf

@@ -161,6 +161,12 @@ def model_files(
     return paths
 
 
+def require_ending(flag: flags.FlagHolder[str | None], *endings: str) -> None:
+    """Raises ValueError where a flag is given whose path has none of the endings."""
+    if flag.value and pathlib.PurePath(flag.value).suffix.lower() not in endings:
+        raise ValueError(f"--{flag.name}={flag.value} must end in {' or '.join(endings)}")
+
+
 class _QuietTensorFlow(importlib.abc.MetaPathFinder):
     """Imports TensorFlow without the notices that its C++ prints while no log level is set yet."""
 

@@ -86,8 +86,7 @@ def main(arguments: list[str]) -> None:
 
     from wrpn_tf.reporting import plots
 
-    if pathlib.Path(_OUTPUT.value).suffix.lower() not in plots.SUFFIXES:
-        raise ValueError(f"--output: {_OUTPUT.value} must end in {' or '.join(plots.SUFFIXES)}")
+    command_line.require_ending(_OUTPUT, *plots.SUFFIXES)
     plots.save(_FIGURES[arguments[0]](), _OUTPUT.value)
     print(f"Wrote {_OUTPUT.value}")
 
