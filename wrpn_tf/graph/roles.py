@@ -88,6 +88,7 @@ _KINDS: dict[str, Kind] = {
     "Reshape": Kind.PASS,
     "Dropout": Kind.PASS,
     "SpatialDropout2D": Kind.PASS,
+    "SpatialDropout1D": Kind.PASS,
     "GaussianDropout": Kind.PASS,
     "GaussianNoise": Kind.PASS,
     "Identity": Kind.PASS,
