@@ -6,6 +6,7 @@ are held to the same table. docs/contract.md lists them.
 
 import dataclasses
 import functools
+import importlib
 import warnings
 from collections.abc import Callable
 
@@ -1251,6 +1252,15 @@ def dropped_out(keras):
     return keras.Model(source, layers.Dense(2, name="head")(layers.Flatten()(x)))
 
 
+def scaled_residual(keras):
+    """The layer is one that `keras.applications` has for itself."""
+    layers, source = keras.layers, image(keras)
+    module = importlib.import_module(f"{keras.__name__}.src.applications.inception_resnet_v2")
+    x = layers.Conv2D(2, 3, padding="same", name="conv")(source)
+    x = layers.ReLU(name="relu")(module.CustomScaleLayer(0.25, name="sum")([source, x]))
+    return keras.Model(source, layers.Conv2D(2, 3, name="head")(x))
+
+
 case("weights of no layer", with_own_weight, refused="weights of no layer of its graph .*extra")
 case("another call of a layer", with_another_call, refused="layer 'conv' was given another call")
 case("another train_step", with_another_step, refused="has its own train_step")
@@ -1277,6 +1287,7 @@ case(
 )
 case("a registered constraint", registered_constraint, constrained)
 case("dropout of channels", dropped_out, same_values)
+case("a residual of InceptionResNetV2", scaled_residual, same_values)
 for layer, of_channels in {
     "Dropout": lambda k: k.layers.Dropout(0.5, noise_shape=(None, 1, 4)),
     "SpatialDropout1D": lambda k: k.layers.SpatialDropout1D(0.5),
