@@ -134,6 +134,9 @@ def _computing(node: Node, sources: list[Node], layers: Any) -> Iterator[Node]:
         case "Average":
             yield from _averaged(node, layers)
             return
+        case "CustomScaleLayer":
+            yield from _scaled_residual(node, layers)
+            return
         case "Stack":
             yield from _stacked(node, layers)
             return
@@ -201,6 +204,15 @@ def _averaged(node: Node, layers: Any) -> Iterator[Node]:
         total = name
     factor = layers.Rescaling(1 / len(node.inputs), name=node.name)
     yield dataclasses.replace(node, layer=factor, inputs=(total,))
+
+
+def _scaled_residual(node: Node, layers: Any) -> Iterator[Node]:
+    """The sum of a tensor and a multiple of another."""
+    shortcut, residual = node.inputs
+    factor = layers.Rescaling(node.layer.scale, name=f"{node.name}_scaled")
+    yield dataclasses.replace(node, name=factor.name, layer=factor, inputs=(residual,))
+    total = layers.Add(name=node.name)
+    yield dataclasses.replace(node, layer=total, inputs=(shortcut, factor.name))
 
 
 def _stacked(node: Node, layers: Any) -> Iterator[Node]:

@@ -49,6 +49,7 @@ _KINDS: dict[str, Kind] = {
     "Add": Kind.ADD,
     "Subtract": Kind.ADD,
     "Average": Kind.ADD,
+    "CustomScaleLayer": Kind.ADD,  # Of InceptionResNetV2: one and a multiple of the other.
     "Multiply": Kind.MULTIPLY,
     "Concatenate": Kind.CONCATENATE,
     "Maximum": Kind.CONCATENATE,
@@ -88,6 +89,7 @@ _KINDS: dict[str, Kind] = {
     "Reshape": Kind.PASS,
     "Dropout": Kind.PASS,
     "SpatialDropout2D": Kind.PASS,
+    "SpatialDropout1D": Kind.PASS,
     "GaussianDropout": Kind.PASS,
     "GaussianNoise": Kind.PASS,
     "Identity": Kind.PASS,
@@ -121,7 +123,7 @@ _ACTIVATIONS: dict[str, Kind] = {
 _MADE_OF_OTHERS = frozenset(
     {
         *("Activation", "LeakyReLU", "PReLU", "Clip"),
-        *("Average", "Stack", "CenterCrop", "Resizing"),
+        *("Average", "CustomScaleLayer", "Stack", "CenterCrop", "Resizing"),
     }
 )
 

@@ -251,6 +251,11 @@ def _global_pooling(name: str) -> Callable[[Layer, Any], Layer]:
     return lambda layer, layers: getattr(layers, name)(keepdims=layer.keepdims, name=layer.name)
 
 
+def _dropout(layer: Layer, layers: Any) -> Layer:
+    """Of whole channels."""
+    return layers.SpatialDropout2D(layer.rate, seed=layer.seed, name=layer.name)
+
+
 def _padded_or_cropped(name: str, argument: str) -> Callable[[Layer, Any], Layer]:
     def make(layer: Layer, layers: Any) -> Layer:
         amounts = ((0, 0), tuple(getattr(layer, argument)))
@@ -273,6 +278,7 @@ _OVER_IMAGES: dict[str, Callable[[Layer, Any], Layer]] = {
     "AveragePooling1D": _pooling("AveragePooling2D"),
     "ZeroPadding1D": _padded_or_cropped("ZeroPadding2D", "padding"),
     "Cropping1D": _padded_or_cropped("Cropping2D", "cropping"),
+    "SpatialDropout1D": _dropout,
     "UpSampling1D": lambda layer, layers: layers.UpSampling2D((1, layer.size), name=layer.name),
     "GlobalMaxPooling1D": _global_pooling("GlobalMaxPooling2D"),
     "GlobalAveragePooling1D": _global_pooling("GlobalAveragePooling2D"),

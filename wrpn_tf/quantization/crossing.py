@@ -248,12 +248,14 @@ def _layer(layer: Layer, name: str, package: str) -> Layer:
         if key.endswith(("_regularizer", "_constraint")):
             namespace = keras.regularizers if key.endswith("_regularizer") else keras.constraints
             arguments[key] = _object(getattr(layer, key, None), namespace, name)
-    penalty = getattr(layer, "activity_regularizer", None)
-    if penalty is not None and known != "ActivityRegularization":  # Which makes its own.
-        arguments["activity_regularizer"] = _object(penalty, keras.regularizers, name)
     if "axis" in arguments and known == "BatchNormalization":
         arguments["axis"] = int(np.ravel(layer.axis)[0])
-    return cls(**arguments, name=layer.name, trainable=layer.trainable)
+    made = cls(**arguments, name=layer.name)
+    made.trainable = layer.trainable  # SpatialDropout takes no arguments but its own.
+    penalty = getattr(layer, "activity_regularizer", None)
+    if penalty is not None and known != "ActivityRegularization":  # Which makes its own.
+        made.activity_regularizer = _object(penalty, keras.regularizers, name)
+    return made
 
 
 def _is_plain(key: str) -> bool:

@@ -108,6 +108,7 @@ _ROLES: dict[Role, tuple[str, ...]] = {
         "Subtract",
         "Multiply",
         "Average",
+        "CustomScaleLayer",
         "Maximum",
         "Minimum",
     ),

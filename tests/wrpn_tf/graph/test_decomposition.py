@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 from small_models import images, randomize
 from tf_keras import layers
+from tf_keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from wrpn_tf.graph.decomposition import decomposed
 from wrpn_tf.graph.roles import Kind
@@ -171,6 +172,18 @@ def test_an_average_is_a_sum_and_a_factor():
     ]
     data = images(model)
     np.testing.assert_allclose(traversal.build(network)(data), model(data), rtol=1e-5, atol=1e-6)
+
+
+def test_a_residual_of_inception_resnet_is_a_factor_and_a_sum():
+    inputs = [keras.Input((4, 4, 3), name=name) for name in ("shortcut", "residual")]
+    model = keras.Model(inputs, CustomScaleLayer(0.25, name="sum")(inputs))
+    network = decomposed(traversal.read(model), layers)
+    assert [(node.name, node.kind, node.inputs) for node in network.nodes[2:]] == [
+        ("sum_scaled", Kind.AFFINE, ("residual",)),
+        ("sum", Kind.ADD, ("shortcut", "sum_scaled")),
+    ]
+    data = images(model)
+    np.testing.assert_array_equal(traversal.build(network)(data), model(data))
 
 
 @pytest.mark.parametrize(

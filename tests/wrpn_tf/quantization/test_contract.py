@@ -6,6 +6,7 @@ are held to the same table. docs/contract.md lists them.
 
 import dataclasses
 import functools
+import importlib
 import warnings
 from collections.abc import Callable
 
@@ -1251,6 +1252,15 @@ def dropped_out(keras):
     return keras.Model(source, layers.Dense(2, name="head")(layers.Flatten()(x)))
 
 
+def scaled_residual(keras):
+    """The layer is one that `keras.applications` has for itself."""
+    layers, source = keras.layers, image(keras)
+    module = importlib.import_module(f"{keras.__name__}.src.applications.inception_resnet_v2")
+    x = layers.Conv2D(2, 3, padding="same", name="conv")(source)
+    x = layers.ReLU(name="relu")(module.CustomScaleLayer(0.25, name="sum")([source, x]))
+    return keras.Model(source, layers.Conv2D(2, 3, name="head")(x))
+
+
 case("weights of no layer", with_own_weight, refused="weights of no layer of its graph .*extra")
 case("another call of a layer", with_another_call, refused="layer 'conv' was given another call")
 case("another train_step", with_another_step, refused="has its own train_step")
@@ -1277,17 +1287,22 @@ case(
 )
 case("a registered constraint", registered_constraint, constrained)
 case("dropout of channels", dropped_out, same_values)
-case(
-    "dropout of channels of sequences",
-    lambda k: regularized(
-        k,
-        k.layers.Reshape((36, 2)),
-        k.layers.Conv1D(4, 3),
-        k.layers.PReLU(shared_axes=[1, 2]),
-        k.layers.Dropout(0.5, noise_shape=(None, 1, 4)),
-    ),
-    dropped_channels,
-)
+case("a residual of InceptionResNetV2", scaled_residual, same_values)
+for layer, of_channels in {
+    "Dropout": lambda k: k.layers.Dropout(0.5, noise_shape=(None, 1, 4)),
+    "SpatialDropout1D": lambda k: k.layers.SpatialDropout1D(0.5),
+}.items():
+    case(
+        f"dropout of channels of sequences, {layer}",
+        lambda k, made=of_channels: regularized(
+            k,
+            k.layers.Reshape((36, 2)),
+            k.layers.Conv1D(4, 3),
+            k.layers.PReLU(shared_axes=[1, 2]),
+            made(k),
+        ),
+        dropped_channels,
+    )
 case("an output of a nested model that nothing reads", with_an_unread_output, only_what_is_read)
 case(
     "the penalty of an output that nothing reads",
@@ -1310,12 +1325,11 @@ for layer, *arguments in (
     ("RandomBrightness", 0.5, (-2.0, 2.0)),
 ):
     case(f"{layer} in training", noisy(layer, *arguments), random_in_training)
-for layer in ("SpatialDropout1D", "AlphaDropout"):
-    case(
-        f"{layer} is refused",
-        lambda k, n=layer: regularized(k, k.layers.Reshape((36, 2)), getattr(k.layers, n)(0.5)),
-        refused=rf"{layer}: class",
-    )
+case(
+    "AlphaDropout is refused",
+    lambda k: regularized(k, k.layers.AlphaDropout(0.5)),
+    refused="AlphaDropout: class",
+)
 for method in ("predict", "metrics", "compile", "train_on_batch"):
     case(f"own {method}", with_another(method), refused=f"Own 'own' has its own {method};")
 case("a weight added to a layer", with_added_weight, refused="'head' .Dense. has 3 weights")

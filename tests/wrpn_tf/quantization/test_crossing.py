@@ -214,6 +214,16 @@ def test_augmentation_crosses_as_what_training_alone_does():
 
 
 @pytest.mark.parametrize("library", [keras, tf_keras])
+@pytest.mark.parametrize("name", ["SpatialDropout1D", "SpatialDropout2D"])
+def test_dropout_of_channels_crosses(library, name):
+    source = library.Input((4,) * int(name[-2]) + (2,))
+    dropout = getattr(library.layers, name)(0.25, name="drop")
+    dropout.trainable = False
+    other = crossed(library.Model(source, dropout(source))).get_layer("drop")
+    assert (type(other).__name__, other.rate, other.trainable) == (name, 0.25, False)
+
+
+@pytest.mark.parametrize("library", [keras, tf_keras])
 def test_methods_of_a_subclass_are_named(library):
     image = library.Input((4, 4, 2))
     x = library.layers.Conv2D(2, 3, name="head")(image)
