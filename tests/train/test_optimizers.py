@@ -50,6 +50,16 @@ def test_a_warm_up_may_be_a_part_of_an_epoch_and_reach_into_a_decay() -> None:
     np.testing.assert_allclose(rates([8, 12, 16], **steps), [0.05, 0.0075, 0.01], rtol=1e-5)
 
 
+def test_a_warm_up_has_a_whole_number_of_steps() -> None:
+    """The nearest: 2.9 are 3, and 0.4 are none."""
+    steps = {"schedule": "step", "epochs": 2, "decay_epochs": (1,)}
+    np.testing.assert_allclose(
+        rates([1, 2, 3], warmup_epochs=0.29, **steps), [0.1 / 3, 0.2 / 3, 0.1]
+    )
+    for options in ({}, steps):
+        assert rates([0], warmup_epochs=0.04, **options) == [np.float32(0.1)]
+
+
 @pytest.mark.parametrize("schedule", [{}, {"schedule": "step", "decay_epochs": (1,)}])
 @pytest.mark.parametrize(
     ("batch_size", "reference", "peak"), [(512, 128, 0.4), (64, 256, 0.025), (512, 0, 0.1)]
