@@ -89,6 +89,14 @@ def test_decay_is_an_l2_penalty_of_sgd_and_decoupled_in_adam(
     np.testing.assert_array_equal(model.layers[0].bias, [1, 1])
 
 
+@pytest.mark.parametrize(("momentum", "averages"), [(0.75, True), (0.0, False)])
+def test_weights_are_averaged_where_it_is_wanted(momentum: float, averages: bool) -> None:
+    model = keras.Sequential([layers.Dense(1, input_shape=(1,))])
+    made = make_optimizer(config(ema=momentum, bn_images=1), model, 10)
+    assert made.use_ema is averages
+    assert not averages or made.ema_momentum == momentum
+
+
 def test_gradients_are_clipped_by_the_norm_of_all_of_them() -> None:
     model = keras.Sequential([layers.Dense(1, input_shape=(1,), kernel_initializer="zeros")])
     options = {"learning_rate": 1.0, "weight_decay": 0.0, "warmup_epochs": 0.0}
