@@ -267,7 +267,7 @@ def test_records_know_trainings_of_other_folders_and_versions(tmp_path: pathlib.
 def test_statistics_are_of_the_bits_of_the_training(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernels = [(2, [[0, 1], [-1, 0]]), (2, [0, 1]), (8, [0, 0, 0])]
+    kernels = [(2, [[0, 1], [-1, 0]]), (2, [1, 1, -1, -1]), (8, [0, 0])]
     views = [
         types.SimpleNamespace(kernel=types.SimpleNamespace(bits=bits, codes=np.array(codes)))
         for bits, codes in kernels
@@ -280,7 +280,7 @@ def test_statistics_are_of_the_bits_of_the_training(
     monkeypatch.setattr(sweep_record.sources, "load", lambda config: source)
     (run,) = read_grids(write(tmp_path, {"name": "a", "bits": "4/2"}), tmp_path, None)
     found = sweep_record._statistics(None, run)
-    assert found == {"zero_codes": 0.5, "clipped_activations": 0.5}
+    assert found == {"zero_codes": 0.25, "clipped_activations": 0.5}
     shares.clear()
     del views[:2]
     found = sweep_record._statistics(None, run)
