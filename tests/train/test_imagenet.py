@@ -254,6 +254,13 @@ def test_every_experiment_is_a_config() -> None:
     assert known["resnet34-2x-w4a4"].top1 == 74.52
     assert known["alexnet-2x-w2a4"].cost == 0.4
     assert reported(imagenet.choose("resnet34-2x-w4a4", {})) == {"top1": 74.52, "cost": 0.5}
+    assert reported(imagenet.choose("alexnet-2x-w2a4", {})) == {"top1": 57.2, "cost": 0.4}
+    assert reported(imagenet.choose("alexnet-2x-w4a2", {})) == {"top1": 57.3, "cost": 0.4}
+    for other in (
+        {"rules": (wrpn_tf.Rule(name="conv1", weight_bits=2),)},
+        {"dataset": "cifar10", "image_size": 0, "color": 0.0},
+    ):
+        assert reported(imagenet.choose("resnet34-2x-w4a4", other)) is None
     chosen = imagenet.choose(None, {"width": 2.0, "abits": 4})
     assert chosen == imagenet.choose("resnet34-2x-w4a4", {})
     with pytest.raises(UserError, match="unknown config 'vgg'"):

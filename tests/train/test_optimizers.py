@@ -50,6 +50,16 @@ def test_a_warm_up_may_be_a_part_of_an_epoch_and_reach_into_a_decay() -> None:
     np.testing.assert_allclose(rates([8, 12, 16], **steps), [0.05, 0.0075, 0.01], rtol=1e-5)
 
 
+def test_a_warm_up_has_a_whole_number_of_steps() -> None:
+    """The nearest: 2.9 are 3, and 0.4 are none."""
+    steps = {"schedule": "step", "epochs": 2, "decay_epochs": (1,)}
+    np.testing.assert_allclose(
+        rates([1, 2, 3], warmup_epochs=0.29, **steps), [0.1 / 3, 0.2 / 3, 0.1]
+    )
+    for options in ({}, steps):
+        assert rates([0], warmup_epochs=0.04, **options) == [np.float32(0.1)]
+
+
 @pytest.mark.parametrize("schedule", [{}, {"schedule": "step", "decay_epochs": (1,)}])
 @pytest.mark.parametrize(
     ("batch_size", "reference", "peak"), [(512, 128, 0.4), (64, 256, 0.025), (512, 0, 0.1)]
@@ -77,6 +87,14 @@ def test_decay_is_an_l2_penalty_of_sgd_and_decoupled_in_adam(
     made.apply_gradients([(tf.zeros_like(v), v) for v in model.trainable_variables])
     np.testing.assert_allclose(model.layers[0].kernel, before * expected, rtol=1e-5)
     np.testing.assert_array_equal(model.layers[0].bias, [1, 1])
+
+
+@pytest.mark.parametrize(("momentum", "averages"), [(0.75, True), (0.0, False)])
+def test_weights_are_averaged_where_it_is_wanted(momentum: float, averages: bool) -> None:
+    model = keras.Sequential([layers.Dense(1, input_shape=(1,))])
+    made = make_optimizer(config(ema=momentum, bn_images=1), model, 10)
+    assert made.use_ema is averages
+    assert not averages or made.ema_momentum == momentum
 
 
 def test_gradients_are_clipped_by_the_norm_of_all_of_them() -> None:

@@ -5,11 +5,14 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from train import sweep_record, sweep_report
 from train.config import UserError
 from train.grid import read_grids
 from train.lock import locked
@@ -115,6 +118,7 @@ def test_a_grid_of_one_width_starts_all_widths(tmp_path: pathlib.Path) -> None:
         ({"name": 3}, "grid 3: its name must be a text"),
         ({"name": "a", "epochs": [1, 2]}, r"in one row of .*, which has --epochs=1, not 2; give"),
         ({"name": "a", "init_from": "grid:b"}, "'b' has 0"),
+        ({"name": "a", "init_from": "grid:a"}, "'a' has 0"),
         ({"name": "a", "seed": [0, 0]}, "a-digits_cnn-0.5x-float-s0 is there twice"),
         ({"bits": "4/2"}, "each grid with a 'name'"),
     ],
@@ -131,6 +135,18 @@ def test_a_row_of_the_table_is_of_seeds_alone(tmp_path: pathlib.Path) -> None:
         read_grids(write(tmp_path, *grids), tmp_path, None)
     silent = [grid | {"report": False} for grid in grids]
     assert len(read_grids(write(tmp_path, *silent), tmp_path, None)) == 2
+
+
+def test_what_is_no_mistake(tmp_path: pathlib.Path) -> None:
+    """Trainings of several rows, and of one that start from others; base may be for some grids."""
+    grids = (
+        {"name": "a", "arch": ["digits_cnn", "resnet8_slim"]},
+        {"name": "b", "epochs": 2, "seed": [0, 1]},
+        {"name": "warm", "init_from": "grid:a"},
+        {"name": "warm", "init_from": "grid:b", "seed": 1},
+    )
+    runs = read_grids(write(tmp_path, *grids, decay_factor=0.2), tmp_path, None)
+    assert [run.grid for run in runs] == ["a", "a", "b", "warm", "b", "warm"]
 
 
 def test_a_file_that_is_none_is_named(tmp_path: pathlib.Path) -> None:
@@ -230,6 +246,48 @@ def test_the_report_has_a_row_for_each_network(
         assert (tmp_path / name).read_text().startswith("<?xml")
 
 
+def test_records_know_trainings_of_other_folders_and_versions(tmp_path: pathlib.Path) -> None:
+    """Of a network to start from the last name counts; a field that is missing has its default."""
+    grids = {"name": "a"}, {"name": "b", "init_from": "grid:a"}
+    path, record = write(tmp_path, *grids), tmp_path / "results.jsonl"
+    lines = []
+    for run in read_grids(path, "elsewhere", "data"):
+        fields = {"run": run.name, "config": sweep_record._deciding_fields(run)}
+        del fields["config"]["ema"]
+        lines.append(fields)
+    opened = SweepRecord(record, {})
+    for fields in lines:
+        opened.add(fields)
+    runs = read_grids(path, tmp_path, None)
+    assert SweepRecord.open(record, runs).lines == {fields["run"]: fields for fields in lines}
+    changed = read_grids(write(tmp_path, *grids, flip=True), tmp_path, None)
+    with pytest.raises(UserError, match=r"holds a-.* with flip False, not True"):
+        SweepRecord.open(record, changed)
+
+
+def test_statistics_are_of_the_bits_of_the_training(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = [(2, [[0, 1], [-1, 0]]), (2, [1, 1, -1, -1]), (8, [0, 0])]
+    views = [
+        types.SimpleNamespace(kernel=types.SimpleNamespace(bits=bits, codes=np.array(codes)))
+        for bits, codes in kernels
+    ]
+    views.append(types.SimpleNamespace(kernel=None))
+    source = types.SimpleNamespace(calibration=lambda: [np.zeros(1)])
+    shares: dict[str, float] = {"one": 0.25, "two": 0.75}
+    monkeypatch.setattr(sweep_record.wrpn_tf, "view", lambda model: views)
+    monkeypatch.setattr(sweep_record.wrpn_tf, "clipped_shares", lambda model, images: shares)
+    monkeypatch.setattr(sweep_record.sources, "load", lambda config: source)
+    (run,) = read_grids(write(tmp_path, {"name": "a", "bits": "4/2"}), tmp_path, None)
+    found = sweep_record._statistics(None, run)
+    assert found == {"zero_codes": 0.25, "clipped_activations": 0.5}
+    shares.clear()
+    del views[:2]
+    found = sweep_record._statistics(None, run)
+    assert found == {"zero_codes": None, "clipped_activations": None}
+
+
 def line(**changes: Any) -> dict[str, Any]:
     """What a training came to."""
     sizes = {"width": 1.0, "wbits": 2, "abits": 4, "cost": 0.1, "weight_bytes": 1024}
@@ -241,6 +299,34 @@ def line(**changes: Any) -> dict[str, Any]:
 def names_of_rows(report: pathlib.Path) -> list[str]:
     rows = report.read_text().splitlines()[2:]
     return [row.split(" | ")[0].removeprefix("| ") for row in rows]
+
+
+def test_figures_are_means_over_the_seeds(tmp_path: pathlib.Path) -> None:
+    measured = {"tflite_accuracy": 0.25, "agreement": 1.0, "zero_codes": 0.0}
+    lines = [
+        line(accuracy=0.5, clipped_activations=0.125, **measured),
+        line(accuracy=0.75, clipped_activations=None, **measured | {"zero_codes": 0.5}),
+        line(width=2.0, cost=0.3125, weight_bytes=1536),
+        line(wbits=1),
+    ]
+    write_report(lines, tmp_path / "report", Console(quiet=True))
+    rows = [
+        row.strip("| ").split(" | ") for row in (tmp_path / "report.md").read_text().split("\n")
+    ]
+    first = ["2", "62.50", "17.68", "0.100", "25.00", "100.00", "25.0", "12.5", "1.0 KiB"]
+    assert rows[2] == ["WRPN", "1x", "4/2", *first]
+    assert rows[3][:7] == ["WRPN", "2x", "4/2", "1", "60.00", "", "0.312"]
+    assert rows[3][7:] == ["", "", "", "", "1.5 KiB"]
+    assert rows[4][2] == "4/1"
+
+
+def test_curves_are_means_over_the_seeds() -> None:
+    epochs = [
+        [{"train_accuracy": 0, "test_accuracy": share} for share in shares]
+        for shares in ((0.25, 0.5), (0.75, 1.0))
+    ]
+    curves = sweep_report._curves([line(epochs=each) for each in epochs])
+    assert curves == {"WRPN": {"1x 4/2": [0.5, 0.75]}}
 
 
 def test_architectures_are_told_apart(tmp_path: pathlib.Path) -> None:

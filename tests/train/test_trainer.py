@@ -18,7 +18,7 @@ import export
 import wrpn_tf
 from train import callbacks, finishing, networks, sources, trainer
 from train.checkpoints import saved_steps
-from train.config import Config, UserError
+from train.config import Config, UserError, require_effect
 from train.deployment import deploy
 from train.losses import Student
 from train.optimizers import learning_rate, make_optimizer
@@ -393,6 +393,13 @@ def test_a_diverging_training_stops(tmp_path: pathlib.Path) -> None:
         ({"wbits": 9}, "wbits must be 1 to 8, or 32 for float, not 9"),
         ({"arch": "vgg"}, "arch must be one of digits_cnn"),
         ({"epochs": 0}, "epochs must be at least 1"),
+        ({"wbits": 0}, "wbits must be 1 to 8, or 32 for float, not 0"),
+        ({"label_smoothing": 1.0}, "label_smoothing must be at least 0, less than 1"),
+        ({"decay_factor": 0.0}, "decay_factor must be above 0"),
+        ({"decay_epochs": (0, 1)}, "decay_epochs must be ascending epochs of at least 1"),
+        ({"decay_epochs": (2, 1)}, "decay_epochs must be ascending"),
+        ({"ema": 0.5}, "so it needs bn_images"),
+        ({"dataset": "imagenet2012", "shift": 1}, "shift has no effect on imagenet2012"),
         ({"warmup_epochs": 3.0}, "must not exceed epochs"),
         ({"flip": "false"}, "flip must be true or false, not 'false'"),
         ({"epochs": None}, "epochs must be a whole number, not None"),
@@ -407,6 +414,37 @@ def test_a_diverging_training_stops(tmp_path: pathlib.Path) -> None:
 def test_config_errors(tmp_path: pathlib.Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         config(tmp_path, **change)
+
+
+def test_what_a_config_may_be(tmp_path: pathlib.Path) -> None:
+    config(tmp_path, epochs=2, warmup_epochs=2.0, decay_factor=1.0, teacher_weight=1.0)
+    config(tmp_path, schedule="step", decay_epochs=(1, 2), teacher_weight=0.0)
+    widest = config(tmp_path, wbits=8, abits=8)
+    assert widest.deployable and not dataclasses.replace(widest, first_last="paper").deployable
+    weights = config(tmp_path, wbits=8, abits=32)
+    assert weights.observes and not dataclasses.replace(weights, first_last="paper").observes
+
+
+@pytest.mark.parametrize(
+    ("teacher", "other", "difference"),
+    [
+        ("runs/float/", "moved/float", None),
+        ("runs/float", "runs/b", "--teacher=runs/b, not runs/f"),
+    ],
+)
+def test_networks_to_learn_from_may_be_moved(
+    tmp_path: pathlib.Path, teacher: str, other: str, difference: str | None
+) -> None:
+    recorded = config(tmp_path, teacher=other).as_json()
+    found = config(tmp_path, teacher=teacher).difference(recorded)
+    assert found is None if difference is None else found.startswith(difference)
+
+
+@pytest.mark.parametrize("name", ["teacher_weight", "temperature"])
+def test_what_is_of_a_teacher_needs_one(tmp_path: pathlib.Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"--{name} has no effect without --teacher"):
+        require_effect(config(tmp_path), [name])
+    require_effect(config(tmp_path, teacher="float"), [name])
 
 
 def test_a_batch_larger_than_the_data(tmp_path: pathlib.Path) -> None:

@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -83,6 +84,52 @@ def test_a_bad_line_of_metrics_is_named(tmp_path: pathlib.Path, line: bytes) -> 
     path.write_bytes(good + b'{"kind": "train", "step": 4}\n' + line)  # Killed while it wrote.
     callbacks.MetricsLines(path, 3, 64, 1, float)
     assert path.read_bytes() == good
+
+
+def test_lines_of_metrics_and_of_epochs(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From step 3 on, in epochs of 4; a step takes 2 seconds; the learning rate is the step's."""
+    path, now, done = tmp_path / "metrics.jsonl", [0.0], [3]
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
+    iterations = types.SimpleNamespace(numpy=lambda: done[0])
+    model = types.SimpleNamespace(optimizer=types.SimpleNamespace(iterations=iterations))
+    entries: list[dict] = []
+    record = types.SimpleNamespace(add_epoch=lambda **entry: entries.append(entry))
+    found = [
+        callbacks.MetricsLines(path, 3, 64, 2, float),
+        callbacks.RecordEpochs(record, float, verbose=True, epochs=5),
+    ]
+    names = {"loss": 1, "accuracy": 2, "val_loss": 3, "val_accuracy": 4}
+    for each in found:
+        each.set_model(model)
+    for epoch, steps in ((0, 1), (1, 4)):
+        now[0] += 100  # Validation, in which no image is trained on.
+        for each in found:
+            each.on_epoch_begin(epoch)
+        for batch in range(steps):
+            now[0] += 2
+            done[0] += 1
+            for each in found:
+                each.on_train_batch_end(batch, {"loss": 0.5})
+        for each in found:
+            each.on_epoch_end(epoch, names)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    step = {"kind": "train", "loss": 0.5, "images_per_second": 32.0}
+    end = {"kind": "epoch", **names}
+    assert lines == [
+        step | {"step": 4, "epoch": 1, "learning_rate": 3},
+        end | {"step": 4, "epoch": 1, "learning_rate": 3},
+        step | {"step": 6, "epoch": 2, "learning_rate": 5},
+        step | {"step": 8, "epoch": 2, "learning_rate": 7},
+        end | {"step": 8, "epoch": 2, "learning_rate": 7},
+    ]
+    told = {"train_loss": 1, "train_accuracy": 2, "test_loss": 3, "test_accuracy": 4}
+    assert entries == [
+        told | {"epoch": 1, "steps": 1, "learning_rate": 3, "seconds": 2},
+        told | {"epoch": 2, "steps": 4, "learning_rate": 7, "seconds": 8},
+    ]
+    assert "epoch 2/5: loss 1.0000, accuracy 2.0000" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

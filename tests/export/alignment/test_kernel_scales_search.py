@@ -189,10 +189,11 @@ def test_exact_for_the_first_target_and_for_arm_where_it_was(monkeypatch):
 
 
 def test_channels_that_nothing_serves_keep_their_scale(monkeypatch):
-    graph, _ = layer([[1, 0], [0, 0]], WIDE, scale=0.25, offset=50.0)
+    graph, _ = layer([[1, 0], [0, 0]], WIDE, scale=0.25, offset=50.0, gain=-1)
     tried, nothing = [], np.zeros(2, bool)
 
     def fit(codes, trained, context):
+        assert codes.tolist() == [[1, 0], [0, 0]]  # As trained.
         tried.append(trained["scale"].tolist())
         return types.SimpleNamespace(exact={"xnnpack": nothing, "optimized_arm": nothing})
 

@@ -1,5 +1,6 @@
 """Settling of lines: every kernel gives the codes of a Rescaling, wherever its scales lie."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -180,17 +181,26 @@ def test_a_relu_that_no_kernel_takes_is_a_line() -> None:
     assert grids(quantized)["quant_sum"] == sums
 
 
-def test_a_line_is_rounded_where_its_channels_are() -> None:
-    """The optimized kernels round 8 channels together otherwise than one alone."""
-    parameters = np.zeros(8, TRAINED)
+SCALES = {"source": 0.9546095728874207, "line": 1.8598144054412842}
+HALF = SCALES["line"] / SCALES["source"] / 2  # The gain that brings a step to half an output code.
+
+
+def line_graph(
+    channels: list[tuple[float, float]],
+    low: int = -128,
+    high: int = 127,
+    target_low: int = -128,
+    source_scale: float = SCALES["source"],
+) -> tuple[export.TrainedGraph, TrainedKernel]:
+    """A line of channels of these gains and offsets."""
+    parameters = np.zeros(len(channels), TRAINED)
     parameters["scale"] = parameters["variance"] = 1
-    parameters["gain"], parameters["offset"] = 1.6054846048355103, -3.570518970489502
-    codes = np.ones((8, 1), np.int8)
+    parameters["gain"], parameters["offset"] = np.transpose(channels)
+    codes = np.ones((len(channels), 1), np.int8)
     parameters["digest"] = [ideal.digest(row) for row in codes]
-    scales = {"source": 0.9546095728874207, "line": 1.8598144054412842}
     grids = {
-        name: wrpn_tf.QuantizationParameters(scale=scale, low=-128, high=127, bits=8)
-        for name, scale in scales.items()
+        "source": wrpn_tf.QuantizationParameters(scale=source_scale, low=low, high=high, bits=8),
+        "line": wrpn_tf.QuantizationParameters(scale=SCALES["line"], low=-128, high=127, bits=8),
     }
     line = TrainedKernel(
         inputs=("source",),
@@ -201,16 +211,63 @@ def test_a_line_is_rounded_where_its_channels_are() -> None:
         parameters=parameters,
         has_weights=False,
     )
+    shape = (1, 2, 2, len(channels))
+    quantization = grids | {"line": dataclasses.replace(grids["line"], low=target_low)}
     graph = export.TrainedGraph(
-        tensors={name: Tensor(shape=(1, 2, 2, 8), quantization=grids[name]) for name in grids},
+        tensors={name: Tensor(shape=shape, quantization=grids[name]) for name in grids},
         operators=[line],
         inputs=("source",),
         outputs=("line",),
-        provenance=Provenance(quantization=grids),
+        provenance=Provenance(quantization=quantization),
     )
+    return graph, line
+
+
+TOGETHER = 1.6054846048355103, -3.570518970489502
+"""Gain and offset of a channel that is exact where it is rounded alone."""
+
+
+def test_a_line_is_rounded_where_its_channels_are() -> None:
+    """The optimized kernels round 8 channels together otherwise than one alone."""
+    graph, line = line_graph([TOGETHER] * 8)
     (inexact,) = export.realize(graph).provenance.inexact_channels.values()
     assert (inexact["reference"], inexact["optimized"]) == (0, 8)
-    assert Line(graph, line, scales).different(grids["line"]) == 8
+    target = graph.tensors["line"].quantization
+    assert Line(graph, line, SCALES).different(target) == 8
+    graph, line = line_graph([(0.7, 0.3)] * 8 + [TOGETHER])
+    assert Line(graph, line, SCALES).different(target) == 0
+
+
+def test_channels_of_a_line_count_for_either_reason() -> None:
+    """For a kernel that rounds otherwise, and for a value in the middle between two codes."""
+    graph, line = line_graph([TOGETHER, (HALF, 0.0)] * 4)
+    target = graph.tensors["line"].quantization
+    assert Line(graph, line, SCALES).different(target) == 8
+
+
+def test_a_line_reads_the_present_scale_of_its_input() -> None:
+    graph, line = line_graph([(HALF, 0.0)] * 8, low=0, high=1, source_scale=0.5)
+    target = graph.tensors["line"].quantization
+    assert Line(graph, line, SCALES | {"source": 0.5}).different(target) == 0
+    assert Line(graph, line, SCALES).different(target) == 8
+
+
+@pytest.mark.parametrize(
+    ("sign", "low", "high", "target_low", "count"),
+    [
+        (-1, 0, 1, -1, 0),  # Half a code below the smallest code.
+        (-1, -1, 0, -1, 8),  # Above it.
+        (1, -1, 0, -1, 0),
+        (1, 0, 1, -1, 8),
+        (1, -1, 0, -2, 8),
+    ],
+)
+def test_values_of_a_line_are_on_the_side_of_its_gain(
+    sign: int, low: int, high: int, target_low: int, count: int
+) -> None:
+    graph, line = line_graph([(sign * HALF, -SCALES["line"])] * 8, low, high, target_low)
+    target = graph.tensors["line"].quantization
+    assert Line(graph, line, SCALES).different(target) == count
 
 
 def test_a_bias_before_a_rescaling_moves() -> None:

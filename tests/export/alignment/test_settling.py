@@ -198,6 +198,13 @@ def test_the_report_names_sums_and_scales_of_kernels():
     assert (rows["add"].channels, rows["add"].recoded) == (1, 1)
 
 
+def test_a_scale_that_shrinks_has_moved(monkeypatch):
+    monkeypatch.setattr(settling, "settle_output_scales", lambda *_: {"sum": 0.75})
+    model = network(0, layers.Conv2D(1, 1), weight_bits=2, activation_bits=2)
+    row = export.settle(model).layers[0]
+    assert (row.name, row.largest_gain) == ("sum", 0.25)
+
+
 def view(kind, layer=None, name="layer"):
     return types.SimpleNamespace(kind=kind, layer=layer, name=name)
 

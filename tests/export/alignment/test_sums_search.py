@@ -231,6 +231,18 @@ def test_sums_read_moved_scales(settle):
     assert asked == {"sum": [1, 1], "last": [MOVED, 2]}
 
 
+def test_a_copy_by_the_layer_of_a_sum_has_its_scale(settle):
+    """On the grid of the layer's quantizer, which has moved before."""
+    operators = add("a", "b"), pool("sum", "copy"), add("copy", "b", output="last")
+    scales = {"a": 1, "b": 1, "sum": 2, "copy": 2, "last": 2}
+    layers = {name: f"quant_{name}" for name in scales} | {"copy": "quant_sum"}
+    network = graph(*operators, scales=scales, layers=layers)
+    moved, found, asked = settle(network, sum=Quantizer(), last=Quantizer())
+    assert set(moved) == {"sum", "last"}
+    assert found == {"sum": MOVED, "last": MOVED}
+    assert asked == {"sum": [1, 1], "last": [MOVED, 1]}
+
+
 def test_nothing_moves_where_the_method_fixes_the_scale(settle):
     network = graph(add("a", "b"), scales={"a": 1, "b": 1, "sum": 2})
     moved, found, asked = settle(network, sum=Quantizer(has_free_scale=False))
