@@ -185,3 +185,6 @@ def test_what_is_around_is_of_what_is_asked():
     below, from_on = accumulators.select(slice(1, 2)).around(asked[:, 1:])
     assert (below.tolist(), from_on.tolist()) == ([[5]], [[6]])
     assert accumulators.around(asked)[1].tolist() == [[4, 6]]
+    asked = np.array([[1, 1]])
+    assert accumulators.around(asked)[1].tolist() == [[2, 3]]
+    assert accumulators.select(np.array([1, 0])).around(asked)[1].tolist() == [[3, 2]]
