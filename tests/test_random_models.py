@@ -32,7 +32,7 @@ def come_through_or_are_refused(data, of):
         assert ": " in str(refusal)
 
 
-@examples(8)
+@examples(4)
 @given(st.data())
 def test_random_models_come_through_or_are_refused(data):
     come_through_or_are_refused(data, tf_keras)

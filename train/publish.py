@@ -38,8 +38,8 @@ def publish(workdir: str, name: str, folder: str | None = None) -> pathlib.Path:
 
     Raises:
         UserError: The workdir holds no finished training, the name is none or a network has it,
-            the network is not what it was after it has been read again, or the files cannot be
-            written.
+            or the network is not what it was after it has been read again.
+        WriteError: The files cannot be written.
     """
     from train import networks
     from train.record import Record

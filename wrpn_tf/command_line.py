@@ -163,7 +163,7 @@ def model_files(
 
 def require_ending(flag: flags.FlagHolder[str | None], *endings: str) -> None:
     """Raises ValueError where a flag is given whose path has none of the endings."""
-    if flag.value and pathlib.PurePath(flag.value).suffix.lower() not in endings:
+    if flag.value and pathlib.PurePath(flag.value).suffix not in endings:
         raise ValueError(f"--{flag.name}={flag.value} must end in {' or '.join(endings)}")
 
 

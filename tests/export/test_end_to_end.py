@@ -61,7 +61,7 @@ def low_bit_layers(graph):
 
 
 # Every example builds and traces networks: shrinking one that fails takes longer than reading it.
-@settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=6, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(
     build=st.sampled_from(
         [
