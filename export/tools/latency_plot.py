@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from export.tools.benchmarking import Measurement
-from wrpn_tf.files import write_bytes
+from wrpn_tf import plots
 from wrpn_tf.terminal import printable
 
 
@@ -24,12 +22,11 @@ def draw(measured: Sequence[Measurement], path: str) -> None:
     """Draws medians as bars, one group for each kernels and threads, with the 10-90 % range.
 
     Raises:
-      WriteError: if the file cannot be written.
+      ValueError, WriteError: as `wrpn_tf.plots.save`.
     """
     models = list(dict.fromkeys(row.model for row in measured))
     groups = list(dict.fromkeys((row.kernel_set, row.threads) for row in measured))
     figure = Figure(figsize=(max(6, 1.2 + 0.5 * len(measured)), 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     width = 0.8 / len(models)
     for place, model in enumerate(models):
@@ -54,6 +51,4 @@ def draw(measured: Sequence[Measurement], path: str) -> None:
     axes.margins(y=0.15)
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.15), frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=150)
-    write_bytes(path, stream.getvalue())
+    plots.save(figure, path)
